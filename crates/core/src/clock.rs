@@ -1,0 +1,276 @@
+//! Monotonic time that a test can drive.
+//!
+//! Every in-process rule of the family is told the time by a [`Clock`]; none reads one by itself.
+//! Stores that several hosts share do not use this clock at all: they use their server's.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+/// A point in time: nanoseconds since its [`Clock`]'s own start.
+///
+/// Arithmetic saturates, so no duration, however hostile, can make it panic.
+/// Moments of two different clocks must not be compared; nothing can check that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Moment(u64);
+
+impl Moment {
+    /// The start of a clock.
+    pub const START: Self = Self(0);
+
+    /// The moment that lies `nanos` nanoseconds after the clock's start.
+    #[must_use]
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    /// Nanoseconds since the clock's start.
+    #[must_use]
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// The moment `duration` later, or the last one that can be told (584 years after the start).
+    #[must_use]
+    pub fn saturating_add(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(nanos(duration)))
+    }
+
+    /// How long after `earlier` this is; zero when it is not after it.
+    #[must_use]
+    pub const fn saturating_since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A source of monotonic time, cheap to clone; clones share one start.
+///
+/// | made by | a reading costs about | stands still under `tokio::time::pause` | for |
+/// | --- | --- | --- | --- |
+/// | [`Clock::tokio`] (default) | 25 ns | yes | everything, until a measurement says otherwise |
+/// | [`Clock::quanta`] (feature) | 9 ns | no | hot paths that need exact time |
+/// | [`Clock::ticked`] | under 1 ns | no | hot paths that can do with time a tick late |
+/// | [`Clock::manual`] | under 1 ns | it stands still always | tests |
+///
+/// ```
+/// use std::time::Duration;
+/// use buttress_core::Clock;
+///
+/// let (clock, hand) = Clock::manual();
+/// let before = clock.now();
+/// hand.advance(Duration::from_secs(30));
+/// assert_eq!(clock.now().saturating_since(before), Duration::from_secs(30));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Clock {
+    source: Source,
+}
+
+#[derive(Clone)]
+enum Source {
+    Tokio(tokio::time::Instant),
+    #[cfg(feature = "quanta")]
+    Quanta(quanta::Clock, u64),
+    Shared(Arc<AtomicU64>),
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tokio(_) => "tokio",
+            #[cfg(feature = "quanta")]
+            Self::Quanta(..) => "quanta",
+            Self::Shared(_) => "shared",
+        })
+    }
+}
+
+impl Clock {
+    /// Tokio's clock: the system's monotonic one, except under `tokio::time::pause`, where it is
+    /// virtual. Needs no runtime.
+    #[must_use]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the clock the lint points to"
+    )]
+    pub fn tokio() -> Self {
+        Self {
+            source: Source::Tokio(tokio::time::Instant::now()),
+        }
+    }
+
+    /// The processor's own counter, calibrated when the first such clock of the process is made
+    /// (which can take 200 ms). Not slewed by NTP, and not stopped by `tokio::time::pause`.
+    #[cfg(feature = "quanta")]
+    #[must_use]
+    pub fn quanta() -> Self {
+        let clock = quanta::Clock::new();
+        let start = clock.raw();
+        Self {
+            source: Source::Quanta(clock, start),
+        }
+    }
+
+    /// A clock that a thread of its own moves on every `tick`: a reading is one relaxed load, and
+    /// late by up to one tick (more when the machine stalls the thread), never early.
+    ///
+    /// A tick is held between 100 microseconds and one second. The thread ends within a tick of
+    /// the last clone.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system gives no thread.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this thread does nothing but read a clock and sleep"
+    )]
+    pub fn ticked(tick: Duration) -> std::io::Result<Self> {
+        let tick = tick.clamp(Duration::from_micros(100), Duration::from_secs(1));
+        let shared = Arc::new(AtomicU64::new(0));
+        let hand: Weak<AtomicU64> = Arc::downgrade(&shared);
+        let start = std::time::Instant::now();
+        std::thread::Builder::new()
+            .name("buttress-clock".into())
+            .spawn(move || {
+                loop {
+                    std::thread::sleep(tick);
+                    let Some(shared) = hand.upgrade() else { return };
+                    shared.store(nanos(start.elapsed()), Ordering::Relaxed);
+                }
+            })?;
+        Ok(Self {
+            source: Source::Shared(shared),
+        })
+    }
+
+    /// A clock that stands still until its hand moves it, for tests: yours as well as ours.
+    #[must_use]
+    pub fn manual() -> (Self, ManualHand) {
+        let shared = Arc::new(AtomicU64::new(0));
+        (
+            Self {
+                source: Source::Shared(Arc::clone(&shared)),
+            },
+            ManualHand { shared },
+        )
+    }
+
+    /// The time now. Never goes back.
+    #[must_use]
+    pub fn now(&self) -> Moment {
+        match &self.source {
+            Source::Tokio(start) => Moment(nanos(start.elapsed())),
+            #[cfg(feature = "quanta")]
+            Source::Quanta(clock, start) => Moment(clock.delta_as_nanos(*start, clock.raw())),
+            Source::Shared(shared) => Moment(shared.load(Ordering::Relaxed)),
+        }
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self::tokio()
+    }
+}
+
+/// Moves the clock that [`Clock::manual`] made with it. Clones move the same clock.
+#[derive(Clone, Debug)]
+pub struct ManualHand {
+    shared: Arc<AtomicU64>,
+}
+
+impl ManualHand {
+    /// Moves the clock on by `duration`; at the end of time it stays there.
+    pub fn advance(&self, duration: Duration) {
+        let step = nanos(duration);
+        // The closure always returns Some, so the update cannot fail.
+        let _ = self
+            .shared
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
+                Some(now.saturating_add(step))
+            });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arithmetic_at_the_ends_of_time_saturates() {
+        let last = Moment::from_nanos(u64::MAX);
+        assert_eq!(Moment::START.saturating_add(Duration::MAX), last);
+        assert_eq!(last.saturating_add(Duration::from_nanos(1)), last);
+        assert_eq!(Moment::START.saturating_since(last), Duration::ZERO);
+    }
+
+    #[test]
+    fn clones_of_a_manual_clock_move_together() {
+        let (clock, hand) = Clock::manual();
+        let other = clock.clone();
+        hand.clone().advance(Duration::from_millis(5));
+        assert_eq!(other.now(), Moment::from_nanos(5_000_000));
+        hand.advance(Duration::MAX);
+        assert_eq!(clock.now(), Moment::from_nanos(u64::MAX));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tokios_clock_follows_virtual_time() {
+        let clock = Clock::tokio();
+        let before = clock.now();
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        assert_eq!(
+            clock.now().saturating_since(before),
+            Duration::from_secs(3600)
+        );
+    }
+
+    #[test]
+    fn tokios_clock_needs_no_runtime() {
+        let clock = Clock::default();
+        assert!(clock.now() <= clock.now());
+    }
+
+    #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "compares the ticked clock with real time"
+    )]
+    fn a_ticked_clock_moves_is_never_early_and_its_thread_ends_with_it() {
+        let start = std::time::Instant::now();
+        let clock = Clock::ticked(Duration::from_millis(1)).unwrap();
+        while clock.now() < Moment::from_nanos(3_000_000) {
+            let told = clock.now();
+            assert!(told.as_nanos() <= nanos(start.elapsed()));
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        let Source::Shared(shared) = &clock.source else {
+            panic!("a ticked clock is a shared one")
+        };
+        let hand = Arc::downgrade(shared);
+        drop(clock);
+        while hand.strong_count() > 0 {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+
+    #[cfg(feature = "quanta")]
+    #[test]
+    fn quantas_clock_moves_on() {
+        let clock = Clock::quanta();
+        let before = clock.now();
+        while clock.now() == before {
+            std::hint::spin_loop();
+        }
+        assert!(clock.now() > before);
+    }
+}

@@ -1,0 +1,22 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod call_error;
+mod chain;
+pub mod clock;
+mod fault;
+mod observer;
+mod registry;
+mod retry_after;
+mod verdict;
+
+pub use self::{
+    call_error::{CallError, Rejection, RejectionKind},
+    chain::Chain,
+    clock::{Clock, Moment},
+    fault::Fault,
+    observer::{Observer, Observers},
+    registry::{Registered, Registry},
+    retry_after::RetryAfter,
+    verdict::{ByResult, Class, Classify, Outcome, Verdict},
+};
