@@ -1,0 +1,2 @@
+//! A small service.
+fn main() {}

@@ -1,0 +1,115 @@
+//! In which of the two JSON forms an error leaves, by what the caller accepts.
+
+use http::{HeaderMap, header::ACCEPT};
+use mediatype::{MediaType, MediaTypeList, ReadParams};
+
+/// So much of a request's `Accept` is looked at; what comes after it is ignored.
+const MAX_ACCEPT: usize = 4096;
+
+/// The form in which an error leaves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Format {
+    /// `{"success": false, "error": {…}}` as `application/json`.
+    #[default]
+    Json,
+    /// RFC 9457, `application/problem+json`.
+    ProblemJson,
+}
+
+impl Format {
+    /// The media type, as `Content-Type` names it.
+    #[must_use]
+    pub const fn media_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::ProblemJson => "application/problem+json",
+        }
+    }
+
+    /// The form that the caller's `Accept` prefers (RFC 9110, section 12.5.1).
+    ///
+    /// `ProblemJson` only when its quality is higher than that of `application/json`; `Json`
+    /// otherwise, also when neither is acceptable, for an error must leave somehow (RFC 9457
+    /// allows it). Of the ranges that match, the most specific one counts. Parameters other than `q` are
+    /// ignored, for neither type has any; so is a part that cannot be read, and what comes after
+    /// the first 4096 bytes.
+    #[must_use]
+    pub fn negotiate(headers: &HeaderMap) -> Self {
+        let (mut json, mut problem) = (Preference::default(), Preference::default());
+        let mut left = MAX_ACCEPT;
+        for field in headers.get_all(ACCEPT) {
+            let Ok(text) = field.to_str() else { continue };
+            // Cut at a comma, so that no half of a range is taken for a whole one.
+            let seen = match text.get(..left) {
+                Some(start) if start.len() < text.len() => {
+                    start.rsplit_once(',').map_or("", |(whole, _)| whole)
+                }
+                _ => text,
+            };
+            left -= seen.len();
+            for range in MediaTypeList::new(seen).flatten() {
+                if let Some(quality) = quality(&range) {
+                    json.consider(&range, quality, "json", None);
+                    problem.consider(&range, quality, "problem", Some("json"));
+                }
+            }
+            if seen.len() < text.len() {
+                break;
+            }
+        }
+        if problem.quality > json.quality {
+            Self::ProblemJson
+        } else {
+            Self::Json
+        }
+    }
+}
+
+/// The best range seen so far for one type: more specific is better, then higher quality.
+#[derive(Default)]
+struct Preference {
+    specificity: u8,
+    quality: u16,
+}
+
+impl Preference {
+    fn consider(&mut self, range: &MediaType<'_>, quality: u16, sub: &str, suffix: Option<&str>) {
+        let any = |name: mediatype::Name<'_>| name == "*";
+        let same_suffix = range
+            .suffix
+            .map(|name| name.as_str().to_ascii_lowercase())
+            .as_deref()
+            == suffix;
+        let specificity = if range.ty == "application" && range.subty == sub && same_suffix {
+            3
+        } else if range.ty == "application" && any(range.subty) && range.suffix.is_none() {
+            2
+        } else if any(range.ty) && any(range.subty) && range.suffix.is_none() {
+            1
+        } else {
+            return;
+        };
+        if (specificity, quality) > (self.specificity, self.quality) {
+            (self.specificity, self.quality) = (specificity, quality);
+        }
+    }
+}
+
+/// The weight in thousandths (RFC 9110, section 12.4.2), 1000 if none is given; `None` when it
+/// cannot be read.
+fn quality(range: &MediaType<'_>) -> Option<u16> {
+    let Some((_, value)) = range.params().find(|(name, _)| *name == "q") else {
+        return Some(1000);
+    };
+    let (whole, fraction) = match value.as_str().split_once('.') {
+        Some((whole, fraction)) => (whole, fraction),
+        None => (value.as_str(), ""),
+    };
+    let digits = fraction.bytes().all(|byte| byte.is_ascii_digit());
+    if !matches!(whole, "0" | "1") || fraction.len() > 3 || !digits {
+        return None;
+    }
+    let thousandths: u16 = format!("{whole}{fraction:0<3}").parse().ok()?;
+    (thousandths <= 1000).then_some(thousandths)
+}

@@ -1,0 +1,145 @@
+//! Reads a JSON body, and says as a problem what is wrong with it.
+
+use std::fmt;
+
+use http::{HeaderMap, StatusCode, header::CONTENT_TYPE};
+use mediatype::MediaType;
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
+
+use crate::{Problem, shape};
+
+/// Whether `Content-Type` says that the body is JSON: `application/json`, or any type with the
+/// suffix `+json` (RFC 6839, section 3.1).
+#[must_use]
+pub fn media_type_is_json(headers: &HeaderMap) -> bool {
+    let mut fields = headers.get_all(CONTENT_TYPE).iter();
+    // Two of them say nothing: who reads the other one reads another body.
+    let (Some(field), None) = (fields.next(), fields.next()) else {
+        return false;
+    };
+    let Ok(Ok(media_type)) = field.to_str().map(MediaType::parse) else {
+        return false;
+    };
+    let plain =
+        media_type.ty == "application" && media_type.subty == "json" && media_type.suffix.is_none();
+    plain || media_type.suffix.is_some_and(|suffix| suffix == "json")
+}
+
+/// Refuses a request whose body is not said to be JSON; see [`media_type_is_json`].
+///
+/// # Errors
+///
+/// 415 `UNSUPPORTED_MEDIA_TYPE`.
+pub fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
+    if media_type_is_json(headers) {
+        return Ok(());
+    }
+    let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    let told = "The body must be sent as application/json.";
+    Err(Problem::new(status, "UNSUPPORTED_MEDIA_TYPE", told))
+}
+
+/// Reads `body` as one JSON value of type `T`.
+///
+/// The whole body is checked to be JSON before its shape is looked at, so what is no JSON is 400
+/// even where the shape is wrong before that.
+///
+/// ```
+/// use buttress_error_envelope::parse_json;
+///
+/// #[derive(Debug, serde::Deserialize)]
+/// struct Order { quantity: u32 }
+///
+/// assert_eq!(parse_json::<Order>(b"{\"quantity\": 2}").unwrap().quantity, 2);
+/// assert_eq!(parse_json::<Order>(b"{\"quantity\": ").unwrap_err().status(), 400);
+/// let wrong = parse_json::<Order>(b"{\"quantity\": \"two\"}").unwrap_err();
+/// assert_eq!(wrong.status(), 422);
+/// assert_eq!(wrong.fields()[0].path(), "quantity");
+/// assert_eq!(wrong.fields()[0].message(), "must be an integer");
+/// ```
+///
+/// # Errors
+///
+/// 400 `MALFORMED_REQUEST` when it is empty, no UTF-8, no JSON (RFC 8259), more than one value, or
+/// nested more than 127 deep; 422 `VALIDATION_FAILED` with the path of the first value of the
+/// wrong shape. The words are ours: no name of a Rust type and none of the caller's input but the
+/// path is in them.
+pub fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    if body.trim_ascii().is_empty() {
+        return Err(malformed("The body is empty; JSON is expected."));
+    }
+    let Ok(text) = std::str::from_utf8(body) else {
+        return Err(malformed("The body is not UTF-8."));
+    };
+    serde_json::from_str::<Wellformed>(text).map_err(not_json)?;
+    let mut json = serde_json::Deserializer::from_str(text);
+    serde_path_to_error::deserialize(&mut json).map_err(|error| match error.inner().is_data() {
+        true => shape::problem(&error),
+        false => not_json(error.into_inner()),
+    })
+}
+
+fn malformed(message: &'static str) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "MALFORMED_REQUEST", message)
+}
+
+fn not_json(error: serde_json::Error) -> Problem {
+    let (line, column) = (error.line(), error.column());
+    let message = format!("The body is not valid JSON (line {line}, column {column}).");
+    Problem::new(StatusCode::BAD_REQUEST, "MALFORMED_REQUEST", message).with_source(error)
+}
+
+/// Any JSON value, looked at in full and thrown away. Not `IgnoredAny`, which skips over a value
+/// without looking at its numbers and however deep it is nested.
+struct Wellformed;
+
+impl<'de> Deserialize<'de> for Wellformed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Wellformed {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self, A::Error> {
+        while seq.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
+        while map.next_entry::<IgnoredAny, Self>()?.is_some() {}
+        Ok(self)
+    }
+}

@@ -1,0 +1,205 @@
+//! The layer and its service.
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    error::Error,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body::Body;
+use tower_layer::Layer;
+use tower_service::Service;
+use tracing::Instrument;
+
+use super::{BoxError, ResponseBody, ResponseFuture, exchange::Exchange, log::Panicked};
+use crate::Problem;
+
+/// Puts every error of a service into one shape. Outermost in the stack: what is outside of it is
+/// not covered.
+///
+/// - **Request id.** See [`RequestId`](super::RequestId). The work runs in a span `request` with
+///   `request_id`, `method` and `path`; the query is left out, for it may hold secrets.
+/// - **Problems.** A response that carries a [`Problem`] (every one made by [`Problem::render`], or
+///   returned from an axum handler) is rendered in the form the caller accepts.
+/// - **Everything else that is an error**, 400 to 599, without a `Problem`: axum's own rejections
+///   and fallbacks, body limits, timeouts. It becomes the problem that stands for its status. Its
+///   headers stay (`Allow`, `WWW-Authenticate`, `Retry-After`), its body and what describes it go.
+/// - **Panics**, in `call` and in the future: the opaque 500.
+/// - **Errors of the service**: a `Problem` leaves as it is, all else as the opaque 500, unless
+///   [`EnvelopeLayer::with_error`] knows it. The layered service never fails.
+/// - **The log.** An error from 500 up is logged once, at error level, with code, status and the
+///   chain of its sources; one below at debug level.
+/// - HEAD, 204 and 304 carry no body; HEAD keeps the length that GET would have.
+///
+/// Where a request meets the layer twice, the outer one does all that is seen: one id, one
+/// rendering, one line of the log.
+///
+/// A response body that fails while it is streamed is out of reach: its head has been sent.
+/// Dropping the response future drops the service's, and nothing is logged.
+///
+/// ```
+/// use buttress_error_envelope::{Problem, tower::EnvelopeLayer};
+/// use http::StatusCode;
+///
+/// let layer = EnvelopeLayer::new().with_status(
+///     StatusCode::REQUEST_TIMEOUT,
+///     Problem::new(504, "TOO_SLOW", "This took too long."),
+/// );
+/// # let _ = layer;
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct EnvelopeLayer {
+    rules: Arc<Rules>,
+}
+
+type ErrorRule = Arc<dyn Fn(&(dyn Error + 'static)) -> Option<Problem> + Send + Sync>;
+
+/// What the layer was told.
+#[derive(Clone, Default)]
+pub(super) struct Rules {
+    statuses: HashMap<StatusCode, Problem>,
+    error: Option<ErrorRule>,
+}
+
+impl EnvelopeLayer {
+    /// The layer as described above.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The same, with the problem that stands for a bare error response of this status, instead of
+    /// [`Problem::from_status`]. Its own status is the one that leaves.
+    #[must_use]
+    pub fn with_status(mut self, status: StatusCode, problem: Problem) -> Self {
+        Arc::make_mut(&mut self.rules)
+            .statuses
+            .insert(status, problem);
+        self
+    }
+
+    /// The same, with what knows the errors of the service: a layer's own error type, say. `None`
+    /// is the opaque 500. The error is kept as the problem's source.
+    #[must_use]
+    pub fn with_error(
+        mut self,
+        rule: impl Fn(&(dyn Error + 'static)) -> Option<Problem> + Send + Sync + 'static,
+    ) -> Self {
+        Arc::make_mut(&mut self.rules).error = Some(Arc::new(rule));
+        self
+    }
+}
+
+impl Rules {
+    pub(super) fn for_status(&self, status: StatusCode) -> Problem {
+        match self.statuses.get(&status) {
+            Some(problem) => problem.clone(),
+            None => Problem::from_status(status),
+        }
+    }
+
+    pub(super) fn for_error(&self, error: BoxError) -> Problem {
+        let error = match error.downcast::<Problem>() {
+            Ok(problem) => return *problem,
+            Err(error) => error,
+        };
+        match self.error.as_ref().and_then(|rule| rule(&*error)) {
+            Some(problem) => problem.with_source(error),
+            None => Problem::internal(error),
+        }
+    }
+}
+
+impl fmt::Debug for Rules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rules")
+            .field("statuses", &self.statuses)
+            .field("error", &self.error.is_some())
+            .finish()
+    }
+}
+
+impl<S> Layer<S> for EnvelopeLayer {
+    type Service = EnvelopeService<S>;
+
+    fn layer(&self, inner: S) -> EnvelopeService<S> {
+        EnvelopeService {
+            inner,
+            rules: Arc::clone(&self.rules),
+            unready: None,
+        }
+    }
+}
+
+/// The service that [`EnvelopeLayer`] makes.
+pub struct EnvelopeService<S> {
+    inner: S,
+    rules: Arc<Rules>,
+    /// The error with which the service refused to become ready: the next call's answer.
+    unready: Option<BoxError>,
+}
+
+/// The clone has not been polled, so it knows of no error.
+impl<S: Clone> Clone for EnvelopeService<S> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            rules: Arc::clone(&self.rules),
+            unready: None,
+        }
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for EnvelopeService<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EnvelopeService")
+            .field("inner", &self.inner)
+            .field("rules", &self.rules)
+            .field("unready", &self.unready.is_some())
+            .finish()
+    }
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for EnvelopeService<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    S::Error: Into<BoxError>,
+    ResBody: Body<Data = Bytes>,
+{
+    type Response = Response<ResponseBody<ResBody>>;
+    type Error = Infallible;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        if self.unready.is_none()
+            && let Err(error) = std::task::ready!(self.inner.poll_ready(cx))
+        {
+            self.unready = Some(error.into());
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<ReqBody>) -> ResponseFuture<S::Future> {
+        let exchange = Exchange::begin(Arc::clone(&self.rules), &mut request);
+        if let Some(error) = self.unready.take() {
+            let problem = self.rules.for_error(error);
+            return ResponseFuture::failed(problem, exchange);
+        }
+        let call = || exchange.span().in_scope(|| self.inner.call(request));
+        // What a panic leaves half-done is the service's own, and it may be called again only
+        // because a server that stopped serving would be worse.
+        match catch_unwind(AssertUnwindSafe(call)) {
+            Ok(future) => {
+                let future = future.instrument(exchange.span().clone());
+                ResponseFuture::running(future, exchange)
+            }
+            Err(payload) => ResponseFuture::failed(Panicked::problem(&*payload), exchange),
+        }
+    }
+}
