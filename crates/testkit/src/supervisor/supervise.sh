@@ -1,0 +1,90 @@
+# Runs a server in a directory of its own, and ends both once standard input ends.
+#
+#   SUPERVISE=THIS sh -c 'eval "$SUPERVISE"' supervise NAME BASE SIGNAL TRIES { WORDS COMMAND ARGUMENT... }...
+#
+# Standard input is a pipe whose other end only the parent holds, and nothing is written to it:
+# when the parent goes, kill -9 included, reading it ends. The commands, each preceded by the
+# number of its words, run one after the other in the directory; the last is the server.
+# Told on standard output: "directory PATH", "server PID", "ended STATUS COMMAND".
+
+unset SUPERVISE
+name=$1 base=$2 signal=$3 tries=$4
+shift 4
+umask 077
+directory=
+idle=yes
+exec 3<&0 0</dev/null 2>&1
+
+# Speaks from a subshell: when the parent is gone there is no reader, and the signal that comes
+# of it must not end the one who has yet to clean up.
+tell() (printf '%s\n' "$*")
+
+# $! is read here, never a copy of it: a signal may come before a copy could be made.
+stop() {
+    trap '' TERM
+    kill -s KILL "$watcher" 2>/dev/null
+    if [ -z "$idle" ]; then
+        # Sent again each time, for a program that has just begun may not hear it yet.
+        while kill -s "$signal" "$!" 2>/dev/null && [ "$tries" -gt 0 ]; do
+            sleep 0.05
+            tries=$((tries - 1))
+        done
+        [ "$tries" -gt 0 ] || kill -s KILL "$!" 2>/dev/null
+        wait "$!"
+    fi
+    cd /
+    # The children of a killed server write until they notice, and rm then fails.
+    tries=200
+    while [ -n "$directory" ] && [ "$tries" -gt 0 ] && ! rm -rf "$directory" 2>/dev/null; do
+        sleep 0.05
+        tries=$((tries - 1))
+    done
+    exit 0
+}
+trap stop TERM
+
+(
+    trap - TERM
+    while read -r _; do :; done
+    kill -s TERM $$
+) <&3 &
+watcher=$!
+exec 3<&-
+
+# The base is the parent's, and may be closed to the account we run under.
+directory=$(mktemp -d "$base/buttress-$name.XXXXXX" 2>/dev/null) ||
+    directory=$(mktemp -d "/tmp/buttress-$name.XXXXXX") || stop
+cd "$directory" || stop
+tell "directory $directory"
+exec 2>>log
+
+while [ "$#" -gt 0 ]; do
+    words=$1
+    shift
+    idle=
+    (
+        # The first so many words: turned to the end, and what is then before them dropped.
+        later=$(($# - words))
+        while [ "$words" -gt 0 ]; do
+            set -- "$@" "$1"
+            shift
+            words=$((words - 1))
+        done
+        shift "$later"
+        exec "$@"
+    ) </dev/null >>log 2>&1 &
+    command=$1
+    shift "$words"
+    [ "$#" -gt 0 ] || tell "server $!"
+    wait "$!"
+    status=$?
+    idle=yes
+    if [ "$status" -ne 0 ] || [ "$#" -eq 0 ]; then
+        tell "ended $status $command"
+        break
+    fi
+done
+
+# The parent reads the log before it lets go.
+wait "$watcher"
+stop

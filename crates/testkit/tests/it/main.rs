@@ -1,0 +1,18 @@
+//! The test kit, tested: on Postgres where it is installed, and otherwise left out by its own means.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests are tests: a panic is how they fail"
+)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the ends of processes that are not our children are waited for by looking again"
+)]
+
+#[cfg(feature = "postgres")]
+mod fresh_database;
+mod left_out;
+mod role;
+mod server;
+mod shared_server;
+mod supervisor;
