@@ -1,0 +1,75 @@
+-- The shop and the services behind it. Times are microseconds since 1970, UTC.
+-- Ids sort by their bytes on every database.
+
+CREATE TABLE products (
+    id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    name TEXT NOT NULL,
+    price BIGINT NOT NULL CHECK (price >= 0),
+    stock BIGINT NOT NULL CHECK (stock >= 0),
+    version BIGINT NOT NULL
+);
+
+CREATE TABLE orders (
+    id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    customer TEXT NOT NULL,
+    payment_method TEXT NOT NULL,
+    total BIGINT NOT NULL,
+    status TEXT NOT NULL,
+    reason TEXT,
+    -- Set once the order is to be taken back: the reason it will be cancelled with.
+    undo_reason TEXT,
+    created_at BIGINT NOT NULL,
+    due_at BIGINT NOT NULL,
+    claim_token TEXT,
+    claimed_until BIGINT NOT NULL DEFAULT 0
+);
+
+CREATE INDEX orders_pending ON orders (due_at) WHERE status = 'pending';
+
+CREATE TABLE order_items (
+    order_id TEXT COLLATE "C" NOT NULL REFERENCES orders (id),
+    position BIGINT NOT NULL,
+    product_id TEXT COLLATE "C" NOT NULL REFERENCES products (id),
+    quantity BIGINT NOT NULL,
+    price BIGINT NOT NULL,
+    PRIMARY KEY (order_id, position)
+);
+
+CREATE TABLE order_steps (
+    order_id TEXT COLLATE "C" NOT NULL REFERENCES orders (id),
+    position BIGINT NOT NULL,
+    name TEXT NOT NULL,
+    state TEXT NOT NULL,
+    attempts BIGINT NOT NULL DEFAULT 0,
+    -- Attempts that ended without an answer. A crash is not one: it says nothing about the step.
+    unanswered BIGINT NOT NULL DEFAULT 0,
+    maybe_done BOOLEAN NOT NULL DEFAULT FALSE,
+    PRIMARY KEY (order_id, position)
+);
+
+CREATE TABLE order_keys (
+    client BYTEA NOT NULL,
+    key TEXT COLLATE "C" NOT NULL,
+    fingerprint BYTEA NOT NULL,
+    order_id TEXT NOT NULL,
+    response BYTEA NOT NULL,
+    created_at BIGINT NOT NULL,
+    PRIMARY KEY (client, key)
+);
+
+-- The payment service: one row a key, a charge or the mark that refuses it.
+CREATE TABLE charges (
+    seq BIGSERIAL PRIMARY KEY,
+    key TEXT COLLATE "C" NOT NULL UNIQUE,
+    state TEXT NOT NULL,
+    order_id TEXT NOT NULL,
+    amount BIGINT NOT NULL,
+    refunded BIGINT NOT NULL DEFAULT 0
+);
+
+-- The shipment service: one row a key, a shipment or the mark that refuses it.
+CREATE TABLE shipments (
+    key TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    state TEXT NOT NULL,
+    order_id TEXT NOT NULL
+);

@@ -1,0 +1,74 @@
+-- The shop and the services behind it. Times are microseconds since 1970, UTC.
+
+CREATE TABLE products (
+    id TEXT NOT NULL PRIMARY KEY,
+    name TEXT NOT NULL,
+    price INTEGER NOT NULL CHECK (price >= 0),
+    stock INTEGER NOT NULL CHECK (stock >= 0),
+    version INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE orders (
+    id TEXT NOT NULL PRIMARY KEY,
+    customer TEXT NOT NULL,
+    payment_method TEXT NOT NULL,
+    total INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    reason TEXT,
+    -- Set once the order is to be taken back: the reason it will be cancelled with.
+    undo_reason TEXT,
+    created_at INTEGER NOT NULL,
+    due_at INTEGER NOT NULL,
+    claim_token TEXT,
+    claimed_until INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+CREATE INDEX orders_pending ON orders (due_at) WHERE status = 'pending';
+
+CREATE TABLE order_items (
+    order_id TEXT NOT NULL REFERENCES orders (id),
+    position INTEGER NOT NULL,
+    product_id TEXT NOT NULL REFERENCES products (id),
+    quantity INTEGER NOT NULL,
+    price INTEGER NOT NULL,
+    PRIMARY KEY (order_id, position)
+) STRICT;
+
+CREATE TABLE order_steps (
+    order_id TEXT NOT NULL REFERENCES orders (id),
+    position INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    state TEXT NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    -- Attempts that ended without an answer. A crash is not one: it says nothing about the step.
+    unanswered INTEGER NOT NULL DEFAULT 0,
+    maybe_done INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (order_id, position)
+) STRICT;
+
+CREATE TABLE order_keys (
+    client BLOB NOT NULL,
+    key TEXT NOT NULL,
+    fingerprint BLOB NOT NULL,
+    order_id TEXT NOT NULL,
+    response BLOB NOT NULL,
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (client, key)
+) STRICT;
+
+-- The payment service: one row a key, a charge or the mark that refuses it.
+CREATE TABLE charges (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    key TEXT NOT NULL UNIQUE,
+    state TEXT NOT NULL,
+    order_id TEXT NOT NULL,
+    amount INTEGER NOT NULL,
+    refunded INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+-- The shipment service: one row a key, a shipment or the mark that refuses it.
+CREATE TABLE shipments (
+    key TEXT NOT NULL PRIMARY KEY,
+    state TEXT NOT NULL,
+    order_id TEXT NOT NULL
+) STRICT;

@@ -1,0 +1,113 @@
+//! The command line, and the environment that may stand in for it.
+
+use std::{net::SocketAddr, process::ExitCode, time::Duration};
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    demo,
+    storefront::{Config, Storefront},
+    telemetry,
+};
+
+/// A small shop behind HTTP, made of the Buttress crates.
+#[derive(Debug, Parser)]
+#[command(name = "storefront", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serves until SIGTERM or Ctrl-C.
+    Serve(ServeArgs),
+    /// Starts the shop on a fresh database, breaks the services behind it, and shows what happened.
+    Demo(demo::DemoArgs),
+}
+
+#[derive(Debug, Args)]
+struct ServeArgs {
+    /// Where to listen; port 0 takes a free one.
+    #[arg(long, env = "STOREFRONT_LISTEN", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// sqlite: and a path (created when missing), or postgres:. Holds a password? Then pass it by
+    /// the environment, where other users cannot read it.
+    #[arg(
+        long,
+        env = "STOREFRONT_DATABASE_URL",
+        default_value = "sqlite://storefront.db",
+        hide_env_values = true
+    )]
+    database_url: String,
+    /// After a stop signal, answer 503 on /readyz for so many milliseconds before the listener
+    /// closes.
+    #[arg(long, env = "STOREFRONT_DRAIN_MS", default_value_t = 0)]
+    drain_ms: u64,
+    /// Mount POST /faults, by which anybody can break the services behind the shop.
+    #[arg(long, env = "STOREFRONT_FAULTS")]
+    faults: bool,
+}
+
+/// Runs the program. Exits with 0 after a graceful stop, and after a demo whose invariants held.
+#[must_use]
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    telemetry::start(matches!(cli.command, Command::Demo(_)));
+    let ended = tokio::runtime::Runtime::new()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| match cli.command {
+            Command::Serve(args) => runtime.block_on(serve(args)),
+            Command::Demo(args) => runtime.block_on(demo::run(args)),
+        });
+    match ended {
+        Ok(code) => code,
+        Err(error) => {
+            tracing::error!(error = %buttress_core::Chain(error.as_ref()), "the storefront ends");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
+    // Listened for from the beginning, so that a stop during the start is not missed.
+    let signal = stop_signal()?;
+    let config = Config {
+        listen: args.listen,
+        database_url: args.database_url,
+        drain: Duration::from_millis(args.drain_ms),
+        faults: args.faults,
+    };
+    let storefront = Storefront::start(config).await?;
+    announce(storefront.address());
+    signal.cancelled().await;
+    tracing::info!("stopping");
+    storefront.stop().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The one line on standard output. Nobody may be reading it, and that is not our failure.
+fn announce(address: SocketAddr) {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "listening on http://{address}").and_then(|()| out.flush());
+}
+
+/// Cancelled by SIGTERM or Ctrl-C.
+fn stop_signal() -> anyhow::Result<CancellationToken> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("no signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("no signals")?;
+    let token = CancellationToken::new();
+    let stop = token.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stop.cancel();
+    });
+    Ok(token)
+}

@@ -1,0 +1,237 @@
+//! Customers: they order, repeat themselves, ask for quotes, and read what the shop shows.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use buttress_core::Clock;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// What a client of the shop's HTTP sees, and remembers.
+pub(super) struct Customers {
+    http: reqwest::Client,
+    shop: String,
+    clock: Clock,
+    /// The body of the first 202 of each key. Every other one must be the same.
+    accepted: Mutex<BTreeMap<String, Vec<u8>>>,
+    /// Keys of which two answers differed.
+    contradicted: Mutex<Vec<String>>,
+}
+
+/// What one answer was.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) replayed: bool,
+    pub(super) took: Duration,
+}
+
+/// An order, as the shop shows it.
+#[derive(Debug, Deserialize)]
+pub(super) struct OrderSeen {
+    pub(super) id: String,
+    pub(super) status: String,
+    pub(super) reason: Option<String>,
+    pub(super) total: i64,
+    pub(super) items: Vec<ItemSeen>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct ItemSeen {
+    pub(super) product_id: String,
+    pub(super) quantity: i64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct ProductSeen {
+    pub(super) id: String,
+    pub(super) stock: i64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct ChargeSeen {
+    pub(super) order_id: String,
+    pub(super) amount: i64,
+    pub(super) refunded: i64,
+}
+
+#[derive(Deserialize)]
+struct Page<T> {
+    data: T,
+    meta: Option<Meta>,
+}
+
+#[derive(Deserialize)]
+struct Meta {
+    next_cursor: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Ledger {
+    charges: Vec<ChargeSeen>,
+}
+
+impl Customers {
+    pub(super) fn new(shop: SocketAddr) -> anyhow::Result<Self> {
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .timeout(Duration::from_secs(30))
+            .build()?;
+        Ok(Self {
+            http,
+            shop: format!("http://{shop}"),
+            clock: Clock::tokio(),
+            accepted: Mutex::default(),
+            contradicted: Mutex::default(),
+        })
+    }
+
+    /// Sends an order under `key`.
+    pub(super) async fn order(&self, key: &str, order: &Value) -> anyhow::Result<Answer> {
+        let begun = self.clock.now();
+        let request = self.http.post(format!("{}/orders", self.shop));
+        let response = request
+            .header("idempotency-key", key)
+            .json(order)
+            .send()
+            .await?;
+        let status = response.status().as_u16();
+        let replayed = response.headers().contains_key("idempotency-replayed");
+        let body = response.bytes().await?;
+        if status == 202 {
+            let mut accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
+            let first = accepted
+                .entry(key.to_owned())
+                .or_insert_with(|| body.to_vec());
+            if *first != body {
+                let mut contradicted = self
+                    .contradicted
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                contradicted.push(key.to_owned());
+            }
+        }
+        Ok(Answer {
+            status,
+            replayed,
+            took: self.clock.now().saturating_since(begun),
+        })
+    }
+
+    pub(super) async fn quote(&self) -> anyhow::Result<Answer> {
+        let begun = self.clock.now();
+        let quote = format!("{}/shipping-quotes?country=SE&quantity=3", self.shop);
+        let response = self.http.get(quote).send().await?;
+        let status = response.status().as_u16();
+        response.bytes().await?;
+        Ok(Answer {
+            status,
+            replayed: false,
+            took: self.clock.now().saturating_since(begun),
+        })
+    }
+
+    pub(super) async fn set_stock(&self, product: &str, stock: i64) -> anyhow::Result<()> {
+        let change = self.http.patch(format!("{}/products/{product}", self.shop));
+        let response = change.json(&json!({ "stock": stock })).send().await?;
+        response
+            .error_for_status()
+            .context("the stock was not changed")?;
+        Ok(())
+    }
+
+    /// Breaks one of the services behind the shop.
+    pub(super) async fn break_service(&self, fault: &Value) -> anyhow::Result<()> {
+        let request = self.http.post(format!("{}/faults", self.shop)).json(fault);
+        request
+            .send()
+            .await?
+            .error_for_status()
+            .context("the fault was not taken")?;
+        Ok(())
+    }
+
+    /// Lets all services work again.
+    pub(super) async fn heal(&self) -> anyhow::Result<()> {
+        for target in ["payments", "carrier", "shipments"] {
+            self.break_service(&json!({ "target": target, "mode": "ok" }))
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until no order is pending; `None` when one still is after `limit`.
+    pub(super) async fn wait_until_settled(
+        &self,
+        limit: Duration,
+    ) -> anyhow::Result<Option<Duration>> {
+        let begun = self.clock.now();
+        loop {
+            let waited = self.clock.now().saturating_since(begun);
+            if self
+                .orders()
+                .await?
+                .iter()
+                .all(|order| order.status != "pending")
+            {
+                return Ok(Some(waited));
+            }
+            if waited > limit {
+                return Ok(None);
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    pub(super) async fn orders(&self) -> anyhow::Result<Vec<OrderSeen>> {
+        self.pages("orders").await
+    }
+
+    pub(super) async fn products(&self) -> anyhow::Result<Vec<ProductSeen>> {
+        self.pages("products").await
+    }
+
+    pub(super) async fn charges(&self) -> anyhow::Result<Vec<ChargeSeen>> {
+        let page: Page<Ledger> = self.read(&format!("{}/ledger", self.shop)).await?;
+        Ok(page.data.charges)
+    }
+
+    /// How many keys were accepted, and which of them gave two different answers.
+    pub(super) fn remembered(&self) -> (usize, Vec<String>) {
+        let accepted = self
+            .accepted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len();
+        let contradicted = self
+            .contradicted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        (accepted, contradicted.clone())
+    }
+
+    async fn pages<T: for<'de> Deserialize<'de>>(&self, list: &str) -> anyhow::Result<Vec<T>> {
+        let mut all = Vec::new();
+        let mut url = format!("{}/{list}?limit=100", self.shop);
+        loop {
+            let mut page: Page<Vec<T>> = self.read(&url).await?;
+            all.append(&mut page.data);
+            let Some(cursor) = page.meta.and_then(|meta| meta.next_cursor) else {
+                return Ok(all);
+            };
+            url = format!("{}/{list}?limit=100&cursor={cursor}", self.shop);
+        }
+    }
+
+    async fn read<T: for<'de> Deserialize<'de>>(&self, url: &str) -> anyhow::Result<T> {
+        let response = self.http.get(url).send().await?;
+        if !response.status().is_success() {
+            bail!("{url} answered {}", response.status());
+        }
+        Ok(response.json().await?)
+    }
+}

@@ -1,0 +1,116 @@
+//! The invariants of the contract, checked from outside: by what any client can read.
+
+use std::{collections::HashMap, time::Duration};
+
+use super::{
+    customers::{Customers, OrderSeen},
+    scenes::starting_stock,
+};
+
+/// One invariant, and whether it held.
+pub(super) struct Check {
+    pub(super) claim: &'static str,
+    pub(super) held: bool,
+    pub(super) found: String,
+}
+
+/// Checks what can be checked once nothing is pending.
+pub(super) async fn check(
+    customers: &Customers,
+    settled: Option<Duration>,
+) -> anyhow::Result<Vec<Check>> {
+    let orders = customers.orders().await?;
+    Ok(vec![
+        one_order_a_key(customers, &orders),
+        all_settled(&orders, settled),
+        stock_adds_up(customers, &orders).await?,
+        money_adds_up(customers, &orders).await?,
+    ])
+}
+
+fn one_order_a_key(customers: &Customers, orders: &[OrderSeen]) -> Check {
+    let (keys, contradicted) = customers.remembered();
+    Check {
+        claim: "one accepted key is one order, and every replay is the same to the byte",
+        held: keys == orders.len() && contradicted.is_empty(),
+        found: format!(
+            "{keys} keys, {} orders, {} answers that differ",
+            orders.len(),
+            contradicted.len()
+        ),
+    }
+}
+
+fn all_settled(orders: &[OrderSeen], settled: Option<Duration>) -> Check {
+    let open = orders
+        .iter()
+        .filter(|order| !matches!(order.status.as_str(), "confirmed" | "cancelled"));
+    let open = open.count();
+    Check {
+        claim: "every order is confirmed or cancelled within 60 s of healing",
+        held: settled.is_some() && open == 0,
+        found: settled.map_or_else(
+            || format!("{open} still open after the limit"),
+            |waited| format!("{open} open after {:.1} s", waited.as_secs_f64()),
+        ),
+    }
+}
+
+async fn stock_adds_up(customers: &Customers, orders: &[OrderSeen]) -> anyhow::Result<Check> {
+    let mut sold: HashMap<&str, i64> = HashMap::new();
+    for order in orders.iter().filter(|order| order.status == "confirmed") {
+        for item in &order.items {
+            *sold.entry(&item.product_id).or_default() += item.quantity;
+        }
+    }
+    let products = customers.products().await?;
+    let wrong = products.iter().filter(|product| {
+        let sold = sold.get(product.id.as_str()).copied().unwrap_or(0);
+        starting_stock(&product.id) != product.stock + sold
+    });
+    let wrong = wrong.count();
+    Ok(Check {
+        claim: "starting stock = stock left + quantities in confirmed orders",
+        held: wrong == 0 && !products.is_empty(),
+        found: format!(
+            "{} pieces sold, {wrong} of {} products wrong",
+            sold.values().sum::<i64>(),
+            products.len()
+        ),
+    })
+}
+
+async fn money_adds_up(customers: &Customers, orders: &[OrderSeen]) -> anyhow::Result<Check> {
+    let charges = customers.charges().await?;
+    let mut by_order: HashMap<&str, Vec<(i64, i64)>> = HashMap::new();
+    for charge in &charges {
+        by_order
+            .entry(&charge.order_id)
+            .or_default()
+            .push((charge.amount, charge.refunded));
+    }
+    let wrong = orders.iter().filter(|order| {
+        let charges = by_order
+            .get(order.id.as_str())
+            .map_or(&[][..], Vec::as_slice);
+        match order.status.as_str() {
+            "confirmed" => charges != [(order.total, 0)],
+            _ => !(charges.is_empty() || charges == [(order.total, order.total)]),
+        }
+    });
+    let wrong = wrong.count();
+    let strange = by_order
+        .keys()
+        .filter(|id| orders.iter().all(|order| order.id != **id))
+        .count();
+    let refunds = charges.iter().filter(|charge| charge.refunded > 0).count();
+    Ok(Check {
+        claim: "a confirmed order is charged once; a cancelled one not at all, or refunded in full",
+        held: wrong == 0 && strange == 0,
+        found: format!(
+            "{} charges, {refunds} refunded, {} wrong",
+            charges.len(),
+            wrong + strange
+        ),
+    })
+}

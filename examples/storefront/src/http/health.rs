@@ -1,0 +1,50 @@
+//! Whether the process lives, and whether it can serve.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::extract::State;
+use buttress_error_envelope::{Envelope, Problem};
+use serde::Serialize;
+
+use super::{Shop, refusal::Refusal};
+
+/// How long the database may take to show that it is there.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Serialize)]
+pub(super) struct Status {
+    status: &'static str,
+}
+
+/// Taken back when the service is about to stop, before it stops accepting.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Readiness {
+    draining: Arc<AtomicBool>,
+}
+
+impl Readiness {
+    pub(crate) fn take_back(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+}
+
+pub(super) async fn alive() -> Envelope<Status> {
+    Envelope::new(Status { status: "alive" })
+}
+
+pub(super) async fn ready(State(shop): State<Shop>) -> Result<Envelope<Status>, Problem> {
+    if shop.readiness.draining.load(Ordering::Relaxed) {
+        return Err(Refusal::NotReady.into());
+    }
+    match tokio::time::timeout(PATIENCE, shop.database.ping()).await {
+        Ok(Ok(())) => Ok(Envelope::new(Status { status: "ready" })),
+        Ok(Err(error)) => Err(Problem::from(Refusal::NotReady).with_source(error)),
+        Err(_) => Err(Refusal::NotReady.into()),
+    }
+}

@@ -1,0 +1,82 @@
+//! The shop behind HTTP: routes, and what each reads from a request.
+
+mod body;
+mod client;
+mod cursor;
+mod faults;
+mod health;
+mod idempotency_key;
+mod ledger;
+mod orders;
+mod products;
+mod quotes;
+mod refusal;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    routing::{get, post},
+};
+use buttress_error_envelope::tower::EnvelopeLayer;
+use http::StatusCode;
+use tower_http::timeout::TimeoutLayer;
+
+pub(crate) use self::health::Readiness;
+use crate::{
+    repository::Database,
+    service::{Catalogue, Ordering, Quoting},
+    upstreams::FaultSwitches,
+};
+
+/// Longer than any answer may take on its own account; what takes longer hangs.
+const LONGEST_ANSWER: Duration = Duration::from_secs(15);
+
+/// Ids are short words. What is not one names nothing, and is not worth a query.
+const LONGEST_ID: usize = 64;
+
+/// What the handlers work with.
+#[derive(Clone)]
+pub(crate) struct Shop {
+    pub(crate) catalogue: Catalogue,
+    pub(crate) ordering: Ordering,
+    pub(crate) quoting: Quoting,
+    pub(crate) database: Database,
+    pub(crate) readiness: Readiness,
+    /// There only when faults may be set from outside.
+    pub(crate) faults: Option<Arc<FaultSwitches>>,
+}
+
+/// Every route, inside the one layer through which each answer leaves.
+pub(crate) fn app(shop: Shop) -> Router {
+    let mut routes = Router::new()
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .route("/products", get(products::list))
+        .route(
+            "/products/{id}",
+            get(products::show).patch(products::change),
+        )
+        .route("/orders", post(orders::place).get(orders::list))
+        .route("/orders/{id}", get(orders::show))
+        .route("/shipping-quotes", get(quotes::quote))
+        .route("/ledger", get(ledger::list));
+    if shop.faults.is_some() {
+        routes = routes.route("/faults", post(faults::set));
+    }
+    routes
+        .with_state(shop)
+        .layer(TimeoutLayer::with_status_code(
+            StatusCode::SERVICE_UNAVAILABLE,
+            LONGEST_ANSWER,
+        ))
+        // Last, so outermost: the routes' fallbacks are inside of it too.
+        .layer(EnvelopeLayer::new())
+}
+
+fn is_id(text: &str) -> bool {
+    (1..=LONGEST_ID).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+}

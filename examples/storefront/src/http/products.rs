@@ -1,0 +1,152 @@
+//! `/products`
+
+use axum::{
+    body::Body,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use buttress_error_envelope::{
+    Envelope, FieldErrors, Problem,
+    axum::{Path, Query},
+    parse_json, require_json,
+};
+use garde::Validate;
+use headers::{ETag, HeaderMapExt, IfMatch, IfNoneMatch};
+use http::{HeaderMap, HeaderName, StatusCode};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::{
+    Shop, body,
+    cursor::{self, List, PageQuery},
+    is_id,
+    refusal::Refusal,
+};
+use crate::product::{Product, ProductChange};
+
+/// More than this, and an order's total could not be told in an integer that JSON keeps exact.
+const HIGHEST: i64 = 1_000_000_000_000;
+
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
+pub(super) async fn list(
+    State(shop): State<Shop>,
+    Query(query): Query<PageQuery>,
+) -> Result<Envelope<Vec<Product>>, Problem> {
+    let (limit, after) = (query.limit()?, query.after(List::Products)?);
+    let mut page = shop
+        .catalogue
+        .page(after.as_deref().unwrap_or_default(), limit + 1)
+        .await?;
+    let meta = cursor::cut(&mut page, limit, List::Products, |product| &product.id);
+    Ok(Envelope::new(page).with_meta(meta))
+}
+
+/// A product without its stock, which changes too often to be cached.
+#[derive(Debug, Serialize)]
+struct ProductView {
+    id: String,
+    name: String,
+    price: i64,
+    version: i64,
+}
+
+pub(super) async fn show(
+    State(shop): State<Shop>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    if !is_id(&id) {
+        return Err(Refusal::ProductNotFound.into());
+    }
+    let Product {
+        id,
+        name,
+        price,
+        version,
+        ..
+    } = shop
+        .catalogue
+        .find(&id)
+        .await?
+        .ok_or(Refusal::ProductNotFound)?;
+    let etag = etag(version)?;
+    let fresh = headers.typed_get::<IfNoneMatch>();
+    let unchanged = fresh.is_some_and(|theirs| !theirs.precondition_passes(&etag));
+    let mut response = if unchanged {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        Envelope::new(ProductView {
+            id,
+            name,
+            price,
+            version,
+        })
+        .into_response()
+    };
+    response.headers_mut().typed_insert(etag);
+    // Until there is a cache, it never has what is asked for.
+    response.headers_mut().insert(
+        CACHE_STATUS,
+        http::HeaderValue::from_static("storefront; fwd=miss"),
+    );
+    Ok(response)
+}
+
+#[derive(Debug, Deserialize, Validate)]
+struct ChangeBody {
+    #[garde(inner(
+        length(chars, min = 1, max = 200),
+        custom(super::orders::no_control_characters)
+    ))]
+    #[serde(default, deserialize_with = "given")]
+    name: Option<String>,
+    #[garde(inner(range(min = 0, max = HIGHEST)))]
+    #[serde(default, deserialize_with = "given")]
+    price: Option<i64>,
+    #[garde(inner(range(min = 0, max = HIGHEST)))]
+    #[serde(default, deserialize_with = "given")]
+    stock: Option<i64>,
+}
+
+/// A member that is there has a value: null is a wrong type, not an absent member.
+fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(value: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(value).map(Some)
+}
+
+pub(super) async fn change(
+    State(shop): State<Shop>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let body = body::read(&headers, body).await?;
+    require_json(&headers)?;
+    let body: ChangeBody = parse_json(&body)?;
+    body.validate().map_err(FieldErrors::from)?;
+    if !is_id(&id) {
+        return Err(Refusal::ProductNotFound.into());
+    }
+    // A tag that cannot be read is one that the product does not have.
+    let required = headers
+        .typed_try_get::<IfMatch>()
+        .map_err(|_| Refusal::VersionConflict)?;
+    let passes = move |version: i64| match (&required, etag(version)) {
+        (None, _) => true,
+        (Some(required), Ok(etag)) => required.precondition_passes(&etag),
+        (Some(_), Err(_)) => false,
+    };
+    let change = ProductChange {
+        name: body.name,
+        price: body.price,
+        stock: body.stock,
+    };
+    let product = shop.catalogue.change(&id, change, &passes).await?;
+    let etag = etag(product.version)?;
+    let mut response = Envelope::new(product).into_response();
+    response.headers_mut().typed_insert(etag);
+    Ok(response)
+}
+
+fn etag(version: i64) -> Result<ETag, Problem> {
+    format!("\"{version}\"").parse().map_err(Problem::internal)
+}

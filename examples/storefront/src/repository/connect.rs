@@ -1,0 +1,29 @@
+//! From a URL to a database that is ready: connected, migrated, seeded.
+
+use std::sync::Arc;
+
+use super::{Database, postgres, sqlite};
+
+/// Why there is no database to work with.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectError {
+    #[error("the database URL must begin with sqlite: or postgres: (mysql: is not there yet)")]
+    UnknownScheme,
+    #[error("the database URL cannot be read")]
+    BadUrl,
+    #[error("the database cannot be prepared")]
+    Store(#[from] super::StoreError),
+    #[error("the schema cannot be migrated")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+}
+
+/// Connects to `url`, migrates the schema, and seeds the catalogue if it was never seeded.
+///
+/// Any number of instances may do so at once on one database.
+pub(crate) async fn connect(url: &str) -> Result<Database, ConnectError> {
+    match url.split_once(':').map(|(scheme, _)| scheme) {
+        Some("sqlite") => Ok(Arc::new(sqlite::Store::connect(url).await?)),
+        Some("postgres" | "postgresql") => Ok(Arc::new(postgres::Store::connect(url).await?)),
+        _ => Err(ConnectError::UnknownScheme),
+    }
+}

@@ -1,0 +1,204 @@
+//! The only place that knows SQL.
+//!
+//! Services see the traits below. Each query is written once, under `queries/`, in the SQL that
+//! SQLite and PostgreSQL share, and compiled once for each of them; what differs between the two
+//! (how to connect, how to begin a write, what time it is) stands in `sqlite.rs` and `postgres.rs`.
+
+mod connect;
+mod error;
+mod migrate;
+mod postgres;
+mod sqlite;
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+
+pub(crate) use self::{connect::connect, error::StoreError};
+use crate::{
+    order::{CancelReason, NewOrder, Order, OrderStatus, PaymentMethod, StepName, StepState},
+    product::{Product, ProductChange},
+};
+
+/// What every query returns.
+pub(crate) type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+/// A database that holds the whole shop.
+pub(crate) trait Repository:
+    Products + Orders + Settlements + Ledger + Shipments + Health
+{
+}
+
+impl<T: Products + Orders + Settlements + Ledger + Shipments + Health> Repository for T {}
+
+/// A repository as it is passed around.
+pub(crate) type Database = Arc<dyn Repository>;
+
+#[async_trait]
+pub(crate) trait Health: Send + Sync {
+    /// Asks the database for an answer, any answer.
+    async fn ping(&self) -> Result<()>;
+
+    /// Closes all connections, waiting for those in use.
+    async fn close(&self);
+}
+
+#[async_trait]
+pub(crate) trait Products: Send + Sync {
+    /// Up to `limit` products whose ids come after `after`, by id.
+    async fn products(&self, after: &str, limit: i64) -> Result<Vec<Product>>;
+
+    async fn product(&self, id: &str) -> Result<Option<Product>>;
+
+    /// Changes the product if it still has `version`; `None` when it has not (or is not there).
+    async fn change_product(
+        &self,
+        id: &str,
+        version: i64,
+        change: ProductChange,
+    ) -> Result<Option<Product>>;
+}
+
+/// What stands under an idempotency key, and for whom.
+#[derive(Clone, Debug)]
+pub(crate) struct OrderKey {
+    pub(crate) client: Vec<u8>,
+    pub(crate) key: String,
+    /// Of the body, compared as JSON.
+    pub(crate) fingerprint: Vec<u8>,
+    /// After this long the key is free again.
+    pub(crate) remembered_for: Duration,
+}
+
+/// Renders an accepted order: the bytes that every replay gets again.
+pub(crate) type Render = fn(&Order) -> Vec<u8>;
+
+/// What became of a `POST /orders`.
+#[derive(Debug)]
+pub(crate) enum Acceptance {
+    /// It is a new order, and this is its answer.
+    Accepted { order_id: String, response: Vec<u8> },
+    /// The key was used for the same body before, and this was the answer.
+    Replayed { order_id: String, response: Vec<u8> },
+    /// The key was used for another body.
+    KeyReused,
+    /// These items (by their position) name products that there are not.
+    UnknownProducts(Vec<usize>),
+}
+
+#[async_trait]
+pub(crate) trait Orders: Send + Sync {
+    /// Places an order and remembers its answer under its key, in one commit.
+    async fn accept(&self, order: NewOrder, key: OrderKey, render: Render) -> Result<Acceptance>;
+
+    async fn order(&self, id: &str) -> Result<Option<Order>>;
+
+    /// Up to `limit` orders that are older than the order `before`, newest first.
+    async fn orders(&self, before: Option<&str>, limit: i64) -> Result<Vec<Order>>;
+}
+
+/// An order as its settlement sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct Settling {
+    pub(crate) id: String,
+    pub(crate) status: OrderStatus,
+    pub(crate) total: i64,
+    pub(crate) payment_method: PaymentMethod,
+    pub(crate) undo_reason: Option<CancelReason>,
+    pub(crate) reserve: StepState,
+    pub(crate) charge: StepState,
+    /// How often the step that is under way was tried without an answer.
+    pub(crate) unanswered: i64,
+}
+
+/// Who settles an order, and for how long nobody else may.
+#[derive(Clone, Debug)]
+pub(crate) struct Claim {
+    pub(crate) order_id: String,
+    pub(crate) token: String,
+    pub(crate) lease: Duration,
+}
+
+/// What a settlement learned, to be written in one commit.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Progress {
+    /// The stock is set aside, or there is not enough of it and the order is cancelled.
+    Reserve,
+    /// The step is begun: whatever happens now, it may have had its effect.
+    Begin(StepName),
+    Charged,
+    /// The payment service said no: the stock goes back and the order is cancelled.
+    Declined,
+    /// The charge is given up: from now on the order is taken back.
+    GiveUp(CancelReason),
+    /// The charge is cancelled at the payment service: the stock goes back, the order is cancelled.
+    Undone,
+    /// The order is shipped, and with that confirmed.
+    Shipped,
+    /// The step did not get its answer; try it again after this long. The claim is handed back.
+    Unanswered {
+        step: StepName,
+        may_be_done: bool,
+        again_in: Duration,
+    },
+}
+
+/// Whether a settlement's word still counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fenced {
+    Written,
+    /// Somebody else has claimed the order since: stop.
+    Lost,
+}
+
+#[async_trait]
+pub(crate) trait Settlements: Send + Sync {
+    /// Claims up to `limit` pending orders that are due and that nobody settles, for `lease`.
+    async fn claim_due(&self, lease: Duration, limit: i64) -> Result<Vec<Claim>>;
+
+    async fn settling(&self, id: &str) -> Result<Option<Settling>>;
+
+    /// Writes what was learned and extends the claim, if it is still held.
+    async fn progress(&self, claim: &Claim, progress: Progress) -> Result<Fenced>;
+
+    /// Hands a claim back, so that another instance need not wait for its end.
+    async fn release(&self, claim: &Claim) -> Result<()>;
+}
+
+/// What the payment service did for an order.
+#[derive(Clone, Debug, serde::Serialize)]
+pub(crate) struct LedgerEntry {
+    pub(crate) seq: i64,
+    pub(crate) order_id: String,
+    pub(crate) amount: i64,
+    pub(crate) refunded: i64,
+}
+
+/// What stands under a key at a service behind the shop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeyState {
+    Done,
+    /// It was cancelled, perhaps before it ever came.
+    Cancelled,
+}
+
+#[async_trait]
+pub(crate) trait Ledger: Send + Sync {
+    /// Charges once for the key, unless the key was cancelled; says which.
+    async fn charge(&self, key: &str, order_id: &str, amount: i64) -> Result<KeyState>;
+
+    /// Refunds what was charged under the key, or leaves a mark that refuses it later.
+    async fn cancel_charge(&self, key: &str) -> Result<()>;
+
+    /// Charges after `after`, at most `limit`.
+    async fn ledger(&self, after: i64, limit: i64) -> Result<Vec<LedgerEntry>>;
+}
+
+#[async_trait]
+pub(crate) trait Shipments: Send + Sync {
+    /// Books one shipment for the key, unless the key was cancelled; says which.
+    async fn ship(&self, key: &str, order_id: &str) -> Result<KeyState>;
+
+    /// Cancels the shipment under the key, or leaves a mark that refuses it later.
+    async fn cancel_shipment(&self, key: &str) -> Result<()>;
+}

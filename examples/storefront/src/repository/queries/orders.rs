@@ -1,0 +1,259 @@
+//! Placing orders, and reading them.
+
+use async_trait::async_trait;
+use sqlx::Row as _;
+use uuid::Uuid;
+
+use super::{
+    super::super::{Acceptance, OrderKey, Orders, Render, Result, StoreError},
+    Connection, Row, Store, now, to_the_end, word, word_or_none,
+};
+use crate::order::{NewOrder, Order, OrderItem, OrderStatus, Step, StepName, StepState};
+
+#[async_trait]
+impl Orders for Store {
+    async fn accept(&self, order: NewOrder, key: OrderKey, render: Render) -> Result<Acceptance> {
+        let store = self.clone();
+        to_the_end(async move {
+            let mut tx = store.begin_write().await?;
+            let acceptance = accept_in(&mut tx, &order, &key, render).await?;
+            match acceptance {
+                Acceptance::Accepted { .. } => tx.commit().await?,
+                _ => tx.rollback().await?,
+            }
+            Ok(acceptance)
+        })
+        .await
+    }
+
+    async fn order(&self, id: &str) -> Result<Option<Order>> {
+        let mut connection = self.reader().acquire().await?;
+        let row = sqlx::query("SELECT * FROM orders WHERE id = $1").bind(id);
+        let rows = row.fetch_all(&mut *connection).await?;
+        Ok(read_orders(&mut connection, &rows).await?.pop())
+    }
+
+    async fn orders(&self, before: Option<&str>, limit: i64) -> Result<Vec<Order>> {
+        let mut connection = self.reader().acquire().await?;
+        let rows = sqlx::query(
+            "SELECT * FROM orders WHERE $1 IS NULL OR id < $1 ORDER BY id DESC LIMIT $2",
+        );
+        let rows = rows
+            .bind(before)
+            .bind(limit)
+            .fetch_all(&mut *connection)
+            .await?;
+        read_orders(&mut connection, &rows).await
+    }
+}
+
+async fn accept_in(
+    tx: &mut Connection,
+    wanted: &NewOrder,
+    key: &OrderKey,
+    render: Render,
+) -> Result<Acceptance> {
+    let now = now(tx).await?;
+    let horizon =
+        now.saturating_sub(i64::try_from(key.remembered_for.as_micros()).unwrap_or(i64::MAX));
+    sqlx::query("DELETE FROM order_keys WHERE client = $1 AND key = $2 AND created_at < $3")
+        .bind(&key.client)
+        .bind(&key.key)
+        .bind(horizon)
+        .execute(&mut *tx)
+        .await?;
+    let id = Uuid::now_v7().simple().to_string();
+    // The key first: of two that come at once, one waits here for the other's commit.
+    let claimed = sqlx::query(
+        "INSERT INTO order_keys (client, key, fingerprint, order_id, response, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (client, key) DO NOTHING",
+    )
+    .bind(&key.client)
+    .bind(&key.key)
+    .bind(&key.fingerprint)
+    .bind(&id)
+    .bind(Vec::<u8>::new())
+    .bind(now)
+    .execute(&mut *tx)
+    .await?;
+    if claimed.rows_affected() == 0 {
+        return replay(tx, key).await;
+    }
+
+    let mut items = Vec::with_capacity(wanted.items.len());
+    let mut unknown = Vec::new();
+    for (position, item) in wanted.items.iter().enumerate() {
+        let price = sqlx::query_scalar("SELECT price FROM products WHERE id = $1");
+        match price
+            .bind(&item.product_id)
+            .fetch_optional(&mut *tx)
+            .await?
+        {
+            Some(price) => items.push(OrderItem {
+                product_id: item.product_id.clone(),
+                quantity: item.quantity,
+                price,
+            }),
+            None => unknown.push(position),
+        }
+    }
+    if !unknown.is_empty() {
+        return Ok(Acceptance::UnknownProducts(unknown));
+    }
+
+    let order = Order {
+        id,
+        customer: wanted.customer.clone(),
+        total: items.iter().map(|item| item.price * item.quantity).sum(),
+        items,
+        created_at: time(now)?,
+        status: OrderStatus::Pending,
+        reason: None,
+        steps: StepName::ALL
+            .map(|name| Step {
+                name,
+                state: StepState::Pending,
+                attempts: 0,
+            })
+            .to_vec(),
+    };
+    insert_order(tx, &order, wanted.payment_method.into(), now).await?;
+    let response = render(&order);
+    sqlx::query("UPDATE order_keys SET response = $1 WHERE client = $2 AND key = $3")
+        .bind(&response)
+        .bind(&key.client)
+        .bind(&key.key)
+        .execute(&mut *tx)
+        .await?;
+    Ok(Acceptance::Accepted {
+        order_id: order.id,
+        response,
+    })
+}
+
+async fn replay(tx: &mut Connection, key: &OrderKey) -> Result<Acceptance> {
+    let first = sqlx::query(
+        "SELECT fingerprint, order_id, response FROM order_keys WHERE client = $1 AND key = $2",
+    );
+    let first = first.bind(&key.client).bind(&key.key).fetch_one(tx).await?;
+    if first.try_get::<Vec<u8>, _>("fingerprint")? != key.fingerprint {
+        return Ok(Acceptance::KeyReused);
+    }
+    Ok(Acceptance::Replayed {
+        order_id: first.try_get("order_id")?,
+        response: first.try_get("response")?,
+    })
+}
+
+async fn insert_order(
+    tx: &mut Connection,
+    order: &Order,
+    payment_method: &'static str,
+    now: i64,
+) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO orders (id, customer, payment_method, total, status, created_at, due_at)
+         VALUES ($1, $2, $3, $4, 'pending', $5, $5)",
+    )
+    .bind(&order.id)
+    .bind(&order.customer)
+    .bind(payment_method)
+    .bind(order.total)
+    .bind(now)
+    .execute(&mut *tx)
+    .await?;
+    for (position, item) in (0_i64..).zip(&order.items) {
+        sqlx::query(
+            "INSERT INTO order_items (order_id, position, product_id, quantity, price)
+             VALUES ($1, $2, $3, $4, $5)",
+        )
+        .bind(&order.id)
+        .bind(position)
+        .bind(&item.product_id)
+        .bind(item.quantity)
+        .bind(item.price)
+        .execute(&mut *tx)
+        .await?;
+    }
+    for (position, name) in (0_i64..).zip(StepName::ALL) {
+        sqlx::query(
+            "INSERT INTO order_steps (order_id, position, name, state) VALUES ($1, $2, $3, 'pending')",
+        )
+        .bind(&order.id)
+        .bind(position)
+        .bind(<&str>::from(name))
+        .execute(&mut *tx)
+        .await?;
+    }
+    Ok(())
+}
+
+/// The orders of `rows`, which follow one another by descending id, with their items and steps.
+async fn read_orders(connection: &mut Connection, rows: &[Row]) -> Result<Vec<Order>> {
+    let (Some(newest), Some(oldest)) = (rows.first(), rows.last()) else {
+        return Ok(Vec::new());
+    };
+    let (newest, oldest): (&str, &str) = (newest.try_get("id")?, oldest.try_get("id")?);
+    let mut items = sqlx::query(
+        "SELECT * FROM order_items WHERE order_id BETWEEN $1 AND $2 ORDER BY order_id DESC, position",
+    )
+    .bind(oldest)
+    .bind(newest)
+    .fetch_all(&mut *connection)
+    .await?
+    .into_iter()
+    .peekable();
+    let mut steps = sqlx::query(
+        "SELECT * FROM order_steps WHERE order_id BETWEEN $1 AND $2 ORDER BY order_id DESC, position",
+    )
+    .bind(oldest)
+    .bind(newest)
+    .fetch_all(&mut *connection)
+    .await?
+    .into_iter()
+    .peekable();
+
+    let mut orders = Vec::with_capacity(rows.len());
+    for row in rows {
+        let id: String = row.try_get("id")?;
+        let mut order = read_order(row)?;
+        while let Some(item) = items.next_if(|item| belongs(item, &id)) {
+            order.items.push(OrderItem {
+                product_id: item.try_get("product_id")?,
+                quantity: item.try_get("quantity")?,
+                price: item.try_get("price")?,
+            });
+        }
+        while let Some(step) = steps.next_if(|step| belongs(step, &id)) {
+            order.steps.push(Step {
+                name: word(&step, "name")?,
+                state: word(&step, "state")?,
+                attempts: step.try_get("attempts")?,
+            });
+        }
+        orders.push(order);
+    }
+    Ok(orders)
+}
+
+fn belongs(row: &Row, order_id: &str) -> bool {
+    row.try_get::<&str, _>("order_id")
+        .is_ok_and(|id| id == order_id)
+}
+
+fn read_order(row: &Row) -> Result<Order> {
+    Ok(Order {
+        id: row.try_get("id")?,
+        customer: row.try_get("customer")?,
+        items: Vec::new(),
+        total: row.try_get("total")?,
+        created_at: time(row.try_get("created_at")?)?,
+        status: word(row, "status")?,
+        reason: word_or_none(row, "reason")?,
+        steps: Vec::new(),
+    })
+}
+
+fn time(micros: i64) -> Result<jiff::Timestamp> {
+    jiff::Timestamp::from_microsecond(micros).map_err(|_| StoreError::unreadable("created_at"))
+}

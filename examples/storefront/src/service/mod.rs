@@ -1,0 +1,13 @@
+//! What the shop does, told without HTTP and without SQL.
+
+mod catalogue;
+mod ordering;
+mod quoting;
+mod settlement;
+
+pub(crate) use self::{
+    catalogue::{Catalogue, ChangeRefused},
+    ordering::Ordering,
+    quoting::Quoting,
+    settlement::Settler,
+};

@@ -1,0 +1,66 @@
+//! Taking orders.
+//!
+//! This is where `buttress-idempotency` will be plugged in: until then a unique key in the order's
+//! own transaction does, which is enough for one table in one database.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::Notify;
+
+use crate::{
+    order::{NewOrder, Order},
+    repository::{Acceptance, Database, OrderKey, Render, StoreError},
+};
+
+/// For how long an accepted order is remembered under its key.
+const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+
+#[derive(Clone)]
+pub(crate) struct Ordering {
+    database: Database,
+    wake_settler: Arc<Notify>,
+}
+
+impl Ordering {
+    pub(crate) const fn new(database: Database, wake_settler: Arc<Notify>) -> Self {
+        Self {
+            database,
+            wake_settler,
+        }
+    }
+
+    /// Places the order, once for each client and key.
+    pub(crate) async fn place(
+        &self,
+        order: NewOrder,
+        client: Vec<u8>,
+        key: String,
+        fingerprint: Vec<u8>,
+        render: Render,
+    ) -> Result<Acceptance, StoreError> {
+        let key = OrderKey {
+            client,
+            key,
+            fingerprint,
+            remembered_for: REMEMBERED_FOR,
+        };
+        let acceptance = self.database.accept(order, key, render).await?;
+        if matches!(acceptance, Acceptance::Accepted { .. }) {
+            self.wake_settler.notify_one();
+        }
+        Ok(acceptance)
+    }
+
+    pub(crate) async fn find(&self, id: &str) -> Result<Option<Order>, StoreError> {
+        self.database.order(id).await
+    }
+
+    /// Orders older than `before`, newest first.
+    pub(crate) async fn page(
+        &self,
+        before: Option<&str>,
+        limit: i64,
+    ) -> Result<Vec<Order>, StoreError> {
+        self.database.orders(before, limit).await
+    }
+}

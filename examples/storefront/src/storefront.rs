@@ -1,0 +1,113 @@
+//! The whole service: started, and stopped.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use tokio::{net::TcpListener, sync::Notify, task::JoinHandle};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    clients::Clients,
+    http::{self, Readiness, Shop},
+    repository::{self, Database},
+    service::{Catalogue, Ordering, Quoting, Settler},
+    upstreams::Upstreams,
+};
+
+/// How long what is in flight may take to end after a stop.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What the operator chose.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) listen: SocketAddr,
+    pub(crate) database_url: String,
+    /// How long to answer "not ready" before the listener closes.
+    pub(crate) drain: Duration,
+    pub(crate) faults: bool,
+}
+
+/// A running service.
+pub(crate) struct Storefront {
+    address: SocketAddr,
+    drain: Duration,
+    readiness: Readiness,
+    database: Database,
+    stop_serving: CancellationToken,
+    stop_upstreams: CancellationToken,
+    serving: JoinHandle<std::io::Result<()>>,
+    settling: JoinHandle<()>,
+    upstreams: TaskTracker,
+}
+
+impl Storefront {
+    pub(crate) async fn start(config: Config) -> anyhow::Result<Self> {
+        let database = repository::connect(&config.database_url).await?;
+        let (stop_serving, stop_upstreams) = (CancellationToken::new(), CancellationToken::new());
+        let upstreams = TaskTracker::new();
+        let behind = Upstreams::start(&database, &stop_upstreams, &upstreams)
+            .await
+            .context("the services behind the shop cannot listen")?;
+        let clients = Clients::new(&behind).context("no HTTP client")?;
+
+        let wake = Arc::new(Notify::new());
+        let settler = Settler::new(Arc::clone(&database), clients.clone(), Arc::clone(&wake));
+        let settling = tokio::spawn(Arc::new(settler).run_until(stop_serving.clone()));
+
+        let readiness = Readiness::default();
+        let shop = Shop {
+            catalogue: Catalogue::new(Arc::clone(&database)),
+            ordering: Ordering::new(Arc::clone(&database), wake),
+            quoting: Quoting::new(clients.carrier),
+            database: Arc::clone(&database),
+            readiness: readiness.clone(),
+            faults: config.faults.then_some(behind.faults),
+        };
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .with_context(|| format!("cannot listen on {}", config.listen))?;
+        let address = listener.local_addr()?;
+        let app = http::app(shop).into_make_service_with_connect_info::<SocketAddr>();
+        let stopped = stop_serving.clone().cancelled_owned();
+        let serving = axum::serve(listener, app).with_graceful_shutdown(stopped);
+        let serving = tokio::spawn(serving.into_future());
+        tracing::info!(%address, "serving");
+        Ok(Self {
+            address,
+            drain: config.drain,
+            readiness,
+            database,
+            stop_serving,
+            stop_upstreams,
+            serving,
+            settling,
+            upstreams,
+        })
+    }
+
+    /// Where it listens.
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops accepting, ends what is in flight, hands the claims back. Takes at most the drain
+    /// time and some 12 s; what is not at its end then is left to its leases.
+    pub(crate) async fn stop(self) {
+        self.readiness.take_back();
+        tokio::time::sleep(self.drain).await;
+        self.stop_serving.cancel();
+        // The services behind go last: what is being settled still calls them.
+        let ended = async { (self.serving.await, self.settling.await) };
+        if tokio::time::timeout(GRACE, ended).await.is_err() {
+            tracing::warn!("stopped before everything in flight was at its end");
+        }
+        self.stop_upstreams.cancel();
+        self.upstreams.close();
+        let last = async {
+            self.upstreams.wait().await;
+            self.database.close().await;
+        };
+        // Nothing is lost with a connection that is cut now: every write is a transaction.
+        let _ = tokio::time::timeout(Duration::from_secs(2), last).await;
+    }
+}

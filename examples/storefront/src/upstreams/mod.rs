@@ -1,0 +1,67 @@
+//! The services behind the shop: separate listeners in the same process, reached over real HTTP.
+//!
+//! They stand in for what other teams run. Each honours the idempotency key it is sent, and
+//! cancelling a key that it has never seen leaves a mark that refuses it later.
+
+mod carrier;
+mod fault;
+mod listener;
+mod payments;
+mod shipments;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub(crate) use self::{
+    carrier::{Quote, QuoteRequest},
+    fault::{Fault, FaultMode, FaultSwitches, FaultTarget},
+    payments::{ChargeAnswer, ChargeRequest},
+    shipments::{ShipmentAnswer, ShipmentRequest},
+};
+use crate::repository::Database;
+
+/// The header in which the shop sends its key.
+pub(crate) const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// Where the services listen, and what goes wrong with them.
+#[derive(Clone, Debug)]
+pub(crate) struct Upstreams {
+    pub(crate) payments: SocketAddr,
+    pub(crate) carrier: SocketAddr,
+    pub(crate) shipments: SocketAddr,
+    pub(crate) faults: Arc<FaultSwitches>,
+}
+
+impl Upstreams {
+    /// Starts all of them on free ports of the loopback; they stop with `stop`.
+    pub(crate) async fn start(
+        database: &Database,
+        stop: &CancellationToken,
+        tasks: &TaskTracker,
+    ) -> std::io::Result<Self> {
+        let faults = Arc::new(FaultSwitches::default());
+        let listen = |target, router| {
+            listener::listen(
+                router,
+                Arc::clone(faults.of(target)),
+                stop.clone(),
+                tasks.clone(),
+            )
+        };
+        Ok(Self {
+            payments: listen(
+                FaultTarget::Payments,
+                payments::router(Arc::clone(database)),
+            )
+            .await?,
+            carrier: listen(FaultTarget::Carrier, carrier::router()).await?,
+            shipments: listen(
+                FaultTarget::Shipments,
+                shipments::router(Arc::clone(database)),
+            )
+            .await?,
+            faults,
+        })
+    }
+}
