@@ -1,0 +1,121 @@
+//! The servers that the tests need.
+
+mod install;
+mod standing;
+
+use std::{any::Any, env, path::PathBuf, process::Command};
+
+use anyhow::{Context as _, Result, bail};
+use buttress_testkit::{postgres, programs::NotFound};
+
+use self::install::Installer;
+
+/// A kind of server: how it is found, installed and started.
+pub(crate) struct Server {
+    pub(crate) program: &'static str,
+    /// The variable that hands one to the tests.
+    pub(crate) url_variable: &'static str,
+    /// The Debian package that has it.
+    package: &'static str,
+    /// A file and its text that must stand while the package is installed.
+    preset: Option<(&'static str, &'static str)>,
+    find: fn() -> Result<PathBuf, NotFound>,
+    pub(crate) start: fn() -> Result<Running>,
+}
+
+/// A server that runs until this value is dropped.
+pub(crate) struct Running {
+    pub(crate) url: String,
+    _server: Box<dyn Any>,
+}
+
+/// All of them.
+pub(crate) fn all() -> [Server; 1] {
+    [Server {
+        program: "postgres",
+        url_variable: postgres::URL_VARIABLE,
+        package: "postgresql",
+        // Else the package makes a cluster of its own, which nobody here would use.
+        preset: Some((
+            "/etc/postgresql-common/createcluster.d/buttress-xtask.conf",
+            "create_main_cluster = false\n",
+        )),
+        find: || postgres::find().map(|folder| folder.join("postgres")),
+        start: || {
+            let server = postgres::Server::start()?;
+            Ok(Running {
+                url: server.url("postgres"),
+                _server: Box::new(server),
+            })
+        },
+    }]
+}
+
+impl Server {
+    /// Whether the environment gives one, so that none of ours is needed.
+    pub(crate) fn is_given(&self) -> bool {
+        env::var_os(self.url_variable).is_some_and(|url| !url.is_empty())
+    }
+
+    fn is_missing(&self) -> bool {
+        !self.is_given() && (self.find)().is_err()
+    }
+}
+
+/// Stops unless every server is there, given or, if that is wanted, installed now.
+pub(crate) fn require(servers: &[Server], install: bool) -> Result<()> {
+    let missing = || servers.iter().filter(|server| server.is_missing());
+    let programs: Vec<_> = missing().map(|server| server.program).collect();
+    if programs.is_empty() {
+        return Ok(());
+    }
+    if !install {
+        bail!(
+            "not installed: {}. This installs it:\n\n    cargo xtask servers --install\n",
+            programs.join(", ")
+        );
+    }
+    let packages: Vec<_> = missing().map(|server| server.package).collect();
+    let presets: Vec<_> = missing().filter_map(|server| server.preset).collect();
+    Installer::of_this_system().install(&packages, &presets)?;
+    if let Some(server) = missing().next() {
+        bail!("{} has no {}", server.package, server.program);
+    }
+    Ok(())
+}
+
+/// Prints what is here, and what would be installed.
+pub(crate) fn list(servers: &[Server]) {
+    let mut packages = Vec::new();
+    for server in servers {
+        let program = server.program;
+        if server.is_given() {
+            println!("{program}: given by {}", server.url_variable);
+            continue;
+        }
+        match (server.find)() {
+            Ok(path) => {
+                let version = version(&path).unwrap_or_else(|error| format!("({error:#})"));
+                println!("{program}: {}, {version}", path.display());
+            }
+            Err(not_found) => {
+                println!("{program}: {not_found}");
+                packages.push(server.package);
+            }
+        }
+    }
+    if !packages.is_empty() {
+        println!(
+            "\nThis installs, with apt-get, {}:\n\n    cargo xtask servers --install\n",
+            packages.join(" ")
+        );
+    }
+}
+
+fn version(program: &PathBuf) -> Result<String> {
+    let output = Command::new(program)
+        .arg("--version")
+        .output()
+        .context("it does not run")?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
