@@ -113,3 +113,128 @@ fn quality(range: &MediaType<'_>) -> Option<u16> {
     let thousandths: u16 = format!("{whole}{fraction:0<3}").parse().ok()?;
     (thousandths <= 1000).then_some(thousandths)
 }
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn of(fields: &[&str]) -> Format {
+        let mut headers = HeaderMap::new();
+        for field in fields {
+            headers.append(ACCEPT, HeaderValue::from_str(field).unwrap());
+        }
+        Format::negotiate(&headers)
+    }
+
+    #[test]
+    fn problem_json_only_where_it_is_strictly_preferred() {
+        for accept in [
+            "application/problem+json",
+            "APPLICATION/Problem+JSON",
+            "application/problem+json;q=0.001",
+            "application/problem+json, application/json;q=0.9",
+            "application/json;q=0.9, application/problem+json",
+            "application/*;q=0.5, application/problem+json",
+            "*/*;q=0.1, application/problem+json;q=0.2",
+            "text/html, application/problem+json, */*;q=0.8",
+            "application/*, application/json;q=0.3",
+            "*/*, application/json;q=0",
+            "application/problem+json;charset=utf-8",
+            "application/problem+json;profile=\"a,b;q=0\"",
+            "application/problem+json ; q=0.3 , application/json ; q=0.2",
+        ] {
+            assert_eq!(of(&[accept]), Format::ProblemJson, "{accept}");
+        }
+    }
+
+    #[test]
+    fn json_otherwise_and_also_when_neither_is_accepted() {
+        for accept in [
+            "",
+            ",,,",
+            "*/*",
+            "application/*",
+            "application/json",
+            "application/json, application/problem+json",
+            "application/problem+json, */*",
+            "application/problem+json;q=0",
+            "application/problem+json;q=0.000, */*;q=0.1",
+            "text/html",
+            "application/xml, application/problem+xml",
+            "application/json;q=0, application/problem+json;q=0",
+            "application/problem+json;q=0.5, application/json",
+            "application/problem+json;q=0.5, application/*;q=0.6",
+        ] {
+            assert_eq!(of(&[accept]), Format::Json, "{accept}");
+        }
+        assert_eq!(Format::negotiate(&HeaderMap::new()), Format::Json);
+    }
+
+    #[test]
+    fn the_most_specific_range_counts_not_the_highest_quality() {
+        let exact = "*/*;q=1, application/*;q=0.9, application/problem+json;q=0.1";
+        assert_eq!(of(&[exact]), Format::Json);
+        let by_type = "*/*;q=1, application/*;q=0.2, application/json;q=0.1";
+        assert_eq!(of(&[by_type]), Format::ProblemJson);
+    }
+
+    #[test]
+    fn several_fields_are_one_list() {
+        let json = "application/json;q=0.5";
+        let problem = "application/problem+json;q=0.6";
+        assert_eq!(of(&[json, problem]), Format::ProblemJson);
+        assert_eq!(of(&[problem, json]), Format::ProblemJson);
+        assert_eq!(of(&[problem, json, "application/json;q=0.7"]), Format::Json);
+    }
+
+    #[test]
+    fn a_part_that_cannot_be_read_is_ignored_alone() {
+        for broken in [
+            "application/problem+json;q=1.001",
+            "application/problem+json;q=2",
+            "application/problem+json;q=-1",
+            "application/problem+json;q=.9",
+            "application/problem+json;q=0.1234",
+            "application/problem+json;q=1e0",
+            "application/problem+json;q=inf",
+            "application/problem+json;q=",
+            "application/problem+json;q=\"1\"x",
+            "application",
+            "/",
+            "*/json",
+            "application/*+json",
+            "application//problem+json",
+        ] {
+            assert_eq!(of(&[broken]), Format::Json, "{broken}");
+            let rest = format!("{broken}, application/problem+json;q=0.4");
+            assert_eq!(of(&[&rest]), Format::ProblemJson, "{broken}");
+        }
+        let mut headers = HeaderMap::new();
+        headers.append(ACCEPT, HeaderValue::from_bytes(b"\xff\xfe").unwrap());
+        headers.append(ACCEPT, HeaderValue::from_static("application/problem+json"));
+        assert_eq!(Format::negotiate(&headers), Format::ProblemJson);
+    }
+
+    #[test]
+    fn what_comes_after_the_first_4096_bytes_is_not_looked_at() {
+        let padding = "text/html,".repeat(405);
+        let before = format!("application/problem+json,{padding}application/json");
+        assert!(before.len() < MAX_ACCEPT);
+        assert_eq!(of(&[&before]), Format::Json);
+        let after = format!("application/problem+json,{padding}{padding}application/json");
+        assert_eq!(of(&[&after]), Format::ProblemJson);
+        assert_eq!(
+            of(&["application/problem+json", &after, "application/json"]),
+            Format::ProblemJson
+        );
+        // A range that the bound cuts in two is none.
+        let cut = format!("{}application/json;q=0.25", " ".repeat(MAX_ACCEPT - 16));
+        assert_eq!(
+            of(&["application/problem+json;q=0.5", &cut]),
+            Format::ProblemJson
+        );
+        assert_eq!(of(&[&"x".repeat(1 << 20)]), Format::Json);
+    }
+}

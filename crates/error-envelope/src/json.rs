@@ -143,3 +143,99 @@ impl<'de> Visitor<'de> for Wellformed {
         Ok(self)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    struct Order {
+        quantity: u32,
+    }
+
+    #[test]
+    fn what_is_no_json_is_400_even_where_the_shape_is_wrong_before_that() {
+        let deep = [b"[".repeat(200), b"]".repeat(200)].concat();
+        let deep_within = [
+            br#"{"quantity": 1, "more": "#.to_vec(),
+            deep.clone(),
+            b"}".to_vec(),
+        ];
+        let table: [&[u8]; 19] = [
+            b"",
+            b" \t\r\n",
+            b"{",
+            b"{\"quantity\": ",
+            b"{\"quantity\": 1}}",
+            b"{\"quantity\": 1} {}",
+            b"{\"quantity\": 1,}",
+            b"{quantity: 1}",
+            b"{'quantity': 1}",
+            b"{\"quantity\": 01}",
+            b"{\"quantity\": 1e999}",
+            b"{\"quantity\": NaN}",
+            b"{\"quantity\": \"two\"} trailing",
+            b"{\"quantity\": 1, \"x\": \"\\ud800\"}",
+            b"{\"quantity\": 1, \"x\": \"\x01\"}",
+            b"\xef\xbb\xbf{\"quantity\": 1}",
+            b"{\"quantity\": \"\xff\"}",
+            &deep,
+            &deep_within.concat(),
+        ];
+        for body in table {
+            let problem = parse_json::<Order>(body).unwrap_err();
+            assert_eq!(problem.to_string(), "MALFORMED_REQUEST (400)", "{body:?}");
+            assert!(problem.fields().is_empty());
+        }
+    }
+
+    #[test]
+    fn json_of_the_right_shape_is_read_whatever_else_is_in_it() {
+        let deep = format!("{}{}", "[".repeat(120), "]".repeat(120));
+        for body in [
+            r#" {"quantity": 3} "#.to_owned(),
+            r#"{"more": [1, -2, 0.5, 1e3, true, null, {"a": "b"}], "quantity": 3}"#.to_owned(),
+            format!(r#"{{"more": {deep}, "quantity": 3}}"#),
+        ] {
+            assert_eq!(parse_json::<Order>(body.as_bytes()).unwrap().quantity, 3);
+        }
+        assert!(parse_json::<serde_json::Value>(b"null").unwrap().is_null());
+    }
+
+    #[test]
+    fn only_one_content_type_that_is_json_will_do() {
+        let of = |fields: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for field in fields {
+                headers.append(CONTENT_TYPE, HeaderValue::from_static(field));
+            }
+            require_json(&headers).map_err(|problem| problem.to_string())
+        };
+        for json in [
+            "application/json",
+            "Application/JSON; charset=utf-8",
+            "application/merge-patch+json",
+            "application/vnd.shop.v2+JSON",
+            "image/svg+json",
+        ] {
+            assert_eq!(of(&[json]), Ok(()), "{json}");
+        }
+        for other in [
+            "",
+            "json",
+            "text/json",
+            "text/plain",
+            "application/jsonp",
+            "application/json+xml",
+            "application/x-www-form-urlencoded",
+            "application/json, text/plain",
+        ] {
+            let refused = Err("UNSUPPORTED_MEDIA_TYPE (415)".to_owned());
+            assert_eq!(of(&[other]), refused, "{other}");
+        }
+        assert!(of(&[]).is_err());
+        assert!(of(&["application/json", "application/json"]).is_err());
+    }
+}

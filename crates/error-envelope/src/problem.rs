@@ -21,6 +21,9 @@ const RESERVED: [&str; 8] = [
     "truncated",
 ];
 
+/// `http::HeaderMap` panics when it is full; nobody needs as many as this.
+const MAX_HEADERS: usize = 64;
+
 /// What leaves the service when something went wrong: a status, a stable code, one sentence, and
 /// what more the caller may know. The reason why stays inside, as the private source.
 ///
@@ -186,11 +189,15 @@ impl Problem {
     /// The same with one more header field, `Allow` or `WWW-Authenticate` say.
     ///
     /// A field that describes the body (`Content-Type`, `Content-Length`, …) has no effect: the
-    /// body is ours. `Retry-After` has one only without [`Problem::with_retry_after`].
+    /// body is ours. `Retry-After` has one only without [`Problem::with_retry_after`]. Nor has what
+    /// comes after the first 64.
     #[must_use]
     pub fn with_header(self, name: HeaderName, value: HeaderValue) -> Self {
-        // What fails is the 32769th field: a map that full loses nothing that matters.
-        self.change(|parts| drop(parts.headers.try_append(name, value)))
+        self.change(|parts| {
+            if parts.headers.len() < MAX_HEADERS {
+                parts.headers.append(name, value);
+            }
+        })
     }
 
     /// The same with the private reason. It is logged, and never leaves.

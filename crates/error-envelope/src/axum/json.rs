@@ -2,7 +2,7 @@
 
 use ::axum::{
     RequestExt,
-    body::{Body, Bytes},
+    body::Bytes,
     extract::{FromRequest, Request},
 };
 use http::StatusCode;
@@ -50,10 +50,7 @@ async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Prob
     {
         return Err(Problem::from_status(StatusCode::PAYLOAD_TOO_LARGE));
     }
-    let (parts, body) = limited.into_parts();
-    // Bytes applies the limit once more, which changes nothing.
-    let request = Request::from_parts(parts, Body::new(body));
-    Bytes::from_request(request, state)
+    Bytes::from_request(limited, state)
         .await
         .map_err(|rejection| {
             let status = match rejection.status() {

@@ -109,7 +109,9 @@ impl Exchange {
         let problem = match parts.extensions.remove::<Problem>() {
             // The status on the line is what the caller goes by (RFC 9457, section 3.1.2), and
             // somebody chose it: `(StatusCode::CONFLICT, problem)`.
-            Some(problem) if is_error => problem.with_status(parts.status),
+            Some(problem) if is_error && problem.status() != parts.status => {
+                problem.with_status(parts.status)
+            }
             // A problem with the status of a success is an accident: `(StatusCode::CREATED,
             // envelope)` where the envelope could not be serialized.
             Some(problem) => problem,

@@ -9,11 +9,12 @@ use crate::Problem;
 /// One line for one error: loud when it is ours, quiet when it is the caller's.
 pub(super) fn tell(problem: &Problem) {
     let (code, status) = (problem.code(), problem.status().as_u16());
-    let cause = problem.source().map(|source| Chain(source).to_string());
+    // Told only where somebody listens.
+    let cause = || problem.source().map(|source| Chain(source).to_string());
     if problem.status().is_server_error() {
-        tracing::error!(code, status, cause, "the request failed");
+        tracing::error!(code, status, cause = cause(), "the request failed");
     } else {
-        tracing::debug!(code, status, cause, "the request was refused");
+        tracing::debug!(code, status, cause = cause(), "the request was refused");
     }
 }
 
