@@ -40,10 +40,6 @@ impl<T> Envelope<T> {
     ///
     /// If `meta` cannot be serialized, the envelope cannot.
     #[must_use]
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "a builder takes what it is given, as `new` does"
-    )]
     pub fn with_meta(mut self, meta: impl Serialize) -> Self {
         let meta = serde_json::to_value(meta);
         self.meta = (!matches!(meta, Ok(Value::Null))).then_some(meta);

@@ -78,7 +78,7 @@ mod tests {
         }
         let problem = handler().unwrap_err();
         assert_eq!(problem.to_string(), "CIRCUIT_OPEN (503)");
-        assert_eq!(problem.retry_after().map(|wait| wait.as_secs()), Some(2));
+        assert_eq!(problem.retry_after(), Some(Duration::from_secs(2).into()));
         let source = problem.source().unwrap();
         assert!(source.downcast_ref::<CallError<Rejection>>().is_some());
     }

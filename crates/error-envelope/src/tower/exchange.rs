@@ -11,7 +11,7 @@ use http::{
 use http_body::Body;
 use tracing::Span;
 
-use super::{BoxError, RequestId, ResponseBody, layer::Rules, log};
+use super::{BoxError, RequestId, ResponseBody, Verbatim, layer::Rules, log};
 use crate::{Format, Problem, render::describes_body};
 
 /// Marks a request that is inside the layer already.
@@ -105,6 +105,9 @@ impl Exchange {
     /// The problem that this response is, if it is an error; kept in the extensions for whoever is
     /// further out.
     fn problem(&self, parts: &mut response::Parts) -> Option<Problem> {
+        if parts.extensions.get::<Verbatim>().is_some() {
+            return None;
+        }
         let is_error = parts.status.is_client_error() || parts.status.is_server_error();
         let problem = match parts.extensions.remove::<Problem>() {
             // The status on the line is what the caller goes by (RFC 9457, section 3.1.2), and

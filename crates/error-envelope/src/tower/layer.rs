@@ -30,6 +30,7 @@ use crate::Problem;
 /// - **Everything else that is an error**, 400 to 599, without a `Problem`: axum's own rejections
 ///   and fallbacks, body limits, timeouts. It becomes the problem that stands for its status. Its
 ///   headers stay (`Allow`, `WWW-Authenticate`, `Retry-After`), its body and what describes it go.
+///   One that is marked [`Verbatim`](super::Verbatim) is left alone.
 /// - **Panics**, in `call` and in the future: the opaque 500.
 /// - **Errors of the service**: a `Problem` leaves as it is, all else as the opaque 500, unless
 ///   [`EnvelopeLayer::with_error`] knows it. The layered service never fails.

@@ -7,12 +7,14 @@ mod future;
 mod layer;
 mod log;
 mod request_id;
+mod verbatim;
 
 pub use self::{
     body::ResponseBody,
     future::ResponseFuture,
     layer::{EnvelopeLayer, EnvelopeService},
     request_id::RequestId,
+    verbatim::Verbatim,
 };
 
 /// An error of whatever type, as tower passes it on.

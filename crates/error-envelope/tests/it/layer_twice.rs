@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use buttress_error_envelope::{
-    Format, Problem,
+    Problem,
     tower::{BoxError, EnvelopeLayer, RequestId},
 };
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use tower::{ServiceBuilder, service_fn};
 
 use crate::{
     log::heard,
-    stack::{ask, request},
+    stack::{Outcome, PROBLEM_JSON, ask, plain, rendered, request},
 };
 
 fn twice() -> (EnvelopeLayer, EnvelopeLayer) {
@@ -49,17 +49,10 @@ async fn there_is_one_id() {
 
 #[tokio::test]
 async fn an_error_is_rendered_and_logged_once_and_the_inner_layer_says_what_it_is() {
-    type Make = fn() -> Result<Response<Full<Bytes>>, BoxError>;
-    let table: [(&str, u16, Make); 4] = [
-        ("INNER", 410, || {
-            Ok(Response::builder()
-                .status(410)
-                .body(Full::default())
-                .unwrap())
-        }),
+    let table: [(&str, u16, fn() -> Outcome); 4] = [
+        ("INNER", 410, || plain(410, "")),
         ("MINE", 503, || {
-            let problem = Problem::new(503, "MINE", "Later.");
-            Ok(problem.render(Format::Json).map(Full::from))
+            rendered(&Problem::new(503, "MINE", "Later."))
         }),
         ("INTERNAL", 500, || Err("broken".into())),
         ("INTERNAL", 500, || panic!("broken")),
@@ -73,7 +66,7 @@ async fn an_error_is_rendered_and_logged_once_and_the_inner_layer_says_what_it_i
             std::future::ready(make())
         });
         let inner = ServiceBuilder::new().layer(inner).service(service);
-        let asked = request("GET", &[("accept", "application/problem+json")]);
+        let asked = request("GET", &[PROBLEM_JSON]);
         let (answer, lines) = heard(ask(outer, inner, asked)).await;
         assert_eq!((answer.status(), &*answer.code()), (status, code));
         assert_eq!(answer.header("vary"), Some("accept"));

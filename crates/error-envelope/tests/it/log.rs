@@ -6,13 +6,16 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use buttress_error_envelope::{Format, Problem, tower::BoxError};
+use buttress_error_envelope::{
+    Problem,
+    tower::{BoxError, EnvelopeLayer},
+};
 use bytes::Bytes;
 use http::Response;
 use http_body_util::Full;
 use tracing::{Level, instrument::WithSubscriber};
 
-use crate::stack::{answer, request};
+use crate::stack::{answer, ask, rendered, request};
 
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
@@ -41,15 +44,11 @@ pub(crate) async fn heard<T>(work: impl Future<Output = T>) -> (T, Vec<String>) 
     (value, text.lines().map(str::to_owned).collect())
 }
 
-fn of(problem: &Problem) -> Result<Response<Full<Bytes>>, BoxError> {
-    Ok(problem.render(Format::Json).map(Full::from))
-}
-
 #[tokio::test]
 async fn an_error_of_ours_is_told_once_with_its_chain_in_the_span_of_the_request() {
     let make = || {
         let disk = std::io::Error::other("disk\nfull");
-        of(&Problem::new(503, "UNAVAILABLE", "Later.").with_source(disk))
+        rendered(&Problem::new(503, "UNAVAILABLE", "Later.").with_source(disk))
     };
     let asked = request("GET", &[("x-request-id", "abc")]);
     let (_, lines) = heard(answer(make, asked)).await;
@@ -70,7 +69,7 @@ async fn an_error_of_ours_is_told_once_with_its_chain_in_the_span_of_the_request
 
 #[tokio::test]
 async fn an_error_of_the_callers_is_told_at_debug_level() {
-    let make = || of(&Problem::new(404, "ORDER_NOT_FOUND", "None."));
+    let make = || rendered(&Problem::new(404, "ORDER_NOT_FOUND", "None."));
     let (_, lines) = heard(answer(make, request("GET", &[]))).await;
     let [line] = &lines[..] else {
         panic!("one line: {lines:?}")
@@ -102,9 +101,9 @@ async fn what_the_service_logs_is_in_the_span_of_the_request() {
             Ok::<_, BoxError>(Response::new(Full::<Bytes>::default()))
         }
     });
-    let layer = buttress_error_envelope::tower::EnvelopeLayer::new();
+    let layer = EnvelopeLayer::new();
     let asked = request("GET", &[("x-request-id", "abc")]);
-    let (_, lines) = heard(crate::stack::ask(layer, service, asked)).await;
+    let (_, lines) = heard(ask(layer, service, asked)).await;
     assert_eq!(lines.len(), 2, "a success is not told: {lines:?}");
     assert!(
         lines

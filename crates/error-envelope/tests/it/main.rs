@@ -1,7 +1,15 @@
 //! What can be seen from outside, a file per subject.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "outside of a test function too: what cannot go on fails the test"
+)]
+
+mod bounds;
 mod canary;
+mod envelope;
 mod extractors;
+mod failures;
 mod garde;
 mod layer;
 mod layer_twice;

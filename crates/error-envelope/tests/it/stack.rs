@@ -2,7 +2,10 @@
 
 use std::convert::Infallible;
 
-use buttress_error_envelope::tower::{BoxError, EnvelopeLayer, RequestId, ResponseBody};
+use buttress_error_envelope::{
+    Format, Problem,
+    tower::{BoxError, EnvelopeLayer, RequestId, ResponseBody},
+};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
@@ -50,6 +53,21 @@ impl Answer {
     }
 }
 
+/// What a service comes to.
+pub(crate) type Outcome = Result<Response<Full<Bytes>>, BoxError>;
+
+pub(crate) const PROBLEM_JSON: (&str, &str) = ("accept", "application/problem+json");
+
+/// A response without a problem.
+pub(crate) fn plain(status: u16, text: &'static str) -> Outcome {
+    let response = Response::builder().status(status);
+    Ok(response.body(Full::from(text)).unwrap())
+}
+
+pub(crate) fn rendered(problem: &Problem) -> Outcome {
+    Ok(problem.render(Format::Json).map(Full::from))
+}
+
 pub(crate) fn request(method: &str, headers: &[(&str, &str)]) -> Request<()> {
     let uri = "/orders/7?token=c4n4ry";
     let mut request = Request::builder().method(method).uri(uri);
@@ -78,10 +96,7 @@ where
 }
 
 /// What a service that always answers with the outcome of `make` answers through the plain layer.
-pub(crate) async fn answer(
-    make: impl Fn() -> Result<Response<Full<Bytes>>, BoxError> + Clone,
-    request: Request<()>,
-) -> Answer {
+pub(crate) async fn answer(make: impl Fn() -> Outcome + Clone, request: Request<()>) -> Answer {
     let service = tower::service_fn(move |_: Request<()>| std::future::ready(make()));
     ask(EnvelopeLayer::new(), service, request).await
 }
