@@ -49,7 +49,8 @@ async fn there_is_one_id() {
 
 #[tokio::test]
 async fn an_error_is_rendered_and_logged_once_and_the_inner_layer_says_what_it_is() {
-    let table: [(&str, u16, fn() -> Outcome); 4] = [
+    type Make = fn() -> Outcome;
+    let table: [(&str, u16, Make); 4] = [
         ("INNER", 410, || plain(410, "")),
         ("MINE", 503, || {
             rendered(&Problem::new(503, "MINE", "Later."))
