@@ -76,10 +76,9 @@ pub fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     };
     serde_json::from_str::<Wellformed>(text).map_err(not_json)?;
     let mut json = serde_json::Deserializer::from_str(text);
-    serde_path_to_error::deserialize(&mut json).map_err(|error| match error.inner().is_data() {
-        true => shape::problem(&error),
-        false => not_json(error.into_inner()),
-    })
+    // It is JSON, so whatever fails now is the shape, also where serde_json calls it syntax: a
+    // null in the place of an enum.
+    serde_path_to_error::deserialize(&mut json).map_err(|error| shape::problem(&error))
 }
 
 fn malformed(message: &'static str) -> Problem {
@@ -188,6 +187,40 @@ mod tests {
             let problem = parse_json::<Order>(body).unwrap_err();
             assert_eq!(problem.to_string(), "MALFORMED_REQUEST (400)", "{body:?}");
             assert!(problem.fields().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_value_of_another_kind_in_the_place_of_an_enum_is_a_wrong_shape() {
+        #[derive(Debug, Deserialize)]
+        enum Payment {
+            #[serde(rename = "cash")]
+            Cash,
+        }
+
+        #[derive(Debug, Deserialize)]
+        struct Paid {
+            by: Payment,
+        }
+
+        let paid = parse_json::<Paid>(br#"{"by": "cash"}"#).unwrap();
+        assert!(matches!(paid.by, Payment::Cash));
+        for value in [
+            "null",
+            "7",
+            "[]",
+            "true",
+            "{}",
+            r#""card""#,
+            r#"{"cash": 1}"#,
+        ] {
+            let body = format!(r#"{{"by": {value}}}"#);
+            let problem = parse_json::<Paid>(body.as_bytes()).unwrap_err();
+            assert_eq!(problem.status(), 422, "{value}");
+            assert!(
+                problem.fields()[0].path().starts_with("by"),
+                "{value}: {problem:?}"
+            );
         }
     }
 

@@ -101,11 +101,12 @@ impl From<sqlx::Error> for StoreError {
 
 /// Codes that say "not now" rather than "not so".
 fn is_outage(code: &str) -> bool {
-    // SQLite's extended codes keep the primary one in their low byte: 5 is BUSY, 6 is LOCKED.
-    if let Ok(code) = code.parse::<u32>()
-        && code < 10_000
-    {
-        return matches!(code & 0xff, 5 | 6);
+    // An SQLSTATE has five characters; SQLite's numbers have fewer, and its extended codes keep the
+    // primary one in their low byte: 5 is BUSY, 6 is LOCKED.
+    if code.len() < 5 {
+        return code
+            .parse::<u32>()
+            .is_ok_and(|code| matches!(code & 0xff, 5 | 6));
     }
     // PostgreSQL: connection exceptions, too many connections, shutting down or starting up,
     // and a statement that ran into its timeout.

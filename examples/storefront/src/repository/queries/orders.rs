@@ -62,24 +62,6 @@ async fn accept_in(
         .bind(horizon)
         .execute(&mut *tx)
         .await?;
-    let id = Uuid::now_v7().simple().to_string();
-    // The key first: of two that come at once, one waits here for the other's commit.
-    let claimed = sqlx::query(
-        "INSERT INTO order_keys (client, key, fingerprint, order_id, response, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (client, key) DO NOTHING",
-    )
-    .bind(&key.client)
-    .bind(&key.key)
-    .bind(&key.fingerprint)
-    .bind(&id)
-    .bind(Vec::<u8>::new())
-    .bind(now)
-    .execute(&mut *tx)
-    .await?;
-    if claimed.rows_affected() == 0 {
-        return replay(tx, key).await;
-    }
-
     let mut items = Vec::with_capacity(wanted.items.len());
     let mut unknown = Vec::new();
     for (position, item) in wanted.items.iter().enumerate() {
@@ -99,6 +81,24 @@ async fn accept_in(
     }
     if !unknown.is_empty() {
         return Ok(Acceptance::UnknownProducts(unknown));
+    }
+
+    let id = Uuid::now_v7().simple().to_string();
+    // The key first: of two that come at once, one waits here for the other's commit.
+    let claimed = sqlx::query(
+        "INSERT INTO order_keys (client, key, fingerprint, order_id, response, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (client, key) DO NOTHING",
+    )
+    .bind(&key.client)
+    .bind(&key.key)
+    .bind(&key.fingerprint)
+    .bind(&id)
+    .bind(Vec::<u8>::new())
+    .bind(now)
+    .execute(&mut *tx)
+    .await?;
+    if claimed.rows_affected() == 0 {
+        return replay(tx, key).await;
     }
 
     let order = Order {

@@ -1,0 +1,120 @@
+//! Orders while the services behind the shop fail, in every way they can.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::shop::{Database, Shop, error, two_of};
+
+#[tokio::test]
+async fn a_fault_that_makes_no_sense_is_refused() {
+    let shop = Shop::alone();
+    for (fault, path) in [
+        (json!({ "target": "moon", "mode": "ok" }), "target"),
+        (json!({ "target": "carrier", "mode": "explode" }), "mode"),
+        (
+            json!({ "target": "carrier", "mode": "slow", "rate": 1.5 }),
+            "rate",
+        ),
+        (
+            json!({ "target": "carrier", "mode": "slow", "latency_ms": 60_001 }),
+            "latency_ms",
+        ),
+    ] {
+        let told = error(
+            shop.post("/faults").json(&fault).send().await.unwrap(),
+            422,
+            "VALIDATION_FAILED",
+        )
+        .await;
+        assert!(
+            told["details"].as_object().unwrap().contains_key(path),
+            "{told}"
+        );
+    }
+}
+
+/// Places orders while `target` goes wrong, heals it, and gives how each order ended.
+async fn orders_through(
+    shop: &Shop,
+    target: &str,
+    mode: &str,
+    rate: f64,
+    latency_ms: u64,
+) -> Vec<Value> {
+    shop.fault(target, mode, rate, latency_ms).await;
+    let mut ids = Vec::new();
+    for number in 0..6 {
+        let order = two_of(&format!("p{}", 1 + number));
+        ids.push(
+            shop.accepted(&format!("{target}-{mode}-{number}"), &order)
+                .await,
+        );
+    }
+    // Long enough for a charge to be given up, and for late effects to come late.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    shop.fault(target, "ok", 1.0, 0).await;
+    let mut settled = Vec::new();
+    for id in &ids {
+        settled.push(shop.settled(id).await);
+    }
+    settled
+}
+
+#[tokio::test]
+async fn charges_whose_answers_are_lost_are_made_once_or_refunded() {
+    for database in Database::each().await {
+        let shop = Shop::start(&database);
+        for rate in [0.5, 1.0] {
+            orders_through(&shop, "payments", "lost", rate, 0).await;
+        }
+        shop.assert_invariants(1000).await;
+        drop(shop);
+        database.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_charge_that_comes_after_its_cancellation_is_refused() {
+    let shop = Shop::alone();
+    let settled = orders_through(&shop, "payments", "slow", 1.0, 14_000).await;
+    // Until the last late charge has come.
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    shop.assert_invariants(1000).await;
+    assert!(settled.iter().any(|order| order["status"] == "confirmed" || order["reason"] == "PAYMENT_UNAVAILABLE"));
+}
+
+#[tokio::test]
+async fn payments_that_are_down_cancel_orders_after_a_while_and_nothing_is_charged() {
+    let shop = Shop::alone();
+    shop.fault("payments", "error", 1.0, 0).await;
+    let id = shop.accepted("k", &two_of("p1")).await;
+    let pending = loop {
+        let order = shop.read(&format!("/orders/{id}")).await["data"].take();
+        if order["steps"][1]["attempts"] == 5 {
+            break order;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert_eq!(
+        pending["status"], "pending",
+        "the cancellation has to reach the payments first"
+    );
+    shop.fault("payments", "ok", 1.0, 0).await;
+    let settled = shop.settled(&id).await;
+    assert_eq!(settled["reason"], "PAYMENT_UNAVAILABLE");
+    assert_eq!(settled["steps"][0]["state"], "undone");
+    shop.assert_invariants(1000).await;
+    assert_eq!(shop.read("/ledger").await["data"]["charges"], json!([]));
+}
+
+#[tokio::test]
+async fn shipments_are_retried_until_they_work_and_never_cost_an_order() {
+    let shop = Shop::alone();
+    for mode in ["error", "lost", "hang"] {
+        for order in orders_through(&shop, "shipments", mode, 0.8, 0).await {
+            assert_eq!(order["status"], "confirmed", "{order}");
+        }
+    }
+    shop.assert_invariants(1000).await;
+}

@@ -1,0 +1,15 @@
+//! The shop's contract, checked from outside: over HTTP, against the program itself.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod demo;
+mod faults;
+mod hostile;
+mod lifecycle;
+mod orders;
+mod outage;
+mod products;
+mod quotes;
+mod several;
+mod shapes;
+mod shop;
