@@ -235,6 +235,9 @@ mod tests {
             of(&["application/problem+json;q=0.5", &cut]),
             Format::ProblemJson
         );
+        let tail = format!("text/html,{}", "x".repeat(MAX_ACCEPT));
+        let then = ["application/problem+json", &tail, "application/json"];
+        assert_eq!(of(&then), Format::ProblemJson);
         assert_eq!(of(&[&"x".repeat(1 << 20)]), Format::Json);
     }
 }

@@ -152,6 +152,27 @@ fn ee4_however_much_goes_in_at_most_8_kib_leave_and_say_that_they_were_cut() {
 }
 
 #[test]
+fn what_just_fits_is_shown_and_what_just_does_not_is_left_out() {
+    let problem = |length| {
+        let long = "a".repeat(120);
+        Problem::new(400, long.clone(), long.clone())
+            .with_title(long.clone())
+            .with_type(long.clone())
+            .with_instance(long)
+            .with_extension("abc", "a".repeat(length))
+    };
+    for format in FORMATS {
+        let mut shown = 0;
+        for length in 6000..MAX_BODY {
+            let bytes = problem(length).render(format).into_body();
+            assert!(bytes.len() <= MAX_BODY, "{length}: {}", bytes.len());
+            shown += usize::from(bytes.len() > length);
+        }
+        assert!((1..MAX_BODY - 6000).contains(&shown), "{shown}");
+    }
+}
+
+#[test]
 fn what_is_cut_keeps_its_beginning() {
     let problem = Problem::new(400, "HUGE", "words ".repeat(10_000))
         .with_fields((0..10_000).map(|n| FieldError::at(FieldPath::root().index(n), "is wrong")));

@@ -5,7 +5,9 @@ use std::time::Duration;
 use buttress_error_envelope::{FieldError, FieldErrors, Format, Problem};
 use http::{
     HeaderValue, StatusCode,
-    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, VARY, WWW_AUTHENTICATE},
+    header::{
+        ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
+    },
 };
 use serde_json::{Value, json};
 
@@ -23,6 +25,7 @@ fn an_error_says_its_type_and_length_and_that_it_depends_on_accept() {
         .with_header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
         .with_header(VARY, HeaderValue::from_static("origin"))
         .with_header(CONTENT_TYPE, HeaderValue::from_static("text/html"))
+        .with_header(CONTENT_ENCODING, HeaderValue::from_static("gzip"))
         .with_header(RETRY_AFTER, HeaderValue::from_static("77"));
     for format in FORMATS {
         let response = problem.render(format);
@@ -37,6 +40,7 @@ fn an_error_says_its_type_and_length_and_that_it_depends_on_accept() {
         assert_eq!(vary, ["origin", "accept"]);
         assert_eq!(headers.get_all(WWW_AUTHENTICATE).iter().count(), 2);
         assert_eq!(headers.get_all(CONTENT_TYPE).iter().count(), 1);
+        assert!(!headers.contains_key(CONTENT_ENCODING));
     }
 }
 
