@@ -29,14 +29,7 @@ pub(crate) struct Role {
 
 impl Role {
     pub(crate) fn play(name: &str, given_url: Option<&str>) -> Self {
-        // A space in the path, for nothing may mind one; open to all, for a server's account.
-        let temporary = tempfile::Builder::new()
-            .prefix("a role ")
-            .tempdir()
-            .unwrap();
-        let all = fs::Permissions::from_mode(0o777);
-        fs::set_permissions(temporary.path(), all).unwrap();
-        Self::play_in(temporary, name, given_url)
+        Self::play_in(open_to_all(), name, given_url)
     }
 
     pub(crate) fn play_in(temporary: TempDir, name: &str, given_url: Option<&str>) -> Self {
@@ -102,6 +95,17 @@ impl Drop for Role {
             self.leaves_nothing();
         }
     }
+}
+
+/// A temporary directory with a space in its path, for nothing may mind one, and open to a
+/// server's account.
+pub(crate) fn open_to_all() -> TempDir {
+    let room = tempfile::Builder::new()
+        .prefix("a room ")
+        .tempdir()
+        .unwrap();
+    fs::set_permissions(room.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    room
 }
 
 pub(crate) fn entries(directory: &Path) -> Vec<PathBuf> {

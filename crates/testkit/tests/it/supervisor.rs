@@ -1,6 +1,6 @@
 //! What the supervisor does with servers that misbehave. These are small shells, so nothing is left out.
 
-use std::{cell::Cell, path::Path, process::Command};
+use std::{cell::Cell, fs, path::Path, process::Command};
 
 use buttress_testkit::supervisor::{Description, StartError, Supervised};
 use nix::{
@@ -8,7 +8,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::role::{eventually, is_alive};
+use crate::role::{eventually, is_alive, open_to_all};
 
 fn is_ready(directory: &Path) -> bool {
     directory.join("ready").exists()
@@ -85,7 +85,7 @@ fn words_reach_a_step_as_they_were_given() {
             .step("/bin/sh", ["-c", "touch ready; exec sleep 1000"])
     })
     .unwrap();
-    let said = std::fs::read_to_string(server.directory().join("said")).unwrap();
+    let said = fs::read_to_string(server.directory().join("said")).unwrap();
     assert_eq!(said, "a b||$HOME|*|");
 }
 
@@ -100,6 +100,26 @@ fn a_port_is_tried_anew_only_when_it_was_taken_and_not_for_ever() {
         assert!(matches!(refused, Err(StartError::Ended { .. })), "{script}");
         assert_eq!(tried.get(), times, "{script}");
     }
+}
+
+#[test]
+fn a_server_is_stopped_by_the_signal_that_it_was_described_with() {
+    let room = open_to_all();
+    let farewell = room.path().join("farewell");
+    let script = r#"
+        trap 'echo by USR1 >"$1"; exit' USR1
+        touch ready
+        while :; do sleep 0.05; done"#;
+    let server = Supervised::start(|_| {
+        let words = ["-c", script, "fake", farewell.to_str().unwrap()];
+        Description::new("fake", is_ready)
+            .account("nobody")
+            .stop_signal("USR1")
+            .step("/bin/sh", words)
+    })
+    .unwrap();
+    drop(server);
+    assert_eq!(fs::read_to_string(farewell).unwrap(), "by USR1\n");
 }
 
 #[test]
