@@ -22,3 +22,8 @@ mod telemetry;
 mod upstreams;
 
 pub use self::cli::run;
+
+/// The examples of the front page, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct FrontPage;
