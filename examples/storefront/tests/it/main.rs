@@ -1,6 +1,10 @@
 //! The shop's contract, checked from outside: over HTTP, against the program itself.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the program under test lives in real time"
+)]
 
 mod demo;
 mod faults;

@@ -3,16 +3,13 @@
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::shop::{Database, Shop, two_of};
+use crate::shop::{Database, Shop, Starting, two_of};
 
 #[tokio::test]
 async fn concurrent_first_starts_migrate_and_seed_once_and_a_restart_resets_nothing() {
     for database in Database::each().await {
         let starting: Vec<_> = (0..4).map(|_| Shop::spawn(&database, &[])).collect();
-        let shops: Vec<_> = starting
-            .into_iter()
-            .map(|starting| starting.ready())
-            .collect();
+        let shops: Vec<_> = starting.into_iter().map(Starting::ready).collect();
         for shop in &shops {
             assert_eq!(shop.all("products").await.len(), 40);
         }
