@@ -6,7 +6,10 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{FieldError, FieldSource, Format, Problem, render::MAX_BODY};
+use crate::{FieldError, FieldSource, Format, Problem};
+
+/// No body of an error is longer than this, whatever went into the problem: 8 KiB.
+pub const MAX_BODY: usize = 8 * 1024;
 
 /// How many bytes of JSON each part may take, quotes included. Together with [`FRAME`] they leave
 /// more than 3 KiB for fields and extensions.

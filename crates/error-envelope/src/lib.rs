@@ -20,12 +20,12 @@ mod to_problem;
 pub mod tower;
 
 pub use self::{
+    body::MAX_BODY,
     envelope::Envelope,
     field::{FieldError, FieldErrors, FieldSource},
     field_path::FieldPath,
     format::Format,
     json::{media_type_is_json, parse_json, require_json},
     problem::Problem,
-    render::MAX_BODY,
     to_problem::ToProblem,
 };

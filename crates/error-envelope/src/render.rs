@@ -10,9 +10,6 @@ use http::{
 
 use crate::{Format, Problem, body};
 
-/// No body of an error is longer than this, whatever went into the problem: 8 KiB.
-pub const MAX_BODY: usize = 8 * 1024;
-
 impl Problem {
     /// The response in this form.
     ///
@@ -21,7 +18,7 @@ impl Problem {
     /// `Cache-Control: no-store` unless [`Problem::with_header`] said otherwise (a 404 may be kept
     /// by a cache without being asked: RFC 9110, section 15.1), and the headers that were added.
     ///
-    /// The body is valid JSON of at most [`MAX_BODY`] bytes. What does not fit is cut or left out,
+    /// The body is valid JSON of at most [`MAX_BODY`](crate::MAX_BODY) bytes. What does not fit is cut or left out,
     /// and `"truncated": true` says so.
     ///
     /// The problem itself is put into the response's extensions, where the layer finds it and

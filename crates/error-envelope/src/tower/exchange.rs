@@ -11,7 +11,7 @@ use http::{
 use http_body::Body;
 use tracing::Span;
 
-use super::{BoxError, RequestId, ResponseBody, Verbatim, layer::Rules, log};
+use super::{BoxError, RequestId, ResponseBody, Verbatim, log, rules::Rules};
 use crate::{Format, Problem, render::describes_body};
 
 /// Marks a request that is inside the layer already.

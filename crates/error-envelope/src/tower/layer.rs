@@ -1,7 +1,6 @@
 //! The layer and its service.
 
 use std::{
-    collections::HashMap,
     convert::Infallible,
     error::Error,
     fmt,
@@ -17,7 +16,9 @@ use tower_layer::Layer;
 use tower_service::Service;
 use tracing::Instrument;
 
-use super::{BoxError, ResponseBody, ResponseFuture, exchange::Exchange, log::Panicked};
+use super::{
+    BoxError, ResponseBody, ResponseFuture, exchange::Exchange, log::Panicked, rules::Rules,
+};
 use crate::Problem;
 
 /// Puts every error of a service into one shape. Outermost in the stack: what is outside of it is
@@ -59,15 +60,6 @@ pub struct EnvelopeLayer {
     rules: Arc<Rules>,
 }
 
-type ErrorRule = Arc<dyn Fn(&(dyn Error + 'static)) -> Option<Problem> + Send + Sync>;
-
-/// What the layer was told.
-#[derive(Clone, Default)]
-pub(super) struct Rules {
-    statuses: HashMap<StatusCode, Problem>,
-    error: Option<ErrorRule>,
-}
-
 impl EnvelopeLayer {
     /// The layer as described above.
     #[must_use]
@@ -79,9 +71,7 @@ impl EnvelopeLayer {
     /// [`Problem::from_status`]. Its own status is the one that leaves.
     #[must_use]
     pub fn with_status(mut self, status: StatusCode, problem: Problem) -> Self {
-        Arc::make_mut(&mut self.rules)
-            .statuses
-            .insert(status, problem);
+        Arc::make_mut(&mut self.rules).add_status(status, problem);
         self
     }
 
@@ -92,37 +82,8 @@ impl EnvelopeLayer {
         mut self,
         rule: impl Fn(&(dyn Error + 'static)) -> Option<Problem> + Send + Sync + 'static,
     ) -> Self {
-        Arc::make_mut(&mut self.rules).error = Some(Arc::new(rule));
+        Arc::make_mut(&mut self.rules).set_error(Arc::new(rule));
         self
-    }
-}
-
-impl Rules {
-    pub(super) fn for_status(&self, status: StatusCode) -> Problem {
-        match self.statuses.get(&status) {
-            Some(problem) => problem.clone(),
-            None => Problem::from_status(status),
-        }
-    }
-
-    pub(super) fn for_error(&self, error: BoxError) -> Problem {
-        let error = match error.downcast::<Problem>() {
-            Ok(problem) => return *problem,
-            Err(error) => error,
-        };
-        match self.error.as_ref().and_then(|rule| rule(&*error)) {
-            Some(problem) => problem.with_source(error),
-            None => Problem::internal(error),
-        }
-    }
-}
-
-impl fmt::Debug for Rules {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rules")
-            .field("statuses", &self.statuses)
-            .field("error", &self.error.is_some())
-            .finish()
     }
 }
 

@@ -7,6 +7,7 @@ mod future;
 mod layer;
 mod log;
 mod request_id;
+mod rules;
 mod verbatim;
 
 pub use self::{
