@@ -1,14 +1,15 @@
-//! Private servers for the tests of the Buttress crates. Not published.
+//! Private servers, faults and checkers for the tests of the Buttress crates. Not published.
 //!
 //! | module | what it gives |
 //! | --- | --- |
 //! | [`postgres`] | a Postgres server of one's own, one for the whole test binary, a fresh database a test |
 //! | [`supervisor`] | any server program in a directory of its own; both are gone when the test is, `kill -9` included |
+//! | [`cancel_sweep`](mod@cancel_sweep) | a future dropped at every point at which it waits, and a check after each |
 //! | [`programs`] | where a server's programs are installed |
 //! | [`left_out`] | what a test run says on its last line that it did not test |
 //! | [`afterwards`] | a thing that is done once this process is gone, however it went |
 //!
-//! Without features it pulls neither a driver nor a runtime. Feature `postgres` adds
+//! Without features it pulls no driver. Feature `postgres` adds
 //! `postgres::fresh_database`.
 
 #![allow(
@@ -18,7 +19,10 @@
 
 mod account;
 pub mod afterwards;
+pub mod cancel_sweep;
 pub mod left_out;
 pub mod postgres;
 pub mod programs;
 pub mod supervisor;
+
+pub use self::cancel_sweep::cancel_sweep;
