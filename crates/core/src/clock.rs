@@ -56,10 +56,10 @@ fn nanos(duration: Duration) -> u64 {
 ///
 /// | made by | a reading costs about | stands still under `tokio::time::pause` | for |
 /// | --- | --- | --- | --- |
-/// | [`Clock::tokio`] (default) | 25 ns | yes | everything, until a measurement says otherwise |
+/// | [`Clock::tokio`] (default) | 26 ns | yes | everything, until a measurement says otherwise |
 /// | [`Clock::quanta`] (feature) | 9 ns | no | hot paths that need exact time |
-/// | [`Clock::ticked`] | under 1 ns | no | hot paths that can do with time a tick late |
-/// | [`Clock::manual`] | under 1 ns | it stands still always | tests |
+/// | [`Clock::ticked`] | 2 ns | no | hot paths that can do with time a tick late |
+/// | [`Clock::manual`] | 2 ns | it stands still always | tests |
 ///
 /// ```
 /// use std::time::Duration;

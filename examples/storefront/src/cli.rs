@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use anyhow::Context;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, builder::BoolishValueParser};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -47,7 +47,7 @@ struct ServeArgs {
     #[arg(long, env = "STOREFRONT_DRAIN_MS", default_value_t = 0)]
     drain_ms: u64,
     /// Mount POST /faults, by which anybody can break the services behind the shop.
-    #[arg(long, env = "STOREFRONT_FAULTS")]
+    #[arg(long, env = "STOREFRONT_FAULTS", value_parser = BoolishValueParser::new())]
     faults: bool,
 }
 

@@ -18,7 +18,7 @@ use axum::{
     Router,
     routing::{get, post},
 };
-use buttress_error_envelope::tower::EnvelopeLayer;
+use buttress_error_envelope::{Problem, tower::EnvelopeLayer};
 use http::StatusCode;
 use tower_http::timeout::TimeoutLayer;
 
@@ -71,7 +71,12 @@ pub(crate) fn app(shop: Shop) -> Router {
             LONGEST_ANSWER,
         ))
         // Last, so outermost: the routes' fallbacks are inside of it too.
-        .layer(EnvelopeLayer::new())
+        .layer(EnvelopeLayer::new().with_status(StatusCode::SERVICE_UNAVAILABLE, too_long()))
+}
+
+/// What stands for an answer that took too long: worth another try, as the contract says of it.
+fn too_long() -> Problem {
+    Problem::from_status(StatusCode::SERVICE_UNAVAILABLE).with_retry_after(Duration::from_secs(1))
 }
 
 fn is_id(text: &str) -> bool {
