@@ -29,9 +29,13 @@ pub(super) struct Store {
 impl Store {
     pub(super) async fn connect(url: &str) -> Result<Self, ConnectError> {
         let options: PgConnectOptions = url.parse().map_err(|_| ConnectError::BadUrl)?;
-        let options = options
-            .application_name("storefront")
-            .options([("statement_timeout", PATIENCE.as_millis().to_string())]);
+        let patience = PATIENCE.as_millis().to_string();
+        let options = options.application_name("storefront").options([
+            ("statement_timeout", patience.as_str()),
+            // A host that stands still, or is cut off, in the middle of a transaction would hold
+            // its locks for as long as the server believes in the connection.
+            ("idle_in_transaction_session_timeout", patience.as_str()),
+        ]);
         let pool = PgPoolOptions::new()
             .max_connections(16)
             .acquire_timeout(PATIENCE)

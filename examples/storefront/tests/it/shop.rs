@@ -29,8 +29,17 @@ impl Database {
     /// SQLite, and PostgreSQL where it is there.
     pub(crate) async fn each() -> Vec<Self> {
         let mut each = vec![Self::sqlite()];
-        each.extend(postgres::fresh_database().await.map(Self::Postgres));
+        each.extend(Self::servers().await);
         each
+    }
+
+    /// PostgreSQL, where it is there.
+    pub(crate) async fn servers() -> Vec<Self> {
+        postgres::fresh_database()
+            .await
+            .map(Self::Postgres)
+            .into_iter()
+            .collect()
     }
 
     pub(crate) fn url(&self) -> String {
