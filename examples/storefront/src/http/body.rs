@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use buttress_error_envelope::Problem;
+use buttress_error_envelope::{FieldErrors, Problem, parse_json, require_json};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
+use garde::Validate;
 use http::{HeaderMap, header};
+use serde::de::DeserializeOwned;
 
 use super::refusal::Refusal;
 
@@ -17,6 +19,18 @@ const LIMIT: usize = 64 * 1024;
 /// when the connection closes sees a reset instead of the answer.
 const DRAIN: usize = 8 * 1024 * 1024;
 const DRAIN_FOR: Duration = Duration::from_secs(2);
+
+/// A body of JSON that keeps its rules.
+pub(super) async fn read_json<T>(headers: &HeaderMap, body: Body) -> Result<T, Problem>
+where
+    T: DeserializeOwned + Validate<Context = ()>,
+{
+    let bytes = read(headers, body).await?;
+    require_json(headers)?;
+    let json: T = parse_json(&bytes)?;
+    json.validate().map_err(FieldErrors::from)?;
+    Ok(json)
+}
 
 /// The whole body, if it is at most 64 KiB.
 pub(super) async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {

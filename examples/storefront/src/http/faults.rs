@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::{body::Body, extract::State};
-use buttress_error_envelope::{FieldErrors, Problem, parse_json, require_json};
+use buttress_error_envelope::Problem;
 use garde::Validate;
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
@@ -34,10 +34,7 @@ pub(super) async fn set(
     headers: HeaderMap,
     body: Body,
 ) -> Result<StatusCode, Problem> {
-    let body = body::read(&headers, body).await?;
-    require_json(&headers)?;
-    let body: FaultBody = parse_json(&body)?;
-    body.validate().map_err(FieldErrors::from)?;
+    let body: FaultBody = body::read_json(&headers, body).await?;
     if let Some(faults) = &shop.faults {
         let latency = Duration::from_millis(body.latency_ms);
         faults.of(body.target).set(Fault {

@@ -6,9 +6,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use buttress_error_envelope::{
-    Envelope, FieldErrors, Problem,
+    Envelope, Problem,
     axum::{Path, Query},
-    parse_json, require_json,
 };
 use garde::Validate;
 use headers::{ETag, HeaderMapExt, IfMatch, IfNoneMatch};
@@ -119,10 +118,7 @@ pub(super) async fn change(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let body = body::read(&headers, body).await?;
-    require_json(&headers)?;
-    let body: ChangeBody = parse_json(&body)?;
-    body.validate().map_err(FieldErrors::from)?;
+    let body: ChangeBody = body::read_json(&headers, body).await?;
     if !is_id(&id) {
         return Err(Refusal::ProductNotFound.into());
     }

@@ -1,5 +1,7 @@
 //! Placing orders, and reading them.
 
+use std::{iter::Peekable, vec::IntoIter};
+
 use async_trait::async_trait;
 use sqlx::Row as _;
 use uuid::Uuid;
@@ -194,24 +196,10 @@ async fn read_orders(connection: &mut Connection, rows: &[Row]) -> Result<Vec<Or
         return Ok(Vec::new());
     };
     let (newest, oldest): (&str, &str) = (newest.try_get("id")?, oldest.try_get("id")?);
-    let mut items = sqlx::query(
-        "SELECT * FROM order_items WHERE order_id BETWEEN $1 AND $2 ORDER BY order_id DESC, position",
-    )
-    .bind(oldest)
-    .bind(newest)
-    .fetch_all(&mut *connection)
-    .await?
-    .into_iter()
-    .peekable();
-    let mut steps = sqlx::query(
-        "SELECT * FROM order_steps WHERE order_id BETWEEN $1 AND $2 ORDER BY order_id DESC, position",
-    )
-    .bind(oldest)
-    .bind(newest)
-    .fetch_all(&mut *connection)
-    .await?
-    .into_iter()
-    .peekable();
+    let items = "SELECT * FROM order_items WHERE order_id BETWEEN $1 AND $2 ORDER BY order_id DESC, position";
+    let mut items = between(connection, items, oldest, newest).await?;
+    let steps = "SELECT * FROM order_steps WHERE order_id BETWEEN $1 AND $2 ORDER BY order_id DESC, position";
+    let mut steps = between(connection, steps, oldest, newest).await?;
 
     let mut orders = Vec::with_capacity(rows.len());
     for row in rows {
@@ -234,6 +222,21 @@ async fn read_orders(connection: &mut Connection, rows: &[Row]) -> Result<Vec<Or
         orders.push(order);
     }
     Ok(orders)
+}
+
+/// What belongs to the orders from `oldest` to `newest`, to be taken off as it comes.
+async fn between(
+    connection: &mut Connection,
+    query: &'static str,
+    oldest: &str,
+    newest: &str,
+) -> Result<Peekable<IntoIter<Row>>> {
+    let rows = sqlx::query(query)
+        .bind(oldest)
+        .bind(newest)
+        .fetch_all(connection)
+        .await?;
+    Ok(rows.into_iter().peekable())
 }
 
 fn belongs(row: &Row, order_id: &str) -> bool {
