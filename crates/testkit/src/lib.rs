@@ -2,15 +2,16 @@
 //!
 //! | module | what it gives |
 //! | --- | --- |
-//! | [`postgres`] | a Postgres server of one's own, one for the whole test binary, a fresh database a test |
+//! | [`postgres`], [`mysql`] | a server of one's own, one for the whole test binary, a fresh database a test |
+//! | [`redis`] | a server of one's own, one for the whole test binary, fresh keys a test |
 //! | [`supervisor`] | any server program in a directory of its own; both are gone when the test is, `kill -9` included |
 //! | [`cancel_sweep`](mod@cancel_sweep) | a future dropped at every point at which it waits, and a check after each |
 //! | [`programs`] | where a server's programs are installed |
 //! | [`left_out`] | what a test run says on its last line that it did not test |
 //! | [`afterwards`] | a thing that is done once this process is gone, however it went |
 //!
-//! Without features it pulls no driver. Feature `postgres` adds
-//! `postgres::fresh_database`.
+//! Without features it pulls no driver. Features `postgres` and `mysql` add
+//! `fresh_database`.
 
 #![allow(
     clippy::disallowed_methods,
@@ -21,8 +22,12 @@ mod account;
 pub mod afterwards;
 pub mod cancel_sweep;
 pub mod left_out;
+pub mod mysql;
 pub mod postgres;
 pub mod programs;
+pub mod redis;
+mod shared;
+mod start_error;
 pub mod supervisor;
 
 pub use self::cancel_sweep::cancel_sweep;

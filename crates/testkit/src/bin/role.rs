@@ -1,7 +1,8 @@
 //! The parts that tests of this crate play in a process of their own, to be killed in.
 //!
-//! `hold` starts a Postgres server, `shared-url` asks for the shared one: both print what they
-//! got, one value a line, and go on until standard input says how to end: `panic`, or anything.
+//! `hold` and the name of a server's kind starts such a server, `hold-restarted` kills and
+//! restarts it as well, `shared-url` and a kind asks for the shared one: they print what they got,
+//! one value a line, and go on until standard input says how to end: `panic`, or anything.
 //! `leave-out` leaves something out, and speaks last.
 
 #![allow(
@@ -12,23 +13,24 @@
 
 use std::{env, error::Error, io};
 
-use buttress_testkit::{
-    left_out::LeftOut,
-    postgres::{Server, shared_url},
-};
+use buttress_testkit::{left_out::LeftOut, mysql, postgres, redis};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    match env::args().nth(1).as_deref() {
-        Some("hold") => {
-            let server = Server::start()?;
-            println!("{}\n{}", server.pid(), server.directory().display());
+    let words: Vec<String> = env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words[..] {
+        ["hold", kind] => hold(kind, false),
+        ["hold-restarted", kind] => hold(kind, true),
+        ["shared-url", kind] => {
+            let url = match kind {
+                "postgres" => postgres::shared_url()?,
+                "mysql" => mysql::shared_url()?,
+                _ => redis::shared_url()?,
+            };
+            println!("{url}");
             until_told()
         }
-        Some("shared-url") => {
-            println!("{}", shared_url()?);
-            until_told()
-        }
-        Some("leave-out") => {
+        ["leave-out"] => {
             LeftOut::new("the moon", "it is far").register();
             LeftOut::new("the moon", "it is far").register();
             LeftOut::new("the sun", "it is hot").register();
@@ -36,7 +38,27 @@ fn main() -> Result<(), Box<dyn Error>> {
             eprintln!("the role's last error");
             Ok(())
         }
-        other => Err(format!("no such role: {other:?}").into()),
+        _ => Err(format!("no such role: {words:?}").into()),
+    }
+}
+
+fn hold(kind: &str, restarted: bool) -> Result<(), Box<dyn Error>> {
+    // Three types with the same methods.
+    macro_rules! hold {
+        ($server:ty) => {{
+            let server = <$server>::start()?;
+            if restarted {
+                server.kill();
+                server.restart()?;
+            }
+            println!("{}\n{}", server.pid(), server.directory().display());
+            until_told()
+        }};
+    }
+    match kind {
+        "postgres" => hold!(postgres::Server),
+        "mysql" => hold!(mysql::Server),
+        _ => hold!(redis::Server),
     }
 }
 

@@ -5,20 +5,29 @@
 
 #[cfg(feature = "postgres")]
 mod database;
-mod shared;
 
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
 };
+
+use nix::sys::signal::Signal;
 
 #[cfg(feature = "postgres")]
 pub use self::database::{Database, fresh_database};
-pub use self::shared::{URL_VARIABLE, shared_url};
+pub use crate::start_error::StartError;
 use crate::{
+    left_out::LeftOut,
     programs::{self, NotFound},
-    supervisor::{self, Description, Supervised},
+    shared::Shared,
+    supervisor::{self, Description, Starting, Supervised, processes},
 };
+
+/// The variable that gives the tests a server. Theirs is then a user who may create databases.
+pub const URL_VARIABLE: &str = "BUTTRESS_TEST_POSTGRES_URL";
+
+static SHARED: Shared<Server> = Shared::new("PostgreSQL", URL_VARIABLE);
 
 /// The only user of a private server. He is trusted without a password.
 const USER: &str = "postgres";
@@ -26,30 +35,18 @@ const USER: &str = "postgres";
 /// What every private server is run with, beside its port.
 ///
 /// Without fsync nothing is proven about power loss, and no test claims to; what was committed
-/// still survives the server's own death by any signal.
+/// still survives the server's own death by any signal. Full page writes stay on: a kill can tear
+/// a page of 8 KiB between two of the system's.
 /// Its shared memory segments are files in its directory, so that a kill leaves none in /dev/shm.
-const SETTINGS: [&str; 7] = [
+const SETTINGS: [&str; 6] = [
     "listen_addresses=127.0.0.1",
     // The path of a socket may not exceed 107 bytes, and that of a temporary directory may.
     "unix_socket_directories=",
     "dynamic_shared_memory_type=mmap",
     "fsync=off",
-    "full_page_writes=off",
     "max_connections=200",
     "timezone=UTC",
 ];
-
-/// Why there is no server.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// It is not installed.
-    #[error(transparent)]
-    NotFound(#[from] NotFound),
-    /// It is, and did not start.
-    #[error(transparent)]
-    NotStarted(#[from] supervisor::StartError),
-}
 
 /// The folder with `postgres` and its `initdb`, both of one installation: the one in `PATH`, or
 /// else the newest of Debian's.
@@ -65,6 +62,33 @@ pub fn find() -> Result<PathBuf, NotFound> {
         places.push(debian.join("*/bin"));
     }
     programs::find("postgres", &["initdb"], &places)
+}
+
+/// The server that [`URL_VARIABLE`] names, or else one of this test binary's own, which is
+/// started at first use (blocking, for a second or two) and ends with the process.
+///
+/// # Errors
+///
+/// [`LeftOut`] when none is given and Postgres is not installed; it is for the caller to
+/// register.
+///
+/// # Panics
+///
+/// When Postgres is installed and does not start: that is a failure, not something to leave out.
+pub fn shared_url() -> Result<String, LeftOut> {
+    SHARED.url(Server::start, |server| server.url("postgres"))
+}
+
+/// How a server is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stop {
+    /// When all sessions have ended by themselves.
+    Smart,
+    /// In order: sessions are ended, their transactions rolled back.
+    Fast,
+    /// At once, as in a crash: the next start recovers.
+    Immediate,
 }
 
 /// A private server on a free port of 127.0.0.1, in a directory of its own.
@@ -96,9 +120,72 @@ impl Server {
         format!("postgres://{USER}@127.0.0.1:{port}/{database}")
     }
 
-    /// The server's first process, whose signals stop it: `INT` fast, `QUIT` at once.
+    /// Stops it, and waits for its end. One that has ended already is left alone.
+    ///
+    /// # Panics
+    ///
+    /// When it is still there a minute later.
+    pub fn stop(&self, stop: Stop) {
+        self.supervised.stop_by(match stop {
+            Stop::Smart => Signal::SIGTERM,
+            Stop::Fast => Signal::SIGINT,
+            Stop::Immediate => Signal::SIGQUIT,
+        });
+    }
+
+    /// Kills it and all its backends by SIGKILL, and waits for their end. What was committed is
+    /// found again after [`restart`](Self::restart).
+    ///
+    /// # Panics
+    ///
+    /// When one is still there a minute later.
+    pub fn kill(&self) {
+        let pid = self.supervised.directory().join("data/postmaster.pid");
+        let segment = fs::read_to_string(pid).ok();
+        self.supervised.kill();
+        // A few bytes of System V memory by which it knows of a sibling: nothing but a restart
+        // or this takes them away, and a test may not restart it.
+        let segment = segment.as_deref().and_then(|file| file.lines().nth(6));
+        if let Some(id) = segment.and_then(|line| line.split_whitespace().nth(1)) {
+            // Without the program a segment stays.
+            let _ = Command::new("ipcrm")
+                .args(["-m", id])
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status();
+        }
+    }
+
+    /// Kills one backend by SIGKILL: the one whose number its session learns from
+    /// `pg_backend_pid()`. The server then ends all sessions, recovers, and goes on by itself.
+    ///
+    /// # Panics
+    ///
+    /// When that is no process of this server's, or the system refuses.
+    pub fn kill_backend(&self, backend: u32) {
+        assert!(
+            processes::descendants(self.pid()).contains(&backend),
+            "{backend} is no backend of this server"
+        );
+        if let Err(error) = processes::send(backend, Signal::SIGKILL) {
+            panic!("no SIGKILL for {backend}: {error}");
+        }
+    }
+
+    /// Starts it again on the same cluster and port, and waits until it accepts connections: a
+    /// quarter of a second, or what its recovery takes. One that still runs is stopped before, at
+    /// once.
+    ///
+    /// # Errors
+    ///
+    /// [`supervisor::StartError`], with the end of the server's log.
+    pub fn restart(&self) -> Result<(), supervisor::StartError> {
+        self.supervised.restart()
+    }
+
+    /// The server's first process: another one after a restart.
     #[must_use]
-    pub const fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.supervised.pid()
     }
 
@@ -135,10 +222,13 @@ fn describe(programs: &Path, port: u16) -> Description {
         .step(programs.join("postgres"), arguments)
 }
 
-/// The last line of the server's own pid file says how far it is; `pg_ctl` waits for the same word.
-fn is_ready(directory: &Path) -> bool {
-    fs::read_to_string(directory.join("data/postmaster.pid"))
-        .is_ok_and(|file| file.lines().nth(7).is_some_and(|it| it.trim() == "ready"))
+/// The server's own pid file says who it is and how far; `pg_ctl` waits for the same word.
+fn is_ready(starting: &Starting<'_>) -> bool {
+    fs::read_to_string(starting.directory().join("data/postmaster.pid")).is_ok_and(|file| {
+        let mut lines = file.lines();
+        lines.next() == Some(&starting.pid().to_string())
+            && lines.nth(6).is_some_and(|it| it.trim() == "ready")
+    })
 }
 
 #[cfg(test)]
@@ -151,7 +241,7 @@ mod tests {
     fn a_taken_port_is_exchanged_for_another() {
         let programs = match find() {
             Ok(programs) => programs,
-            Err(not_found) => return shared::left_out(&not_found).register(),
+            Err(not_found) => return SHARED.left_out(&not_found).register(),
         };
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let taken = taken.local_addr().unwrap().port();

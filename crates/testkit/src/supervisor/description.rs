@@ -3,8 +3,9 @@
 use std::{
     ffi::{OsStr, OsString},
     fmt,
-    path::Path,
 };
+
+use super::Starting;
 
 /// How a server is run: what differs from one kind of server to another.
 pub struct Description {
@@ -13,7 +14,7 @@ pub struct Description {
     pub(super) steps: Vec<Vec<OsString>>,
     pub(super) stop_signal: &'static str,
     pub(super) address_in_use: &'static str,
-    pub(super) ready: Box<dyn Fn(&Path) -> bool>,
+    pub(super) ready: Box<dyn Fn(&Starting<'_>) -> bool + Send + Sync>,
 }
 
 impl fmt::Debug for Description {
@@ -26,12 +27,15 @@ impl fmt::Debug for Description {
 }
 
 impl Description {
-    /// A server called `name`, which is ready once `ready`, given its directory, says so.
+    /// A server called `name`, which is ready once `ready` says so.
     ///
-    /// `ready` is asked every 20 ms. It should read what only *this* server can have written: a
-    /// port may be answered by somebody else.
+    /// `ready` is asked every 20 ms. It should read what only *this* server can have written since
+    /// *this* start: a port may be answered by somebody else, and a file may be of a start before.
     #[must_use]
-    pub fn new(name: &'static str, ready: impl Fn(&Path) -> bool + 'static) -> Self {
+    pub fn new(
+        name: &'static str,
+        ready: impl Fn(&Starting<'_>) -> bool + Send + Sync + 'static,
+    ) -> Self {
         Self {
             name,
             account: name,

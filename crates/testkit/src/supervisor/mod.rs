@@ -9,67 +9,58 @@
 //! Debian package makes, or as `nobody`. Everybody else runs them as himself.
 
 mod description;
+pub(crate) mod processes;
+mod shell;
 mod start_error;
+mod starting;
 
 use std::{
-    env, fs, io,
-    io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom},
+    fs, io,
     net::{Ipv4Addr, TcpListener},
-    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    sync::mpsc::{Receiver, RecvTimeoutError, sync_channel},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
     thread,
     time::{Duration, Instant},
 };
 
-pub use self::{description::Description, start_error::StartError};
-use crate::account;
+use nix::sys::signal::Signal;
 
-const SCRIPT: &str = include_str!("supervise.sh");
+pub use self::{description::Description, start_error::StartError, starting::Starting};
+use self::{
+    shell::{Shell, Told},
+    starting::{log_length, log_tail},
+};
+
 /// How long a server may take from its first step until it is ready.
 const START: Duration = Duration::from_secs(60);
 /// How often a starting server is asked whether it is ready.
 const PROBE_EVERY: Duration = Duration::from_millis(20);
-/// How often, at a distance of 50 ms, a server is asked to stop before it is killed.
-const STOP_TRIES: u32 = 100;
 /// How many ports are tried, when others take them between our look and the server's.
 const PORTS: u32 = 5;
-/// How much of the end of a log an error shows, in bytes.
-const LOG_TAIL: u64 = 4096;
-
-/// What the script tells.
-enum Told {
-    Directory(PathBuf),
-    Server(u32),
-    Ended { status: String, program: String },
-    Said(String),
-}
-
-impl Told {
-    fn read(line: String) -> Self {
-        let (word, rest) = line.split_once(' ').unwrap_or_default();
-        match (word, rest.parse(), rest.split_once(' ')) {
-            ("directory", ..) => Self::Directory(rest.into()),
-            ("server", Ok(pid), _) => Self::Server(pid),
-            ("ended", _, Some((status, program))) => Self::Ended {
-                status: status.into(),
-                program: program.into(),
-            },
-            _ => Self::Said(line),
-        }
-    }
-}
+/// What the script waits for before it runs a server once more.
+const AGAIN: &str = "again";
 
 /// A server that runs, is ready, and ends with this value or this process, whichever goes first.
 ///
-/// Dropping it stops the server, removes its directory, and waits for both.
+/// Dropping it stops the server, removes its directory, and waits for both. Its methods block.
 #[derive(Debug)]
 pub struct Supervised {
     shell: Shell,
+    description: Description,
     directory: PathBuf,
     port: u16,
+    state: Mutex<State>,
+}
+
+/// What is known of the server's process.
+#[derive(Debug)]
+struct State {
+    told: Receiver<Told>,
     pid: u32,
+    runs: bool,
 }
 
 impl Supervised {
@@ -94,51 +85,110 @@ impl Supervised {
                 })?
                 .port();
             let description = describe(port);
-            match Self::start_once(&description, port) {
-                Err(StartError::Ended { log, .. })
-                    if left > 0 && log.contains(description.address_in_use) => {}
+            let in_use = description.address_in_use;
+            match Self::start_once(description, port) {
+                Err(StartError::Ended { log, .. }) if left > 0 && log.contains(in_use) => {}
                 other => return other,
             }
         }
     }
 
-    fn start_once(description: &Description, port: u16) -> Result<Self, StartError> {
-        let name = description.name;
-        let (shell, told) = Shell::spawn(description)?;
-        let deadline = Instant::now() + START;
-        let (mut directory, mut pid, mut said) = (None::<PathBuf>, None, String::new());
-        loop {
-            match told.recv_timeout(PROBE_EVERY) {
-                Ok(Told::Directory(path)) => directory = Some(path),
-                Ok(Told::Server(number)) => pid = Some(number),
+    fn start_once(description: Description, port: u16) -> Result<Self, StartError> {
+        let (shell, told) = Shell::spawn(&description)?;
+        let mut said = String::new();
+        let directory = loop {
+            match told.recv_timeout(START) {
+                Ok(Told::Directory(path)) => break path,
                 Ok(Told::Said(line)) => said = line,
-                Ok(Told::Ended { status, program }) => {
-                    let log = log_tail(directory.as_deref());
-                    return Err(StartError::Ended {
-                        name,
-                        program,
-                        status,
-                        log,
-                    });
-                }
-                Err(RecvTimeoutError::Disconnected) => {
+                _ => {
+                    let name = description.name;
                     return Err(StartError::Directory { name, said });
                 }
-                Err(RecvTimeoutError::Timeout) => {}
             }
-            if let (Some(directory), Some(pid)) = (&directory, pid)
-                && (description.ready)(directory)
-            {
-                return Ok(Self {
-                    shell,
-                    directory: directory.clone(),
-                    port,
-                    pid,
-                });
-            }
-            if Instant::now() > deadline {
-                let log = log_tail(directory.as_deref());
-                return Err(StartError::Late { name, log });
+        };
+        let mut state = State {
+            told,
+            pid: 0,
+            runs: false,
+        };
+        state.become_ready(&description, &directory, 0)?;
+        Ok(Self {
+            shell,
+            description,
+            directory,
+            port,
+            state: Mutex::new(state),
+        })
+    }
+
+    /// Stops the server in order, and waits for its end. One that has ended already is left alone.
+    ///
+    /// # Panics
+    ///
+    /// When it is still there a minute later.
+    pub fn stop(&self) {
+        let signal = format!("SIG{}", self.description.stop_signal);
+        match signal.parse() {
+            Ok(signal) => self.stop_by(signal),
+            Err(_) => panic!("no such signal: {signal}"),
+        }
+    }
+
+    /// The same by another signal than the one that it was described with.
+    pub(crate) fn stop_by(&self, signal: Signal) {
+        let mut state = self.state();
+        if state.still_runs() {
+            self.send(state.pid, signal);
+            self.has_ended(&mut state, &[]);
+        }
+    }
+
+    /// Kills the server and all its processes by SIGKILL, and waits for their end. Its directory
+    /// stays as they left it. One that has ended already is left alone.
+    ///
+    /// # Panics
+    ///
+    /// When one is still there a minute later.
+    pub fn kill(&self) {
+        let mut state = self.state();
+        if !state.still_runs() {
+            return;
+        }
+        // Stopped first: it has no further children after we looked.
+        self.send(state.pid, Signal::SIGSTOP);
+        let descendants = processes::descendants(state.pid);
+        for pid in [state.pid].iter().chain(&descendants) {
+            self.send(*pid, Signal::SIGKILL);
+        }
+        self.has_ended(&mut state, &descendants);
+    }
+
+    /// Starts the server again in the same directory, with the same arguments and port, and returns
+    /// once it is ready. One that still runs is stopped in order before.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; the directory stays, and it may be tried again.
+    ///
+    /// # Panics
+    ///
+    /// When the server runs and does not stop within a minute.
+    pub fn restart(&self) -> Result<(), StartError> {
+        self.stop();
+        let deadline = Instant::now() + START;
+        let mut state = self.state();
+        loop {
+            let log_start = log_length(&self.directory);
+            fs::write(self.directory.join(AGAIN), "").map_err(|source| StartError::Supervisor {
+                name: self.description.name,
+                source,
+            })?;
+            match state.become_ready(&self.description, &self.directory, log_start) {
+                // The system may have lent its port to somebody's outgoing connection meanwhile.
+                Err(StartError::Ended { log, .. })
+                    if log.contains(self.description.address_in_use)
+                        && Instant::now() < deadline => {}
+                other => return other,
             }
         }
     }
@@ -156,98 +206,97 @@ impl Supervised {
         self.port
     }
 
-    /// The server's process.
+    /// The server's process: the last one, when it was restarted.
     #[must_use]
-    pub const fn pid(&self) -> u32 {
-        self.pid
+    pub fn pid(&self) -> u32 {
+        self.state().pid
     }
 
     /// The supervisor's process.
     #[must_use]
     pub fn supervisor_pid(&self) -> u32 {
-        self.shell.child.id()
+        self.shell.pid()
     }
-}
 
-/// The script at work. Dropping it lets go of the pipe and waits until all is cleaned up.
-#[derive(Debug)]
-struct Shell {
-    child: Child,
-    held: Option<ChildStdin>,
-}
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
-impl Shell {
-    fn spawn(description: &Description) -> Result<(Self, Receiver<Told>), StartError> {
-        let name = description.name;
-        let account = account::for_server(description.account)
-            .map_err(|source| StartError::Account { name, source })?;
-        let base = std::path::absolute(env::temp_dir()).unwrap_or_else(|_| env::temp_dir());
-        let mut command = Command::new("/bin/sh");
-        command
-            .args(["-c", r#"eval "$SUPERVISE""#, "supervise", name])
-            .arg(&base)
-            .args([description.stop_signal, &STOP_TRIES.to_string()]);
-        for step in &description.steps {
-            command.arg(step.len().to_string()).args(step);
+    fn send(&self, pid: u32, signal: Signal) {
+        if let Err(error) = processes::send(pid, signal) {
+            panic!("no {signal} for {}: {error}", self.description.name);
         }
-        command
-            // What the developer's shell says about his own servers is not meant for ours, and
-            // messages are looked for in English.
-            .env_clear()
-            // Here and not in the arguments, which everybody's `ps` shows.
-            .env("SUPERVISE", SCRIPT)
-            .envs(env::var_os("PATH").map(|path| ("PATH", path)))
-            .env("LC_ALL", "C")
-            .env("TMPDIR", base)
-            .current_dir("/")
-            // Out of the terminal's foreground: a Ctrl-C ends us, and the script cleans up.
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
-        if let Some(account) = account {
-            // Changing the user drops root's other groups as well.
-            command.uid(account.uid.as_raw()).gid(account.gid.as_raw());
+    }
+
+    /// Waits for the end of the server, and of `others`, whose parent it was.
+    fn has_ended(&self, state: &mut State, others: &[u32]) {
+        let deadline = Instant::now() + START;
+        while state.still_runs() || others.iter().any(|pid| processes::runs(*pid)) {
+            assert!(
+                Instant::now() < deadline,
+                "{} does not end",
+                self.description.name
+            );
+            thread::sleep(PROBE_EVERY / 4);
         }
-        let refused = |source| StartError::Supervisor { name, source };
-        let mut child = command.spawn().map_err(refused)?;
-        let (held, out) = (child.stdin.take(), child.stdout.take());
-        let shell = Self { child, held };
-        let out = out.ok_or_else(|| refused(io::ErrorKind::BrokenPipe.into()))?;
-        let told = listen(out).map_err(refused)?;
-        Ok((shell, told))
     }
 }
 
-impl Drop for Shell {
-    fn drop(&mut self) {
-        drop(self.held.take());
-        // It fails only when somebody else has waited for it: then it is gone as well.
-        let _ = self.child.wait();
-    }
-}
-
-/// Reads what the script tells on a thread, which ends with the script.
-fn listen(out: ChildStdout) -> io::Result<Receiver<Told>> {
-    let (teller, told) = sync_channel(1);
-    thread::Builder::new()
-        .name("supervisor".into())
-        .spawn(move || {
-            for line in BufReader::new(out).lines().map_while(Result::ok) {
-                // Once started, nobody listens any more, but the pipe is kept open and empty.
-                let _ = teller.send(Told::read(line));
+impl State {
+    /// Whether the server runs, by what the script has told until now.
+    fn still_runs(&mut self) -> bool {
+        while let Ok(told) = self.told.try_recv() {
+            if matches!(told, Told::Ended { .. }) {
+                self.runs = false;
             }
-        })?;
-    Ok(told)
-}
+        }
+        self.runs
+    }
 
-fn log_tail(directory: Option<&Path>) -> String {
-    let read = || -> io::Result<String> {
-        let mut log = fs::File::open(directory.unwrap_or(Path::new("/")).join("log"))?;
-        let length = log.metadata()?.len();
-        log.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL)))?;
-        let mut tail = Vec::new();
-        log.read_to_end(&mut tail)?;
-        Ok(String::from_utf8_lossy(&tail).trim_end().to_owned())
-    };
-    read().unwrap_or_else(|error| format!("(no log: {error})"))
+    /// Waits until the server is ready; its log of this start begins at `log_start`.
+    fn become_ready(
+        &mut self,
+        description: &Description,
+        directory: &Path,
+        log_start: u64,
+    ) -> Result<(), StartError> {
+        let name = description.name;
+        let deadline = Instant::now() + START;
+        loop {
+            match self.told.recv_timeout(PROBE_EVERY) {
+                Ok(Told::Server(pid)) => {
+                    self.pid = pid;
+                    self.runs = true;
+                }
+                Ok(Told::Ended { status, program }) => {
+                    self.runs = false;
+                    let log = log_tail(directory);
+                    return Err(StartError::Ended {
+                        name,
+                        program,
+                        status,
+                        log,
+                    });
+                }
+                Ok(Told::Directory(_) | Told::Said(_)) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    let source = io::ErrorKind::BrokenPipe.into();
+                    return Err(StartError::Supervisor { name, source });
+                }
+            }
+            let pid = self.pid;
+            let starting = Starting {
+                directory,
+                pid,
+                log_start,
+            };
+            if self.runs && (description.ready)(&starting) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                let log = log_tail(directory);
+                return Err(StartError::Late { name, log });
+            }
+        }
+    }
 }

@@ -4,7 +4,8 @@
 #
 # Standard input is a pipe whose other end only the parent holds, and nothing is written to it:
 # when the parent goes, kill -9 included, reading it ends. The commands, each preceded by the
-# number of its words, run one after the other in the directory; the last is the server.
+# number of its words, run one after the other in the directory; the last is the server. When it
+# has ended and the parent makes a file called "again" in the directory, it is run once more.
 # Told on standard output: "directory PATH", "server PID", "ended STATUS COMMAND".
 
 unset SUPERVISE
@@ -58,9 +59,11 @@ cd "$directory" || stop
 tell "directory $directory"
 exec 2>>log
 
-while [ "$#" -gt 0 ]; do
-    words=$1
-    shift
+words=$1
+shift
+# While what remains is more than this step, it is not the server.
+while [ "$#" -gt "$words" ]; do
+    command=$1
     idle=
     (
         # The first so many words: turned to the end, and what is then before them dropped.
@@ -73,18 +76,29 @@ while [ "$#" -gt 0 ]; do
         shift "$later"
         exec "$@"
     ) </dev/null >>log 2>&1 &
-    command=$1
     shift "$words"
-    [ "$#" -gt 0 ] || tell "server $!"
     wait "$!"
     status=$?
     idle=yes
-    if [ "$status" -ne 0 ] || [ "$#" -eq 0 ]; then
+    if [ "$status" -ne 0 ]; then
         tell "ended $status $command"
-        break
+        # The parent reads the log before it lets go.
+        wait "$watcher"
+        stop
     fi
+    words=$1
+    shift
 done
 
-# The parent reads the log before it lets go.
-wait "$watcher"
-stop
+while :; do
+    idle=
+    (exec "$@") </dev/null >>log 2>&1 &
+    tell "server $!"
+    wait "$!"
+    status=$?
+    idle=yes
+    tell "ended $status $1"
+    # The parent reads the log, and may ask for the server again. Otherwise the watcher ends this.
+    while [ ! -e again ]; do sleep 0.02; done
+    rm -f again
+done

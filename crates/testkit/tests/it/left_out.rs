@@ -6,7 +6,7 @@ use crate::role::Role;
 
 #[test]
 fn what_was_left_out_is_said_once_and_after_everything_else() {
-    let mut role = Role::play("leave-out", None);
+    let mut role = Role::play(&["leave-out"], None);
     assert_eq!(role.line(), "the role's last words");
     let mut error = String::new();
     let mut stderr = role.child.stderr.take().unwrap();

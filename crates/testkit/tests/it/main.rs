@@ -11,6 +11,7 @@
 
 #[cfg(feature = "postgres")]
 mod fresh_database;
+mod kind;
 mod left_out;
 mod role;
 mod server;

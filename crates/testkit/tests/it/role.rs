@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use buttress_testkit::postgres::{self, URL_VARIABLE};
+use buttress_testkit::{mysql, postgres, redis};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -28,15 +28,21 @@ pub(crate) struct Role {
 }
 
 impl Role {
-    pub(crate) fn play(name: &str, given_url: Option<&str>) -> Self {
-        Self::play_in(open_to_all(), name, given_url)
+    pub(crate) fn play(words: &[&str], given: Option<(&str, &str)>) -> Self {
+        Self::play_in(open_to_all(), words, given)
     }
 
-    pub(crate) fn play_in(temporary: TempDir, name: &str, given_url: Option<&str>) -> Self {
+    pub(crate) fn play_in(temporary: TempDir, words: &[&str], given: Option<(&str, &str)>) -> Self {
+        let none = [
+            postgres::URL_VARIABLE,
+            mysql::URL_VARIABLE,
+            redis::URL_VARIABLE,
+        ];
         let mut child = Command::new(env!("CARGO_BIN_EXE_role"))
-            .arg(name)
+            .args(words)
             .env("TMPDIR", temporary.path())
-            .env(URL_VARIABLE, given_url.unwrap_or_default())
+            .envs(none.map(|variable| (variable, "")))
+            .envs(given)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -139,14 +145,4 @@ pub(crate) fn eventually(claim: &str, it: impl Fn() -> bool) {
 pub(crate) fn is_alive(pid: u32) -> bool {
     let pid = Pid::from_raw(i32::try_from(pid).unwrap());
     kill(pid, None::<Signal>).is_ok()
-}
-
-/// Whether Postgres is there; if it is not, the gap is registered.
-pub(crate) fn has_postgres() -> bool {
-    let found = postgres::find();
-    if let Err(not_found) = &found {
-        let subject = "tests of private PostgreSQL servers";
-        buttress_testkit::left_out::LeftOut::new(subject, not_found.to_string()).register();
-    }
-    found.is_ok()
 }

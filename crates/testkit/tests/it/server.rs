@@ -1,29 +1,32 @@
-//! A private Postgres server begins, answers, and ends with its parent.
+//! A private server of each kind begins, answers, comes back, and ends with its parent.
 
 use std::{fs, net::TcpStream, os::unix::fs::MetadataExt as _, path::Path, thread};
 
-use buttress_testkit::postgres::Server;
 use nix::unistd::Uid;
 
-use crate::role::{Role, eventually, has_postgres, is_alive};
+use crate::{
+    kind::{Kind, POSTGRES, for_each_kind},
+    role::{Role, eventually, is_alive},
+};
 
-/// Where a URL leads: `127.0.0.1:port`.
-fn address(server: &Server) -> String {
-    let url = server.url("postgres");
-    let (_, rest) = url.split_once('@').unwrap();
-    rest.split('/').next().unwrap().to_owned()
+for_each_kind! {
+    a_server_answers_and_is_gone_when_dropped
+    a_server_does_not_run_as_root_and_keeps_its_directory_to_itself
+    two_servers_run_at_once
+    a_killed_server_is_down_until_it_is_restarted_where_it_was
+    a_killed_server_is_cleaned_up
+    a_server_dies_with_a_killed_parent
+    a_server_dies_with_a_parent_killed_while_it_is_made
+    a_server_dies_with_a_parent_killed_before_it_has_begun
+    a_restarted_server_dies_with_a_parent_that_panics_or_returns
 }
 
-#[test]
-fn a_server_answers_and_is_gone_when_dropped() {
-    if !has_postgres() {
-        return;
-    }
-    let server = Server::start().unwrap();
+fn a_server_answers_and_is_gone_when_dropped(kind: &Kind) {
+    let server = (kind.start)();
     let (pid, directory, address) = (
         server.pid(),
         server.directory().to_path_buf(),
-        address(&server),
+        server.address(),
     );
     TcpStream::connect(&address).unwrap();
     assert!(is_alive(pid));
@@ -33,12 +36,8 @@ fn a_server_answers_and_is_gone_when_dropped() {
     TcpStream::connect(&address).unwrap_err();
 }
 
-#[test]
-fn a_server_does_not_run_as_root_and_keeps_its_directory_to_itself() {
-    if !has_postgres() {
-        return;
-    }
-    let server = Server::start().unwrap();
+fn a_server_does_not_run_as_root_and_keeps_its_directory_to_itself(kind: &Kind) {
+    let server = (kind.start)();
     let directory = fs::metadata(server.directory()).unwrap();
     assert_eq!(directory.mode() & 0o777, 0o700);
     if Uid::effective().is_root() {
@@ -50,27 +49,55 @@ fn a_server_does_not_run_as_root_and_keeps_its_directory_to_itself() {
     }
 }
 
-#[test]
-fn two_servers_run_at_once() {
-    if !has_postgres() {
-        return;
-    }
-    let other = thread::spawn(|| Server::start().unwrap());
-    let one = Server::start().unwrap();
+fn two_servers_run_at_once(kind: &Kind) {
+    let start = kind.start;
+    let other = thread::spawn(start);
+    let one = start();
     let other = other.join().unwrap();
     assert_ne!(one.directory(), other.directory());
-    assert_ne!(address(&one), address(&other));
+    assert_ne!(one.address(), other.address());
     drop(one);
     assert!(is_alive(other.pid()), "it ends alone");
-    TcpStream::connect(address(&other)).unwrap();
+    TcpStream::connect(other.address()).unwrap();
 }
 
-#[test]
-fn a_server_dies_with_a_killed_parent() {
-    if !has_postgres() {
-        return;
+fn a_killed_server_is_down_until_it_is_restarted_where_it_was(kind: &Kind) {
+    let server = (kind.start)();
+    let (address, directory) = (server.address(), server.directory().to_path_buf());
+    let mut last = server.pid();
+    for _ in 0..3 {
+        server.kill();
+        assert!(!is_alive(last));
+        TcpStream::connect(&address).unwrap_err();
+        server.kill(); // Of what is dead already nothing comes.
+        server.restart();
+        assert_ne!(server.pid(), last);
+        last = server.pid();
+        TcpStream::connect(&address).unwrap();
     }
-    let mut role = Role::play("hold", None);
+    server.restart();
+    assert_ne!(server.pid(), last, "one that runs is stopped before");
+    assert_eq!(
+        (server.address(), server.directory()),
+        (address, &*directory)
+    );
+    let last = server.pid();
+    drop(server);
+    assert!(!is_alive(last));
+    assert!(!directory.exists());
+}
+
+fn a_killed_server_is_cleaned_up(kind: &Kind) {
+    let server = (kind.start)();
+    let directory = server.directory().to_path_buf();
+    server.kill();
+    assert!(directory.exists(), "what it wrote can still be read");
+    drop(server);
+    assert!(!directory.exists());
+}
+
+fn a_server_dies_with_a_killed_parent(kind: &Kind) {
+    let mut role = Role::play(&["hold", kind.name], None);
     let pid = role.line().parse().unwrap();
     assert!(Path::new(&role.line()).starts_with(role.temporary.path()));
     role.kill();
@@ -78,35 +105,23 @@ fn a_server_dies_with_a_killed_parent() {
     assert!(!is_alive(pid));
 }
 
-#[test]
-fn a_server_dies_with_a_parent_killed_during_initdb() {
-    if !has_postgres() {
-        return;
-    }
-    let mut role = Role::play("hold", None);
-    role.made("data/base");
+fn a_server_dies_with_a_parent_killed_while_it_is_made(kind: &Kind) {
+    let mut role = Role::play(&["hold", kind.name], None);
+    role.made(kind.made_early);
     role.kill();
     role.leaves_nothing();
 }
 
-#[test]
-fn a_server_dies_with_a_parent_killed_before_it_has_begun() {
-    if !has_postgres() {
-        return;
-    }
-    let mut role = Role::play("hold", None);
+fn a_server_dies_with_a_parent_killed_before_it_has_begun(kind: &Kind) {
+    let mut role = Role::play(&["hold", kind.name], None);
     role.made("");
     role.kill();
     role.leaves_nothing();
 }
 
-#[test]
-fn a_server_dies_with_a_parent_that_panics_or_returns() {
-    if !has_postgres() {
-        return;
-    }
+fn a_restarted_server_dies_with_a_parent_that_panics_or_returns(kind: &Kind) {
     for (word, succeeds) in [("panic", false), ("return", true)] {
-        let mut role = Role::play("hold", None);
+        let mut role = Role::play(&["hold-restarted", kind.name], None);
         let pid = role.line().parse().unwrap();
         assert_eq!(role.end_by(word).success(), succeeds, "{word}");
         // Both run destructors, and these wait.
@@ -117,11 +132,11 @@ fn a_server_dies_with_a_parent_that_panics_or_returns() {
 
 #[test]
 fn a_temporary_directory_closed_to_the_servers_account_is_not_used() {
-    if !has_postgres() || !Uid::effective().is_root() {
+    if !POSTGRES.is_here() || !Uid::effective().is_root() {
         return;
     }
     let closed = tempfile::tempdir().unwrap();
-    let mut role = Role::play_in(closed, "hold", None);
+    let mut role = Role::play_in(closed, &["hold", "postgres"], None);
     let pid: u32 = role.line().parse().unwrap();
     let directory = role.line();
     assert!(is_alive(pid));

@@ -1,8 +1,8 @@
 //! What the supervisor does with servers that misbehave. These are small shells, so nothing is left out.
 
-use std::{cell::Cell, fs, path::Path, process::Command};
+use std::{cell::Cell, fs, process::Command};
 
-use buttress_testkit::supervisor::{Description, StartError, Supervised};
+use buttress_testkit::supervisor::{Description, StartError, Starting, Supervised};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -10,8 +10,8 @@ use nix::{
 
 use crate::role::{eventually, is_alive, open_to_all};
 
-fn is_ready(directory: &Path) -> bool {
-    directory.join("ready").exists()
+fn is_ready(starting: &Starting<'_>) -> bool {
+    starting.directory().join("ready").exists()
 }
 
 fn shell(script: &str) -> Description {

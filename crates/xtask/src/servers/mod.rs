@@ -6,7 +6,7 @@ mod standing;
 use std::{any::Any, env, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result, bail};
-use buttress_testkit::{postgres, programs::NotFound};
+use buttress_testkit::{mysql, postgres, programs::NotFound, redis};
 
 use self::install::Installer;
 
@@ -30,25 +30,55 @@ pub(crate) struct Running {
 }
 
 /// All of them.
-pub(crate) fn all() -> [Server; 1] {
-    [Server {
-        program: "postgres",
-        url_variable: postgres::URL_VARIABLE,
-        package: "postgresql",
-        // Else the package makes a cluster of its own, which nobody here would use.
-        preset: Some((
-            "/etc/postgresql-common/createcluster.d/buttress-xtask.conf",
-            "create_main_cluster = false\n",
-        )),
-        find: || postgres::find().map(|folder| folder.join("postgres")),
-        start: || {
-            let server = postgres::Server::start()?;
-            Ok(Running {
-                url: server.url("postgres"),
-                _server: Box::new(server),
-            })
+pub(crate) fn all() -> [Server; 3] {
+    [
+        Server {
+            program: "postgres",
+            url_variable: postgres::URL_VARIABLE,
+            package: "postgresql",
+            // Else the package makes a cluster of its own, which nobody here would use.
+            preset: Some((
+                "/etc/postgresql-common/createcluster.d/buttress-xtask.conf",
+                "create_main_cluster = false\n",
+            )),
+            find: || postgres::find().map(|folder| folder.join("postgres")),
+            start: || {
+                let server = postgres::Server::start()?;
+                Ok(Running::new(server.url("postgres"), server))
+            },
         },
-    }]
+        Server {
+            program: "mariadbd",
+            url_variable: mysql::URL_VARIABLE,
+            package: "mariadb-server",
+            preset: None,
+            find: || mysql::find().map(|programs| programs.server),
+            start: || {
+                let server = mysql::Server::start()?;
+                Ok(Running::new(server.url("mysql"), server))
+            },
+        },
+        Server {
+            program: "redis-server",
+            url_variable: redis::URL_VARIABLE,
+            package: "redis-server",
+            preset: None,
+            find: redis::find,
+            start: || {
+                let server = redis::Server::start()?;
+                Ok(Running::new(server.url(), server))
+            },
+        },
+    ]
+}
+
+impl Running {
+    fn new(url: String, server: impl Any) -> Self {
+        Self {
+            url,
+            _server: Box::new(server),
+        }
+    }
 }
 
 impl Server {

@@ -59,6 +59,22 @@ const OWN: &[(&str, &[&str])] = &[
             "to_problem",
         ],
     ),
+    (
+        "store",
+        &[
+            "after_commit",
+            "class",
+            "connection",
+            "dialect",
+            "gate",
+            "key",
+            "migrate",
+            "name",
+            "sealed",
+            "sql",
+            "time",
+        ],
+    ),
 ];
 
 /// These are no patterns, and are laid out as their work asks.
