@@ -1,0 +1,36 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod after_commit;
+pub mod class;
+mod connection;
+mod dialect;
+mod error;
+mod gate;
+mod key;
+mod name;
+mod sealed;
+mod time;
+
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+mod migrate;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+mod sql;
+
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+pub use self::migrate::{MigrateError, MigratedDatabase, Migration, Migrations};
+#[cfg(feature = "sqlite")]
+pub use self::sql::sqlite;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+pub use self::sql::{Guarded, Harden, Isolation, Loan, SqlDatabase, Statement};
+pub use self::{
+    after_commit::AfterCommit,
+    class::{Judgement, Phase, StoreErrorKind},
+    connection::{Lent, SqlConnection, WrongDialect},
+    dialect::Dialect,
+    error::{DriverError, StoreError},
+    gate::{Deadline, Gate, GateError},
+    key::{Key, KeyError},
+    name::{Name, NameError, Tables},
+    time::Micros,
+};

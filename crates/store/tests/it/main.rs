@@ -1,0 +1,15 @@
+//! What can be seen from outside, a file per subject.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "outside of a test function too: what cannot go on fails the test"
+)]
+
+mod connection;
+mod cut;
+mod guarded;
+mod migrate;
+mod names;
+mod proof;
+mod proxy;
+mod sqlite;
