@@ -3,6 +3,7 @@
 //! | module | what it gives |
 //! | --- | --- |
 //! | [`postgres`], [`mysql`] | a server of one's own, one for the whole test binary, a fresh database a test |
+//! | `proxy` (feature) | a TCP proxy before a server: it refuses, cuts, delays, holds back, slows |
 //! | [`redis`] | a server of one's own, one for the whole test binary, fresh keys a test |
 //! | [`supervisor`] | any server program in a directory of its own; both are gone when the test is, `kill -9` included |
 //! | [`cancel_sweep`](mod@cancel_sweep) | a future dropped at every point at which it waits, and a check after each |
@@ -11,7 +12,7 @@
 //! | [`afterwards`] | a thing that is done once this process is gone, however it went |
 //!
 //! Without features it pulls no driver. Features `postgres` and `mysql` add
-//! `fresh_database`.
+//! `fresh_database`, feature `proxy` the proxy.
 
 #![allow(
     clippy::disallowed_methods,
@@ -25,6 +26,8 @@ pub mod left_out;
 pub mod mysql;
 pub mod postgres;
 pub mod programs;
+#[cfg(feature = "proxy")]
+pub mod proxy;
 pub mod redis;
 mod shared;
 mod start_error;

@@ -13,6 +13,8 @@
 mod fresh_database;
 mod kind;
 mod left_out;
+#[cfg(feature = "proxy")]
+mod proxy;
 mod role;
 mod server;
 mod shared_server;
