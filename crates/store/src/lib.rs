@@ -8,7 +8,10 @@ mod dialect;
 mod error;
 mod gate;
 mod key;
+mod lease;
 mod name;
+#[cfg(feature = "redis")]
+mod redis;
 mod sealed;
 mod time;
 
@@ -19,6 +22,8 @@ mod sql;
 
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 pub use self::migrate::{MigrateError, MigratedDatabase, Migration, Migrations};
+#[cfg(feature = "redis")]
+pub use self::redis::{RedisConnection, RedisKeys, RedisPrefixError, Script, Ttl};
 #[cfg(feature = "sqlite")]
 pub use self::sql::sqlite;
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
@@ -31,6 +36,7 @@ pub use self::{
     error::{DriverError, StoreError},
     gate::{Deadline, Gate, GateError},
     key::{Key, KeyError},
+    lease::{Claim, Fence, Lease, LeaseLost, LeaseTerms, LeaseTermsError, Token},
     name::{Name, NameError, Tables},
     time::Micros,
 };

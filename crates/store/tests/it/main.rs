@@ -12,4 +12,5 @@ mod migrate;
 mod names;
 mod proof;
 mod proxy;
+mod redis;
 mod sqlite;
