@@ -7,12 +7,13 @@
 //! | [`redis`] | a server of one's own, one for the whole test binary, fresh keys a test |
 //! | [`supervisor`] | any server program in a directory of its own; both are gone when the test is, `kill -9` included |
 //! | [`cancel_sweep`](mod@cancel_sweep) | a future dropped at every point at which it waits, and a check after each |
+//! | `clean_pool` (with a driver) | whether a connection of a pool would lose the next borrower's write |
 //! | [`programs`] | where a server's programs are installed |
 //! | [`left_out`] | what a test run says on its last line that it did not test |
 //! | [`afterwards`] | a thing that is done once this process is gone, however it went |
 //!
-//! Without features it pulls no driver. Features `postgres` and `mysql` add
-//! `fresh_database`, feature `proxy` the proxy.
+//! Without features it pulls no driver. Features `postgres`, `mysql` and `sqlite` add
+//! what needs one, feature `proxy` the proxy.
 
 #![allow(
     clippy::disallowed_methods,
@@ -22,6 +23,8 @@
 mod account;
 pub mod afterwards;
 pub mod cancel_sweep;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+pub mod clean_pool;
 pub mod left_out;
 pub mod mysql;
 pub mod postgres;

@@ -9,6 +9,13 @@
     reason = "the ends of processes that are not our children are waited for by looking again"
 )]
 
+#[cfg(all(
+    feature = "mysql",
+    feature = "postgres",
+    feature = "proxy",
+    feature = "sqlite"
+))]
+mod clean_pool;
 #[cfg(feature = "postgres")]
 mod fresh_database;
 mod kind;
