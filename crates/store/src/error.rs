@@ -183,8 +183,12 @@ impl Fault for StoreError {
         }
     }
 
+    /// A second where nothing better is known: a 503 without it invites to come back at once.
     fn retry_after(&self) -> Option<Duration> {
-        self.retry_after
+        match self.class() {
+            Class::Final => None,
+            _ => Some(self.retry_after.unwrap_or(Duration::from_secs(1))),
+        }
     }
 }
 
@@ -255,5 +259,8 @@ mod tests {
         assert_eq!(Fault::retry_after(&passes), Some(Duration::from_secs(3)));
         let stays = StoreError::new(StoreErrorKind::Broken, Phase::Read);
         assert_eq!((Fault::code(&stays), stays.status()), ("INTERNAL", 500));
+        assert_eq!(Fault::retry_after(&stays), None);
+        let lost = StoreError::new(StoreErrorKind::Lost, Phase::Read);
+        assert_eq!(Fault::retry_after(&lost), Some(Duration::from_secs(1)));
     }
 }

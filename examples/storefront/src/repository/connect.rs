@@ -1,8 +1,11 @@
 //! From a URL to a database that is ready: connected, migrated, seeded.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use super::{Database, postgres, sqlite};
+use super::{Database, StoreError, postgres, sqlite};
+
+/// How long an instance waits for its turn to look at the schema, and for the look itself.
+pub(super) const STARTED_WITHIN: Duration = Duration::from_secs(25);
 
 /// Why there is no database to work with.
 #[derive(Debug, thiserror::Error)]
@@ -12,7 +15,7 @@ pub(crate) enum ConnectError {
     #[error("the database URL cannot be read")]
     BadUrl,
     #[error("the database cannot be prepared")]
-    Store(#[from] super::StoreError),
+    Store(#[from] StoreError),
     #[error("the schema cannot be migrated")]
     Migrate(#[from] sqlx::migrate::MigrateError),
 }

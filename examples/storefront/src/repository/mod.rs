@@ -5,7 +5,6 @@
 //! (how to connect, how to begin a write, what time it is) stands in `sqlite.rs` and `postgres.rs`.
 
 mod connect;
-mod error;
 mod migrate;
 mod postgres;
 mod sqlite;
@@ -14,7 +13,9 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-pub(crate) use self::{connect::connect, error::StoreError};
+pub(crate) use buttress_store::StoreError;
+
+pub(crate) use self::connect::connect;
 use crate::{
     order::{CancelReason, NewOrder, Order, OrderStatus, PaymentMethod, StepName, StepState},
     product::{Product, ProductChange},

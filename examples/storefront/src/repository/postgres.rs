@@ -1,22 +1,22 @@
 //! PostgreSQL, by URL. Times are the server's.
 
-use std::time::Duration;
-
+use buttress_store::{Deadline, Guarded, Phase, StoreError};
 use sqlx::{
-    PgConnection, Postgres, Transaction,
+    PgConnection, Postgres,
     postgres::{PgConnectOptions, PgPool, PgPoolOptions},
 };
 
-use super::{Result, StoreError, connect::ConnectError, migrate::migrator};
+use super::{
+    Result,
+    connect::{ConnectError, STARTED_WITHIN},
+    migrate::migrator,
+};
 
 #[path = "queries/mod.rs"]
 mod queries;
 
 pub(super) type Dialect = Postgres;
 pub(super) type Connection = PgConnection;
-
-/// How long a query waits for a connection, a lock, and its own end.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Any number will do that no other program on the same database takes for its own lock.
 const MIGRATION_LOCK: i64 = 0x73_746f_7265_6672;
@@ -29,7 +29,7 @@ pub(super) struct Store {
 impl Store {
     pub(super) async fn connect(url: &str) -> Result<Self, ConnectError> {
         let options: PgConnectOptions = url.parse().map_err(|_| ConnectError::BadUrl)?;
-        let patience = PATIENCE.as_millis().to_string();
+        let patience = Deadline::SQL.as_millis().to_string();
         let options = options.application_name("storefront").options([
             ("statement_timeout", patience.as_str()),
             // A host that stands still, or is cut off, in the middle of a transaction would hold
@@ -38,40 +38,38 @@ impl Store {
         ]);
         let pool = PgPoolOptions::new()
             .max_connections(16)
-            .acquire_timeout(PATIENCE)
-            .connect_with(options)
-            .await
-            .map_err(StoreError::from)?;
-        let store = Self { pool };
-        let mut tx = store.begin_write().await?;
+            .acquire_timeout(Deadline::SQL);
+        let store = Self {
+            pool: pool.connect_lazy_with(options),
+        };
+        let mut tx = Guarded::begin(&store.pool, Deadline::after(STARTED_WITHIN)).await?;
         // Given back by the commit, so that no failure can leave it held on a pooled connection.
-        sqlx::query("SELECT pg_advisory_xact_lock($1)")
-            .bind(MIGRATION_LOCK)
-            .execute(&mut *tx)
+        let lock = sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(MIGRATION_LOCK);
+        lock.execute(&mut *tx)
             .await
-            .map_err(StoreError::from)?;
+            .map_err(StoreError::in_transaction)?;
         let schema = include_str!("../../migrations/postgres/0001_shop.sql");
         migrator(schema).run(&mut *tx).await?;
-        tx.commit().await.map_err(StoreError::from)?;
+        tx.commit().await?;
         Ok(store)
     }
 
-    fn reader(&self) -> &PgPool {
+    const fn reader(&self) -> &PgPool {
         &self.pool
     }
 
-    fn writer(&self) -> &PgPool {
-        &self.pool
+    async fn begin_write(&self) -> Result<Guarded<Postgres>> {
+        Guarded::begin(&self.pool, Deadline::after(Deadline::SQL)).await
     }
 
-    async fn begin_write(&self) -> Result<Transaction<'static, Postgres>> {
-        Ok(self.pool.begin().await?)
+    async fn close(&self) {
+        self.pool.close().await;
     }
 }
 
 /// The time in microseconds since 1970, by the server's clock: hosts disagree.
-async fn now(connection: &mut Connection) -> Result<i64> {
+async fn now(connection: &mut Connection) -> sqlx::Result<i64> {
     let now =
         sqlx::query_scalar("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint");
-    Ok(now.fetch_one(connection).await?)
+    now.fetch_one(connection).await
 }

@@ -8,85 +8,107 @@ use uuid::Uuid;
 
 use super::{
     super::super::{Claim, Fenced, Progress, Result, Settlements, Settling},
-    Connection, Store, now, progress, to_the_end, word, word_or_none,
+    Connection, Phase, Store, now, progress, returned, word, word_or_none,
 };
 
 #[async_trait]
 impl Settlements for Store {
     async fn claim_due(&self, lease: Duration, limit: i64) -> Result<Vec<Claim>> {
-        let store = self.clone();
-        to_the_end(async move {
-            let mut tx = store.begin_write().await?;
-            let now = now(&mut tx).await?;
-            let token = Uuid::now_v7().simple().to_string();
-            // The outer condition is asked again for a row that another instance has claimed
-            // while this statement waited for it.
-            let ids = sqlx::query_scalar(
-                "UPDATE orders SET claim_token = $1, claimed_until = $2
-                 WHERE claimed_until <= $3 AND status = 'pending' AND id IN (
-                     SELECT id FROM orders
-                     WHERE status = 'pending' AND due_at <= $3 AND claimed_until <= $3
-                     ORDER BY due_at LIMIT $4
-                 ) RETURNING id",
-            )
-            .bind(&token)
-            .bind(later(now, lease))
-            .bind(now)
-            .bind(limit)
-            .fetch_all(&mut *tx)
-            .await?;
-            tx.commit().await?;
-            Ok(ids
-                .into_iter()
-                .map(|order_id| Claim {
-                    order_id,
-                    token: token.clone(),
-                    lease,
-                })
-                .collect())
-        })
-        .await
+        let mut tx = self.begin_write().await?;
+        let deadline = tx.deadline();
+        let claimed = deadline
+            .run(Phase::InTransaction, claim_in(&mut tx, lease, limit))
+            .await;
+        tx.finish(claimed).await
     }
 
     async fn settling(&self, id: &str) -> Result<Option<Settling>> {
-        let mut connection = self.reader().acquire().await?;
-        read_settling(&mut connection, id).await
+        let mut loan = self.borrow().await?;
+        let settling = loan
+            .deadline()
+            .run(Phase::Read, read_settling(&mut loan, id))
+            .await;
+        returned(loan, settling)
     }
 
     async fn progress(&self, claim: &Claim, progress: Progress) -> Result<Fenced> {
-        let (store, claim) = (self.clone(), claim.clone());
-        to_the_end(async move {
-            let mut tx = store.begin_write().await?;
-            // The order's row first: it is locked until the commit, and the claim is checked on it.
-            let now = now(&mut tx).await?;
-            let held = sqlx::query(
-                "UPDATE orders SET claimed_until = $1
-                 WHERE id = $2 AND claim_token = $3 AND status = 'pending'",
-            )
-            .bind(later(now, claim.lease))
-            .bind(&claim.order_id)
-            .bind(&claim.token)
-            .execute(&mut *tx)
-            .await?;
-            if held.rows_affected() == 0 {
-                tx.rollback().await?;
-                return Ok(Fenced::Lost);
-            }
-            progress::write(&mut tx, &claim.order_id, progress, now).await?;
-            tx.commit().await?;
-            Ok(Fenced::Written)
-        })
-        .await
+        let mut tx = self.begin_write().await?;
+        let deadline = tx.deadline();
+        let written = progress_in(&mut tx, claim, progress);
+        let written = deadline.run(Phase::InTransaction, written).await;
+        tx.finish(written).await
     }
 
     async fn release(&self, claim: &Claim) -> Result<()> {
-        sqlx::query("UPDATE orders SET claimed_until = 0 WHERE id = $1 AND claim_token = $2")
-            .bind(&claim.order_id)
-            .bind(&claim.token)
-            .execute(self.writer())
-            .await?;
-        Ok(())
+        let mut tx = self.begin_write().await?;
+        let deadline = tx.deadline();
+        let released = deadline
+            .run(Phase::InTransaction, release_in(&mut tx, claim))
+            .await;
+        tx.finish(released).await
     }
+}
+
+async fn claim_in(tx: &mut Connection, lease: Duration, limit: i64) -> sqlx::Result<Vec<Claim>> {
+    let now = now(tx).await?;
+    let token = Uuid::now_v7().simple().to_string();
+    // The outer condition is asked again for a row that another instance has claimed while this
+    // statement waited for it.
+    let ids = sqlx::query_scalar(
+        "UPDATE orders SET claim_token = $1, claimed_until = $2
+         WHERE claimed_until <= $3 AND status = 'pending' AND id IN (
+             SELECT id FROM orders
+             WHERE status = 'pending' AND due_at <= $3 AND claimed_until <= $3
+             ORDER BY due_at LIMIT $4
+         ) RETURNING id",
+    );
+    let ids = ids
+        .bind(&token)
+        .bind(later(now, lease))
+        .bind(now)
+        .bind(limit);
+    let ids = ids.fetch_all(tx).await?;
+    Ok(ids
+        .into_iter()
+        .map(|order_id| Claim {
+            order_id,
+            token: token.clone(),
+            lease,
+        })
+        .collect())
+}
+
+async fn progress_in(
+    tx: &mut Connection,
+    claim: &Claim,
+    progress: Progress,
+) -> sqlx::Result<Fenced> {
+    let now = now(tx).await?;
+    // The order's row first: it is locked until the commit, and the claim is checked on it.
+    let held = sqlx::query(
+        "UPDATE orders SET claimed_until = $1
+         WHERE id = $2 AND claim_token = $3 AND status = 'pending'",
+    );
+    let held = held
+        .bind(later(now, claim.lease))
+        .bind(&claim.order_id)
+        .bind(&claim.token);
+    if held.execute(&mut *tx).await?.rows_affected() == 0 {
+        return Ok(Fenced::Lost);
+    }
+    progress::write(tx, &claim.order_id, progress, now).await?;
+    Ok(Fenced::Written)
+}
+
+async fn release_in(tx: &mut Connection, claim: &Claim) -> sqlx::Result<()> {
+    let release =
+        sqlx::query("UPDATE orders SET claimed_until = 0 WHERE id = $1 AND claim_token = $2");
+    release
+        .bind(&claim.order_id)
+        .bind(&claim.token)
+        .execute(tx)
+        .await?;
+    Ok(())
 }
 
 /// The time `wait` after `now`, both in microseconds.
@@ -94,7 +116,7 @@ pub(super) fn later(now: i64, wait: Duration) -> i64 {
     now.saturating_add(i64::try_from(wait.as_micros()).unwrap_or(i64::MAX))
 }
 
-async fn read_settling(connection: &mut Connection, id: &str) -> Result<Option<Settling>> {
+async fn read_settling(connection: &mut Connection, id: &str) -> sqlx::Result<Option<Settling>> {
     let order = sqlx::query(
         "SELECT o.id, o.status, o.total, o.payment_method, o.undo_reason,
                 reserve.state AS reserve, charge.state AS charge,

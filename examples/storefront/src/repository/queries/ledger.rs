@@ -5,63 +5,88 @@ use sqlx::Row as _;
 
 use super::{
     super::super::{KeyState, Ledger, LedgerEntry, Result},
-    Row, Store, key_state, to_the_end,
+    Connection, Phase, Row, Store, key_state, returned,
 };
 
 #[async_trait]
 impl Ledger for Store {
     async fn charge(&self, key: &str, order_id: &str, amount: i64) -> Result<KeyState> {
-        let (store, key, order_id) = (self.clone(), key.to_owned(), order_id.to_owned());
-        to_the_end(async move {
-            let mut tx = store.begin_write().await?;
-            sqlx::query(
-                "INSERT INTO charges (key, state, order_id, amount) VALUES ($1, 'done', $2, $3)
-                 ON CONFLICT (key) DO NOTHING",
-            )
-            .bind(&key)
-            .bind(&order_id)
-            .bind(amount)
-            .execute(&mut *tx)
-            .await?;
-            let state =
-                key_state(&mut tx, "SELECT state FROM charges WHERE key = $1", &key).await?;
-            tx.commit().await?;
-            Ok(state)
-        })
-        .await
+        let mut tx = self.begin_write().await?;
+        let deadline = tx.deadline();
+        let charged = charge_in(&mut tx, key, order_id, amount);
+        let charged = deadline.run(Phase::InTransaction, charged).await;
+        tx.finish(charged).await
     }
 
     async fn cancel_charge(&self, key: &str) -> Result<()> {
-        // One statement for both cases, so that a charge on its way cannot slip in between.
-        sqlx::query(
-            "INSERT INTO charges (key, state, order_id, amount) VALUES ($1, 'cancelled', '', 0)
-             ON CONFLICT (key) DO UPDATE SET state = 'cancelled', refunded = charges.amount",
-        )
-        .bind(key)
-        .execute(self.writer())
-        .await?;
-        Ok(())
+        let mut tx = self.begin_write().await?;
+        let deadline = tx.deadline();
+        let cancelled = deadline
+            .run(Phase::InTransaction, cancel_in(&mut tx, key))
+            .await;
+        tx.finish(cancelled).await
     }
 
     async fn ledger(&self, after: i64, limit: i64) -> Result<Vec<LedgerEntry>> {
-        // A mark that refuses a charge has no order: nothing was charged.
-        let charges = sqlx::query(
-            "SELECT seq, order_id, amount, refunded FROM charges
-             WHERE seq > $1 AND order_id <> '' ORDER BY seq LIMIT $2",
-        );
-        let charges = charges
-            .bind(after)
-            .bind(limit)
-            .fetch_all(self.reader())
-            .await?;
-        let read = |row: &Row| -> Result<LedgerEntry> {
-            Ok(LedgerEntry {
-                seq: row.try_get("seq")?,
-                order_id: row.try_get("order_id")?,
-                amount: row.try_get("amount")?,
-                refunded: row.try_get("refunded")?,
-            })
-        };
-        charges.iter().map(read).collect()
+        let mut loan = self.borrow().await?;
+        let charges = loan
+            .deadline()
+            .run(Phase::Read, charges(&mut loan, after, limit))
+            .await;
+        returned(loan, charges)
     }
+}
+
+async fn charge_in(
+    tx: &mut Connection,
+    key: &str,
+    order_id: &str,
+    amount: i64,
+) -> sqlx::Result<KeyState> {
+    sqlx::query(
+        "INSERT INTO charges (key, state, order_id, amount) VALUES ($1, 'done', $2, $3)
+         ON CONFLICT (key) DO NOTHING",
+    )
+    .bind(key)
+    .bind(order_id)
+    .bind(amount)
+    .execute(&mut *tx)
+    .await?;
+    key_state(tx, "SELECT state FROM charges WHERE key = $1", key).await
+}
+
+async fn cancel_in(tx: &mut Connection, key: &str) -> sqlx::Result<()> {
+    // One statement for both cases, so that a charge on its way cannot slip in between.
+    let cancel = sqlx::query(
+        "INSERT INTO charges (key, state, order_id, amount) VALUES ($1, 'cancelled', '', 0)
+         ON CONFLICT (key) DO UPDATE SET state = 'cancelled', refunded = charges.amount",
+    );
+    cancel.bind(key).execute(tx).await?;
+    Ok(())
+}
+
+async fn charges(
+    connection: &mut Connection,
+    after: i64,
+    limit: i64,
+) -> sqlx::Result<Vec<LedgerEntry>> {
+    // A mark that refuses a charge has no order: nothing was charged.
+    let charges = sqlx::query(
+        "SELECT seq, order_id, amount, refunded FROM charges
+         WHERE seq > $1 AND order_id <> '' ORDER BY seq LIMIT $2",
+    );
+    let charges = charges
+        .bind(after)
+        .bind(limit)
+        .fetch_all(connection)
+        .await?;
+    let read = |row: &Row| -> sqlx::Result<LedgerEntry> {
+        Ok(LedgerEntry {
+            seq: row.try_get("seq")?,
+            order_id: row.try_get("order_id")?,
+            amount: row.try_get("amount")?,
+            refunded: row.try_get("refunded")?,
+        })
+    };
+    charges.iter().map(read).collect()
 }

@@ -1,5 +1,8 @@
 //! The queries, one file for what one service asks. Compiled once for each database: `super` is
 //! its own file, with its `Store`, `Dialect`, `Connection` and `now`.
+//!
+//! A read borrows a connection, a write begins a transaction; both are given up, not given back,
+//! when their future is dropped or their deadline strikes. So a caller may go at any time.
 
 mod claims;
 mod ledger;
@@ -8,70 +11,74 @@ mod products;
 mod progress;
 mod shipments;
 
-use std::future::Future;
-
 use async_trait::async_trait;
+use buttress_store::Loan;
 use sqlx::Row as _;
 
 use super::{
-    super::{Health, KeyState, Result, StoreError},
-    Connection, Dialect, Store, now,
+    super::{Health, KeyState, Result},
+    Connection, Deadline, Dialect, Phase, Store, now,
 };
+
+type Row = <Dialect as sqlx::Database>::Row;
+
+impl Store {
+    /// A connection to read from, and the time to do so.
+    async fn borrow(&self) -> Result<Loan<Dialect>> {
+        Loan::acquire(self.reader(), Deadline::after(Deadline::SQL)).await
+    }
+}
+
+/// Ends a read: the connection goes back if all went well.
+fn returned<T>(loan: Loan<Dialect>, read: Result<T>) -> Result<T> {
+    if read.is_ok() {
+        loan.give_back();
+    }
+    read
+}
 
 #[async_trait]
 impl Health for Store {
     async fn ping(&self) -> Result<()> {
-        sqlx::query("SELECT 1").execute(self.reader()).await?;
-        Ok(())
+        let mut loan = self.borrow().await?;
+        let ping = loan.deadline().run(Phase::Read, ping(&mut loan)).await;
+        returned(loan, ping)
     }
 
     async fn close(&self) {
-        self.reader().close().await;
-        self.writer().close().await;
+        Self::close(self).await;
     }
 }
 
-type Row = <Dialect as sqlx::Database>::Row;
-
-/// Runs `work` to its end even when the caller goes.
-///
-/// Dropping a transaction's future while its BEGIN or COMMIT is on the way can leave a pooled
-/// connection inside a transaction, and the next borrower's writes in it. So whatever writes in
-/// more than one statement runs on a task of its own, which nobody drops.
-async fn to_the_end<T, F>(work: F) -> Result<T>
-where
-    T: Send + 'static,
-    F: Future<Output = Result<T>> + Send + 'static,
-{
-    match tokio::spawn(work).await {
-        Ok(result) => result,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            // The runtime is going down, and the database with it.
-            Err(_) => Err(StoreError::from(sqlx::Error::PoolClosed)),
-        },
-    }
+async fn ping(connection: &mut Connection) -> sqlx::Result<()> {
+    sqlx::query("SELECT 1").execute(connection).await?;
+    Ok(())
 }
 
 /// Reads a word of one of our enums.
-fn word<T: std::str::FromStr>(row: &Row, column: &'static str) -> Result<T> {
+fn word<T: std::str::FromStr>(row: &Row, column: &'static str) -> sqlx::Result<T> {
     let text: &str = row.try_get(column)?;
-    text.parse().map_err(|_| StoreError::unreadable(column))
+    text.parse().map_err(|_| unreadable(column))
 }
 
 /// Reads a word of one of our enums where there may be none.
-fn word_or_none<T: std::str::FromStr>(row: &Row, column: &'static str) -> Result<Option<T>> {
+fn word_or_none<T: std::str::FromStr>(row: &Row, column: &'static str) -> sqlx::Result<Option<T>> {
     let text: Option<&str> = row.try_get(column)?;
-    text.map(|text| text.parse().map_err(|_| StoreError::unreadable(column)))
+    text.map(|text| text.parse().map_err(|_| unreadable(column)))
         .transpose()
 }
 
+/// Data that this program does not understand.
+fn unreadable(column: &'static str) -> sqlx::Error {
+    sqlx::Error::Decode(format!("{column} holds a word that is none of ours").into())
+}
+
 /// What stands under `key` in one of the tables of the services behind the shop.
-async fn key_state(tx: &mut Connection, query: &'static str, key: &str) -> Result<KeyState> {
+async fn key_state(tx: &mut Connection, query: &'static str, key: &str) -> sqlx::Result<KeyState> {
     let state: String = sqlx::query_scalar(query).bind(key).fetch_one(tx).await?;
     match state.as_str() {
         "done" => Ok(KeyState::Done),
         "cancelled" => Ok(KeyState::Cancelled),
-        _ => Err(StoreError::unreadable("state")),
+        _ => Err(unreadable("state")),
     }
 }

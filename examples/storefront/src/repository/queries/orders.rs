@@ -7,46 +7,56 @@ use sqlx::Row as _;
 use uuid::Uuid;
 
 use super::{
-    super::super::{Acceptance, OrderKey, Orders, Render, Result, StoreError},
-    Connection, Row, Store, now, to_the_end, word, word_or_none,
+    super::super::{Acceptance, OrderKey, Orders, Render, Result},
+    Connection, Phase, Row, Store, now, returned, unreadable, word, word_or_none,
 };
 use crate::order::{NewOrder, Order, OrderItem, OrderStatus, Step, StepName, StepState};
 
 #[async_trait]
 impl Orders for Store {
     async fn accept(&self, order: NewOrder, key: OrderKey, render: Render) -> Result<Acceptance> {
-        let store = self.clone();
-        to_the_end(async move {
-            let mut tx = store.begin_write().await?;
-            let acceptance = accept_in(&mut tx, &order, &key, render).await?;
-            match acceptance {
-                Acceptance::Accepted { .. } => tx.commit().await?,
-                _ => tx.rollback().await?,
-            }
-            Ok(acceptance)
-        })
-        .await
+        let mut tx = self.begin_write().await?;
+        let deadline = tx.deadline();
+        let accepted = accept_in(&mut tx, &order, &key, render);
+        let accepted = deadline.run(Phase::InTransaction, accepted).await;
+        tx.finish(accepted).await
     }
 
     async fn order(&self, id: &str) -> Result<Option<Order>> {
-        let mut connection = self.reader().acquire().await?;
-        let row = sqlx::query("SELECT * FROM orders WHERE id = $1").bind(id);
-        let rows = row.fetch_all(&mut *connection).await?;
-        Ok(read_orders(&mut connection, &rows).await?.pop())
+        let mut loan = self.borrow().await?;
+        let order = loan.deadline().run(Phase::Read, find(&mut loan, id)).await;
+        returned(loan, order)
     }
 
     async fn orders(&self, before: Option<&str>, limit: i64) -> Result<Vec<Order>> {
-        let mut connection = self.reader().acquire().await?;
-        let rows = sqlx::query(
-            "SELECT * FROM orders WHERE $1 IS NULL OR id < $1 ORDER BY id DESC LIMIT $2",
-        );
-        let rows = rows
-            .bind(before)
-            .bind(limit)
-            .fetch_all(&mut *connection)
-            .await?;
-        read_orders(&mut connection, &rows).await
+        let mut loan = self.borrow().await?;
+        let page = loan
+            .deadline()
+            .run(Phase::Read, page(&mut loan, before, limit))
+            .await;
+        returned(loan, page)
     }
+}
+
+async fn find(connection: &mut Connection, id: &str) -> sqlx::Result<Option<Order>> {
+    let row = sqlx::query("SELECT * FROM orders WHERE id = $1").bind(id);
+    let rows = row.fetch_all(&mut *connection).await?;
+    Ok(read_orders(connection, &rows).await?.pop())
+}
+
+async fn page(
+    connection: &mut Connection,
+    before: Option<&str>,
+    limit: i64,
+) -> sqlx::Result<Vec<Order>> {
+    let rows =
+        sqlx::query("SELECT * FROM orders WHERE $1 IS NULL OR id < $1 ORDER BY id DESC LIMIT $2");
+    let rows = rows
+        .bind(before)
+        .bind(limit)
+        .fetch_all(&mut *connection)
+        .await?;
+    read_orders(connection, &rows).await
 }
 
 async fn accept_in(
@@ -54,7 +64,7 @@ async fn accept_in(
     wanted: &NewOrder,
     key: &OrderKey,
     render: Render,
-) -> Result<Acceptance> {
+) -> sqlx::Result<Acceptance> {
     let now = now(tx).await?;
     let horizon =
         now.saturating_sub(i64::try_from(key.remembered_for.as_micros()).unwrap_or(i64::MAX));
@@ -133,7 +143,7 @@ async fn accept_in(
     })
 }
 
-async fn replay(tx: &mut Connection, key: &OrderKey) -> Result<Acceptance> {
+async fn replay(tx: &mut Connection, key: &OrderKey) -> sqlx::Result<Acceptance> {
     let first = sqlx::query(
         "SELECT fingerprint, order_id, response FROM order_keys WHERE client = $1 AND key = $2",
     );
@@ -152,7 +162,7 @@ async fn insert_order(
     order: &Order,
     payment_method: &'static str,
     now: i64,
-) -> Result<()> {
+) -> sqlx::Result<()> {
     sqlx::query(
         "INSERT INTO orders (id, customer, payment_method, total, status, created_at, due_at)
          VALUES ($1, $2, $3, $4, 'pending', $5, $5)",
@@ -191,7 +201,7 @@ async fn insert_order(
 }
 
 /// The orders of `rows`, which follow one another by descending id, with their items and steps.
-async fn read_orders(connection: &mut Connection, rows: &[Row]) -> Result<Vec<Order>> {
+async fn read_orders(connection: &mut Connection, rows: &[Row]) -> sqlx::Result<Vec<Order>> {
     let (Some(newest), Some(oldest)) = (rows.first(), rows.last()) else {
         return Ok(Vec::new());
     };
@@ -230,7 +240,7 @@ async fn between(
     query: &'static str,
     oldest: &str,
     newest: &str,
-) -> Result<Peekable<IntoIter<Row>>> {
+) -> sqlx::Result<Peekable<IntoIter<Row>>> {
     let rows = sqlx::query(query)
         .bind(oldest)
         .bind(newest)
@@ -244,7 +254,7 @@ fn belongs(row: &Row, order_id: &str) -> bool {
         .is_ok_and(|id| id == order_id)
 }
 
-fn read_order(row: &Row) -> Result<Order> {
+fn read_order(row: &Row) -> sqlx::Result<Order> {
     Ok(Order {
         id: row.try_get("id")?,
         customer: row.try_get("customer")?,
@@ -257,6 +267,6 @@ fn read_order(row: &Row) -> Result<Order> {
     })
 }
 
-fn time(micros: i64) -> Result<jiff::Timestamp> {
-    jiff::Timestamp::from_microsecond(micros).map_err(|_| StoreError::unreadable("created_at"))
+fn time(micros: i64) -> sqlx::Result<jiff::Timestamp> {
+    jiff::Timestamp::from_microsecond(micros).map_err(|_| unreadable("created_at"))
 }

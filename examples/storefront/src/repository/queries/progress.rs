@@ -2,11 +2,7 @@
 
 use sqlx::Row as _;
 
-use super::{
-    super::super::{Progress, Result},
-    Connection,
-    claims::later,
-};
+use super::{super::super::Progress, Connection, claims::later};
 use crate::order::{CancelReason, StepName, StepState};
 
 /// Writes `progress` of an order whose row the transaction has locked.
@@ -15,7 +11,7 @@ pub(super) async fn write(
     order: &str,
     progress: Progress,
     now: i64,
-) -> Result<()> {
+) -> sqlx::Result<()> {
     match progress {
         Progress::Reserve => reserve(tx, order).await,
         Progress::Begin(step) => begin(tx, order, step).await,
@@ -79,7 +75,7 @@ pub(super) async fn write(
     }
 }
 
-async fn begin(tx: &mut Connection, order: &str, step: StepName) -> Result<()> {
+async fn begin(tx: &mut Connection, order: &str, step: StepName) -> sqlx::Result<()> {
     sqlx::query(
         "UPDATE order_steps SET state = 'running', attempts = attempts + 1
          WHERE order_id = $1 AND name = $2",
@@ -96,7 +92,7 @@ async fn set_step(
     order: &str,
     step: StepName,
     state: StepState,
-) -> Result<()> {
+) -> sqlx::Result<()> {
     sqlx::query("UPDATE order_steps SET state = $1 WHERE order_id = $2 AND name = $3")
         .bind(<&str>::from(state))
         .bind(order)
@@ -107,7 +103,7 @@ async fn set_step(
 }
 
 /// Sets the stock aside for all items or, when one of them is short, for none.
-async fn reserve(tx: &mut Connection, order: &str) -> Result<()> {
+async fn reserve(tx: &mut Connection, order: &str) -> sqlx::Result<()> {
     begin(tx, order, StepName::Reserve).await?;
     let wanted = wanted(tx, order).await?;
     let mut taken = Vec::with_capacity(wanted.len());
@@ -132,14 +128,14 @@ async fn reserve(tx: &mut Connection, order: &str) -> Result<()> {
 }
 
 /// Puts the stock back that was set aside.
-async fn put_back(tx: &mut Connection, order: &str) -> Result<()> {
+async fn put_back(tx: &mut Connection, order: &str) -> sqlx::Result<()> {
     for (product, quantity) in &wanted(tx, order).await? {
         give(tx, product, *quantity).await?;
     }
     set_step(tx, order, StepName::Reserve, StepState::Undone).await
 }
 
-async fn give(tx: &mut Connection, product: &str, quantity: i64) -> Result<()> {
+async fn give(tx: &mut Connection, product: &str, quantity: i64) -> sqlx::Result<()> {
     sqlx::query("UPDATE products SET stock = stock + $1 WHERE id = $2")
         .bind(quantity)
         .bind(product)
@@ -149,7 +145,7 @@ async fn give(tx: &mut Connection, product: &str, quantity: i64) -> Result<()> {
 }
 
 /// How much of each product, in the one order in which everybody locks their rows.
-async fn wanted(tx: &mut Connection, order: &str) -> Result<Vec<(String, i64)>> {
+async fn wanted(tx: &mut Connection, order: &str) -> sqlx::Result<Vec<(String, i64)>> {
     let rows = sqlx::query(
         "SELECT product_id, CAST(sum(quantity) AS BIGINT) AS quantity FROM order_items
          WHERE order_id = $1 GROUP BY product_id ORDER BY product_id",
@@ -160,7 +156,7 @@ async fn wanted(tx: &mut Connection, order: &str) -> Result<Vec<(String, i64)>> 
         .collect()
 }
 
-async fn cancel(tx: &mut Connection, order: &str, reason: CancelReason) -> Result<()> {
+async fn cancel(tx: &mut Connection, order: &str, reason: CancelReason) -> sqlx::Result<()> {
     sqlx::query("UPDATE orders SET status = 'cancelled', reason = $1 WHERE id = $2")
         .bind(<&str>::from(reason))
         .bind(order)
