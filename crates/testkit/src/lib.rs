@@ -8,6 +8,8 @@
 //! | [`supervisor`] | any server program in a directory of its own; both are gone when the test is, `kill -9` included |
 //! | [`cancel_sweep`](mod@cancel_sweep) | a future dropped at every point at which it waits, and a check after each |
 //! | `clean_pool` (with a driver) | whether a connection of a pool would lose the next borrower's write |
+//! | [`eventually`](mod@eventually) | waiting for an event that nobody announces |
+//! | [`fault`] | faults and crashes at chosen operations of a store, and sweeps over all of them |
 //! | [`programs`] | where a server's programs are installed |
 //! | [`left_out`] | what a test run says on its last line that it did not test |
 //! | [`afterwards`] | a thing that is done once this process is gone, however it went |
@@ -25,6 +27,8 @@ pub mod afterwards;
 pub mod cancel_sweep;
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 pub mod clean_pool;
+pub mod eventually;
+pub mod fault;
 pub mod left_out;
 pub mod mysql;
 pub mod postgres;
@@ -36,4 +40,4 @@ mod shared;
 mod start_error;
 pub mod supervisor;
 
-pub use self::cancel_sweep::cancel_sweep;
+pub use self::{cancel_sweep::cancel_sweep, eventually::eventually, fault::fault_sweep};
