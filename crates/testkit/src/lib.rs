@@ -8,6 +8,8 @@
 //! | [`supervisor`] | any server program in a directory of its own; both are gone when the test is, `kill -9` included |
 //! | [`cancel_sweep`](mod@cancel_sweep) | a future dropped at every point at which it waits, and a check after each |
 //! | `clean_pool` (with a driver) | whether a connection of a pool would lose the next borrower's write |
+//! | [`child`] | a part of a test in a process of its own, killed or stopped where the test wants |
+//! | [`seed`] | chance that can be repeated |
 //! | [`eventually`](mod@eventually) | waiting for an event that nobody announces |
 //! | [`fault`] | faults and crashes at chosen operations of a store, and sweeps over all of them |
 //! | [`programs`] | where a server's programs are installed |
@@ -25,6 +27,7 @@
 mod account;
 pub mod afterwards;
 pub mod cancel_sweep;
+pub mod child;
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 pub mod clean_pool;
 pub mod eventually;
@@ -36,6 +39,7 @@ pub mod programs;
 #[cfg(feature = "proxy")]
 pub mod proxy;
 pub mod redis;
+pub mod seed;
 mod shared;
 mod start_error;
 pub mod supervisor;

@@ -32,6 +32,11 @@ pub(crate) fn runs(pid: u32) -> bool {
     look(pid).is_some_and(|it| it.state != "Z" && it.state != "X")
 }
 
+/// Whether it stands still, by a signal.
+pub(crate) fn is_stopped(pid: u32) -> bool {
+    look(pid).is_some_and(|it| it.state == "T")
+}
+
 /// Sends a signal. A process that is gone already is no error.
 ///
 /// # Errors

@@ -9,6 +9,7 @@
     reason = "the ends of processes that are not our children are waited for by looking again"
 )]
 
+mod child;
 #[cfg(all(
     feature = "mysql",
     feature = "postgres",
