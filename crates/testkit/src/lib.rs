@@ -12,6 +12,7 @@
 //! | [`seed`] | chance that can be repeated |
 //! | [`eventually`](mod@eventually) | waiting for an event that nobody announces |
 //! | [`fault`] | faults and crashes at chosen operations of a store, and sweeps over all of them |
+//! | [`linearizability`] | whether what several clients saw could have come from one object |
 //! | [`programs`] | where a server's programs are installed |
 //! | [`left_out`] | what a test run says on its last line that it did not test |
 //! | [`afterwards`] | a thing that is done once this process is gone, however it went |
@@ -33,6 +34,7 @@ pub mod clean_pool;
 pub mod eventually;
 pub mod fault;
 pub mod left_out;
+pub mod linearizability;
 pub mod mysql;
 pub mod postgres;
 pub mod programs;
