@@ -14,11 +14,12 @@
 //! | [`fault`] | faults and crashes at chosen operations of a store, and sweeps over all of them |
 //! | [`linearizability`] | whether what several clients saw could have come from one object |
 //! | [`programs`] | where a server's programs are installed |
+//! | `planted` (feature `planted-bugs`) | objects with bugs, on which the checkers must fail |
 //! | [`left_out`] | what a test run says on its last line that it did not test |
 //! | [`afterwards`] | a thing that is done once this process is gone, however it went |
 //!
 //! Without features it pulls no driver. Features `postgres`, `mysql` and `sqlite` add
-//! what needs one, feature `proxy` the proxy.
+//! what needs one, `proxy` the proxy, `planted-bugs` the planted bugs.
 
 #![allow(
     clippy::disallowed_methods,
@@ -36,6 +37,8 @@ pub mod fault;
 pub mod left_out;
 pub mod linearizability;
 pub mod mysql;
+#[cfg(feature = "planted-bugs")]
+pub mod planted;
 pub mod postgres;
 pub mod programs;
 #[cfg(feature = "proxy")]

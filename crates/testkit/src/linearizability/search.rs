@@ -229,8 +229,7 @@ impl Placed {
             .count()
             * 64;
         let mut first_return = u64::MAX;
-        for number in full..operations.len() {
-            let operation = &operations[number];
+        for (number, operation) in operations.iter().enumerate().skip(full) {
             if operation.called > first_return {
                 break;
             }

@@ -21,6 +21,8 @@ mod clean_pool;
 mod fresh_database;
 mod kind;
 mod left_out;
+#[cfg(feature = "planted-bugs")]
+mod planted;
 #[cfg(feature = "proxy")]
 mod proxy;
 mod role;
