@@ -1,6 +1,6 @@
 //! What an error says: its kind, and whether the work was done.
 //!
-//! Each row of these tables was produced by a real server, in `tests/it/class_*.rs`.
+//! Each row of these tables was produced by a real server, in `tests/it/class/`.
 #![doc = include_str!("table.md")]
 
 #[cfg(feature = "mysql")]
