@@ -1,4 +1,4 @@
-//! The test kit, tested: on Postgres where it is installed, and otherwise left out by its own means.
+//! The test kit, tested: on the servers that are installed; what needs others is left out by its own means.
 
 #![allow(
     clippy::unwrap_used,
@@ -17,7 +17,9 @@ mod child;
     feature = "sqlite"
 ))]
 mod clean_pool;
-#[cfg(feature = "postgres")]
+#[cfg(all(feature = "mysql", feature = "postgres", feature = "proxy"))]
+mod commit_cut;
+#[cfg(all(feature = "mysql", feature = "postgres"))]
 mod fresh_database;
 mod kind;
 mod left_out;
@@ -29,3 +31,5 @@ mod role;
 mod server;
 mod shared_server;
 mod supervisor;
+#[cfg(all(feature = "mysql", feature = "postgres"))]
+mod survival;
