@@ -10,6 +10,7 @@ mod connection;
 mod cut;
 mod guarded;
 mod migrate;
+mod migrate_race;
 mod names;
 mod proof;
 mod proxy;
