@@ -20,17 +20,26 @@ exec 3<&0 0</dev/null 2>&1
 # of it must not end the one who has yet to clean up.
 tell() (printf '%s\n' "$*")
 
+# Each program has a session of its own, so that what it has started is reached as well: the
+# installer of a database is a script that would leave its children behind.
+session=$(command -v setsid)
+
+# To the program's whole group, or, before it has one, to itself.
 # $! is read here, never a copy of it: a signal may come before a copy could be made.
+send() {
+    { [ -n "$session" ] && kill -s "$1" -- "-$!" 2>/dev/null; } || kill -s "$1" "$!" 2>/dev/null
+}
+
 stop() {
     trap '' TERM
     kill -s KILL "$watcher" 2>/dev/null
     if [ -z "$idle" ]; then
         # Sent again each time, for a program that has just begun may not hear it yet.
-        while kill -s "$signal" "$!" 2>/dev/null && [ "$tries" -gt 0 ]; do
+        while send "$signal" && [ "$tries" -gt 0 ]; do
             sleep 0.05
             tries=$((tries - 1))
         done
-        [ "$tries" -gt 0 ] || kill -s KILL "$!" 2>/dev/null
+        [ "$tries" -gt 0 ] || send KILL
         wait "$!"
     fi
     cd /
@@ -59,6 +68,9 @@ cd "$directory" || stop
 tell "directory $directory"
 exec 2>>log
 
+ask=$signal
+# What only prepares has nothing to bring into order.
+signal=KILL
 words=$1
 shift
 # While what remains is more than this step, it is not the server.
@@ -74,7 +86,7 @@ while [ "$#" -gt "$words" ]; do
             words=$((words - 1))
         done
         shift "$later"
-        exec "$@"
+        exec $session "$@"
     ) </dev/null >>log 2>&1 &
     shift "$words"
     wait "$!"
@@ -90,9 +102,10 @@ while [ "$#" -gt "$words" ]; do
     shift
 done
 
+signal=$ask
 while :; do
     idle=
-    (exec "$@") </dev/null >>log 2>&1 &
+    (exec $session "$@") </dev/null >>log 2>&1 &
     tell "server $!"
     wait "$!"
     status=$?

@@ -62,7 +62,10 @@ fn a_program_that_cannot_be_run_is_named() {
         text.contains("/no/such program ended with status 127"),
         "{text}"
     );
-    assert!(text.contains("not found"), "{text}");
+    assert!(
+        text.contains("No such file") || text.contains("not found"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -131,6 +134,18 @@ fn a_server_that_does_not_stop_is_killed() {
     drop(server);
     assert!(!is_alive(pid));
     assert!(!directory.exists());
+}
+
+#[test]
+fn what_a_server_has_started_ends_with_it() {
+    let server =
+        Supervised::start(|_| shell("sleep 1000 & echo $! >child; touch ready; wait")).unwrap();
+    let child = fs::read_to_string(server.directory().join("child")).unwrap();
+    let child: u32 = child.trim().parse().unwrap();
+    assert!(is_alive(child));
+    drop(server);
+    // It is nobody's child any more, and waits for the system to take notice.
+    eventually("its child is gone", || !is_alive(child));
 }
 
 #[test]

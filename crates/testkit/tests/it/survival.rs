@@ -30,7 +30,7 @@ async fn what_postgres_committed_survives_every_way_to_end_it() -> Result<(), sq
         .execute(&mut connection)
         .await?;
     let ends: [&dyn Fn(); 3] = [&|| server.kill(), &|| server.stop(Stop::Immediate), &|| {
-        server.stop(Stop::Fast)
+        server.stop(Stop::Fast);
     }];
     for (number, end) in (1_i64..).zip(ends) {
         let insert = format!("INSERT INTO kept VALUES ({number})");
