@@ -26,17 +26,21 @@ pub(super) struct Machine {
     beat: Moment,
     /// An extension that begins later would reach over the ceiling.
     last_beat: Moment,
+    /// Where the ceiling is, less what every lease is given up early by.
+    end: Moment,
     lost: Option<LeaseLost>,
 }
 
 impl Machine {
     pub(super) fn new(terms: LeaseTerms, sent: Moment) -> Self {
-        let ceiling = terms.length().saturating_mul(terms.ceiling() - 1);
+        let length = terms.length();
+        let ceiling = length.saturating_mul(terms.ceiling());
         let mut machine = Self {
             terms,
             until: sent,
             beat: sent,
-            last_beat: sent.saturating_add(ceiling),
+            last_beat: sent.saturating_add(ceiling.saturating_sub(length)),
+            end: sent.saturating_add(ceiling.saturating_sub(length / 10)),
             lost: None,
         };
         machine.extended(sent);
@@ -46,7 +50,8 @@ impl Machine {
     /// It was extended by a call that was sent then.
     pub(super) fn extended(&mut self, sent: Moment) {
         let length = self.terms.length();
-        self.until = sent.saturating_add(length - length / 10);
+        // A beat that was due in time may be late, and its extension would reach over the ceiling.
+        self.until = sent.saturating_add(length - length / 10).min(self.end);
         self.beat = sent.saturating_add(length / 3);
     }
 
@@ -130,6 +135,16 @@ mod tests {
         }
         // The one at 3000 ends at 6000, which is the ceiling.
         assert_eq!(machine.next(at(4000)), Next::Wait(millis(1700)));
+        assert_eq!(machine.next(at(5700)), Next::Lost(LeaseLost::Ceiling));
+    }
+
+    #[test]
+    fn an_extension_that_was_due_in_time_and_came_late_ends_at_the_ceiling() {
+        let mut machine = Machine::new(terms(), at(0));
+        machine.extended(at(1175));
+        assert!(matches!(machine.next(at(3530)), Next::Extend(_)));
+        machine.extended(at(3530));
+        assert_eq!(machine.remaining(at(3530)), millis(5700 - 3530));
         assert_eq!(machine.next(at(5700)), Next::Lost(LeaseLost::Ceiling));
     }
 
