@@ -10,7 +10,9 @@ use buttress_core::Clock;
 use buttress_store::{Deadline, Guarded, Harden as _, Phase, StoreError};
 use sqlx::{PgPool, postgres::PgPoolOptions};
 
-const ROUNDS: usize = 2000;
+/// How often each kind has its turn, and for how many transactions.
+const TURNS: usize = 20;
+const ROUNDS: usize = 100;
 
 async fn plain(pool: &PgPool) -> Result<(), StoreError> {
     let begun = pool.begin().await;
@@ -29,7 +31,7 @@ async fn guarded(pool: &PgPool) -> Result<(), StoreError> {
     transaction.commit().await
 }
 
-/// The median in microseconds, of turns that alternate so that a noisy neighbour meets all.
+/// The median in microseconds, of turns that alternate, so that a noisy neighbour meets all.
 fn median(times: &mut [u64]) -> f64 {
     times.sort_unstable();
     let middle = times.get(times.len() / 2).copied().unwrap_or_default();
@@ -47,20 +49,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let hardened = hardened.connect(&url).await?;
     let clock = Clock::tokio();
     let mut times = [const { Vec::new() }; 3];
-    for _ in 0..ROUNDS {
-        let begun = clock.now();
-        plain(&pool).await?;
-        let one = clock.now();
-        guarded(&pool).await?;
-        let two = clock.now();
-        plain(&hardened).await?;
-        let three = clock.now();
-        for (times, (end, begin)) in times
-            .iter_mut()
-            .zip([(one, begun), (two, one), (three, two)])
-        {
-            let nanos = end.saturating_since(begin).as_nanos();
-            times.push(u64::try_from(nanos)?);
+    for turn in 0..TURNS * 3 {
+        let kind = turn % 3;
+        for _ in 0..ROUNDS {
+            let begun = clock.now();
+            match kind {
+                0 => plain(&pool).await?,
+                1 => guarded(&pool).await?,
+                _ => plain(&hardened).await?,
+            }
+            let nanos = clock.now().saturating_since(begun).as_nanos();
+            times[kind].push(u64::try_from(nanos)?);
         }
     }
     for (name, times) in ["plain", "guarded", "plain on a hardened pool"]
@@ -68,8 +67,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .zip(&mut times)
     {
         println!(
-            "{name}: {:.1} us a transaction (median of {ROUNDS})",
-            median(times)
+            "{name}: {:.1} us a transaction (median of {})",
+            median(times),
+            times.len()
         );
     }
     Ok(())
