@@ -6,10 +6,12 @@ use buttress_core::{Chain, Class};
 use buttress_store::{Deadline, Guarded, Isolation, Loan, Phase, StoreError, StoreErrorKind};
 use buttress_testkit::{
     cancel_sweep::{Point, cancel_sweep},
+    mysql,
     postgres::fresh_database,
 };
 use sqlx::{
-    PgPool,
+    MySqlPool, PgPool,
+    mysql::MySqlPoolOptions,
     postgres::{PgPoolOptions, Postgres},
 };
 
@@ -202,5 +204,40 @@ async fn its_futures_can_be_spawned() {
     spawned.await.unwrap().unwrap();
     let _: Option<Guarded<Postgres>> = None;
     pool.close().await;
+    database.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_transaction_may_be_dropped_at_every_point_on_mariadb() {
+    let Some(database) = mysql::fresh_database().await else {
+        return;
+    };
+    let (_proxy, through) = Proxy::before(database.url()).await;
+    let options = MySqlPoolOptions::new().max_connections(1);
+    let pool = options.connect(&through).await.unwrap();
+    let observer = MySqlPool::connect(database.url()).await.unwrap();
+    let create = "CREATE TABLE notes (id BIGINT AUTO_INCREMENT PRIMARY KEY)";
+    sqlx::raw_sql(create).execute(&pool).await.unwrap();
+    let swept = cancel_sweep(
+        async || {
+            let deadline = Deadline::after(Deadline::SQL);
+            let level = Isolation::ReadCommitted;
+            let mut transaction = Guarded::begin_at(level, &pool, deadline).await?;
+            let insert = sqlx::raw_sql("INSERT INTO notes VALUES ()").execute(&mut *transaction);
+            deadline.run(Phase::InTransaction, insert).await?;
+            transaction.commit().await
+        },
+        async |point| {
+            let insert = sqlx::query("INSERT INTO notes VALUES ()").execute(&pool);
+            let id = insert.await.unwrap().last_insert_id();
+            let seen = sqlx::query_scalar("SELECT COUNT(*) FROM notes WHERE id = ?").bind(id);
+            assert_eq!(seen.fetch_one(&observer).await.ok(), Some(1_i64), "{point}");
+        },
+    )
+    .await;
+    swept.output.unwrap();
+    assert!(swept.points >= 6, "{} points are no sweep", swept.points);
+    pool.close().await;
+    observer.close().await;
     database.close().await.unwrap();
 }

@@ -1,8 +1,8 @@
 //! Checked names make and query real tables.
 
 use buttress_store::{Dialect, Statement, Tables};
-use buttress_testkit::postgres::fresh_database;
-use sqlx::{PgPool, SqlitePool};
+use buttress_testkit::{mysql, postgres::fresh_database};
+use sqlx::{MySqlPool, PgPool, SqlitePool};
 
 /// The shortest, the longest, words of SQL, and what begins oddly.
 const ACCEPTED: [&str; 6] = [
@@ -60,4 +60,21 @@ async fn accepted_names_make_and_query_a_table_on_sqlite() {
         let count: i64 = sqlx::query_scalar(&count).fetch_one(&pool).await.unwrap();
         assert_eq!(count, 0, "{name}");
     }
+}
+
+#[tokio::test]
+async fn accepted_names_make_and_query_a_table_on_mariadb() {
+    let Some(database) = mysql::fresh_database().await else {
+        return;
+    };
+    let pool = MySqlPool::connect(database.url()).await.unwrap();
+    for name in ACCEPTED {
+        let [create, index, count] = statements(name, None, Dialect::MySql);
+        sqlx::raw_sql(&create).execute(&pool).await.unwrap();
+        sqlx::raw_sql(&index).execute(&pool).await.unwrap();
+        let count: i64 = sqlx::query_scalar(&count).fetch_one(&pool).await.unwrap();
+        assert_eq!(count, 0, "{name}");
+    }
+    pool.close().await;
+    database.close().await.unwrap();
 }
