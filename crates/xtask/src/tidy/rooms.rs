@@ -59,6 +59,13 @@ const OWN: &[(&str, &[&str])] = &[
             "to_problem",
         ],
     ),
+    (
+        "retry-backoff",
+        &[
+            "attempt", "attempts", "backoff", "budget", "call", "dice", "future", "hedge", "hint",
+            "progress", "redis", "reqwest", "retry", "sqlx", "tonic",
+        ],
+    ),
 ];
 
 /// These are no patterns, and are laid out as their work asks.

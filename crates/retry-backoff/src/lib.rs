@@ -1,0 +1,30 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod attempt;
+mod attempts;
+mod backoff;
+pub mod call;
+mod dice;
+mod error;
+mod event;
+mod future;
+mod hint;
+mod machine;
+mod policy;
+mod progress;
+mod retry;
+
+pub use self::{
+    attempt::Attempt,
+    attempts::Attempts,
+    backoff::{Backoff, Delays, Jitter},
+    call::RetryExt,
+    dice::Dice,
+    error::{Failure, RetryError, Stopped, TimedOut},
+    event::{Event, TraceEvents},
+    future::Retrying,
+    hint::RetryAfterRule,
+    policy::{PolicyError, RetryPolicy, RetryPolicyBuilder},
+    retry::Retry,
+};

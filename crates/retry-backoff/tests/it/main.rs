@@ -1,0 +1,16 @@
+//! What can be seen from outside, a file per subject.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "outside of a test function too: what cannot go on fails the test"
+)]
+
+mod calls;
+mod cancel;
+mod distribution;
+mod extremes;
+mod hints;
+mod limits;
+mod policies;
+mod vectors;
+mod waits;
