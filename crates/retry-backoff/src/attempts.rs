@@ -54,7 +54,7 @@ impl<E> Attempts<E> {
     /// Limits it all to `at_most` from now, where the policy does not limit it more.
     #[must_use]
     pub fn within(mut self, at_most: Duration) -> Self {
-        self.progress = Progress::begin(&self.retry, Some(at_most));
+        self.progress.limit(&self.retry, at_most);
         self
     }
 
@@ -66,7 +66,7 @@ impl<E> Attempts<E> {
 
     /// Says that the attempt succeeded, and hands `value` through.
     #[must_use]
-    pub fn succeeded<T>(self, value: T) -> T {
+    pub fn succeeded<T>(mut self, value: T) -> T {
         self.progress.succeeded(&self.retry, Some(&self.past));
         value
     }

@@ -64,7 +64,7 @@ impl<R, O, C> Call<R, O, C> {
     /// the call is [idempotent](Call::idempotent).
     pub fn classify<D>(self, classifier: D) -> Call<R, O, D>
     where
-        O: Operation,
+        O: Fallible,
         D: Classify<O::Value, O::Error>,
     {
         let mut call = self.judged_by(classifier);
@@ -77,7 +77,7 @@ impl<R, O, C> Call<R, O, C> {
     /// Repeats those errors of which `again` says so, and no others.
     pub fn when<P>(self, again: P) -> Call<R, O, When<P>>
     where
-        O: Operation,
+        O: Fallible,
         P: Fn(&O::Error) -> bool,
     {
         self.judged_by(When { again })
@@ -141,13 +141,17 @@ impl<T, E, P: Fn(&E) -> bool> Classify<T, E> for When<P> {
     }
 }
 
-/// What can be tried: made of a closure by [`Retry::call`] and its like. Not to be implemented
-/// elsewhere.
-pub trait Operation: sealed::Sealed {
+/// What comes out of an operation. Not to be implemented elsewhere.
+pub trait Fallible: sealed::Sealed {
     /// What it gives.
     type Value;
     /// Its own error.
     type Error;
+}
+
+/// What can be tried: made of a closure by [`Retry::call`] and its like. Not to be implemented
+/// elsewhere.
+pub trait Operation: Fallible {
     /// One attempt.
     type Future: Future;
 
@@ -209,17 +213,39 @@ impl<F, E> WithAttempt<F, E> {
     }
 }
 
+/// An operation that blocks its thread.
+#[derive(Clone, Copy, Debug)]
+pub struct Blocking<F> {
+    pub(crate) operation: F,
+}
+
+impl<F> sealed::Sealed for Blocking<F> {}
 impl<F> sealed::Sealed for Plain<F> {}
 impl<F> sealed::Sealed for Wrapped<F> {}
 impl<F, E> sealed::Sealed for WithAttempt<F, E> {}
 
-impl<F, Fut, T, E> Operation for Plain<F>
+impl<F, T, E> Fallible for Blocking<F>
+where
+    F: FnMut() -> Result<T, E>,
+{
+    type Value = T;
+    type Error = E;
+}
+
+impl<F, Fut, T, E> Fallible for Plain<F>
 where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<T, E>>,
 {
     type Value = T;
     type Error = E;
+}
+
+impl<F, Fut, T, E> Operation for Plain<F>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T, E>>,
+{
     type Future = Fut;
 
     fn begin(&mut self, _: Attempt<'_, E>) -> Fut {
@@ -231,13 +257,20 @@ where
     }
 }
 
-impl<F, Fut, T, E> Operation for Wrapped<F>
+impl<F, Fut, T, E> Fallible for Wrapped<F>
 where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<T, CallError<E>>>,
 {
     type Value = T;
     type Error = E;
+}
+
+impl<F, Fut, T, E> Operation for Wrapped<F>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T, CallError<E>>>,
+{
     type Future = Fut;
 
     fn begin(&mut self, _: Attempt<'_, E>) -> Fut {
@@ -249,13 +282,20 @@ where
     }
 }
 
-impl<F, Fut, T, E> Operation for WithAttempt<F, E>
+impl<F, Fut, T, E> Fallible for WithAttempt<F, E>
 where
     F: FnMut(Attempt<'_, E>) -> Fut,
     Fut: Future<Output = Result<T, E>>,
 {
     type Value = T;
     type Error = E;
+}
+
+impl<F, Fut, T, E> Operation for WithAttempt<F, E>
+where
+    F: FnMut(Attempt<'_, E>) -> Fut,
+    Fut: Future<Output = Result<T, E>>,
+{
     type Future = Fut;
 
     fn begin(&mut self, attempt: Attempt<'_, E>) -> Fut {

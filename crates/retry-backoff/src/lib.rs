@@ -4,6 +4,8 @@
 mod attempt;
 mod attempts;
 mod backoff;
+mod blocking;
+mod budget;
 pub mod call;
 mod dice;
 mod error;
@@ -19,6 +21,7 @@ pub use self::{
     attempt::Attempt,
     attempts::Attempts,
     backoff::{Backoff, Delays, Jitter},
+    budget::{Budget, BudgetRule},
     call::RetryExt,
     dice::Dice,
     error::{Failure, RetryError, Stopped, TimedOut},

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use buttress_core::{Class, Verdict};
 
-use crate::{RetryPolicy, Stopped, backoff::Place};
+use crate::{RetryPolicy, Stopped, backoff::Place, budget::Strain};
 
 /// Where one call is.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,6 +23,28 @@ pub(crate) enum How {
     Rejected { retry_after: Option<Duration> },
     /// It was dropped when its time was over.
     TimedOut,
+}
+
+impl How {
+    /// What kind of load the failure speaks of.
+    pub(crate) fn strain(self) -> Strain {
+        match self {
+            Self::TimedOut => Strain::Timeout,
+            Self::Judged(verdict) if verdict.class() == Class::Unknown => Strain::Timeout,
+            Self::Judged(verdict) if verdict.retry_after().is_some() => Strain::Throttled,
+            Self::Judged(_) | Self::Rejected { .. } => Strain::Error,
+        }
+    }
+
+    /// Whether it speaks against what was called: a refusal for good does not, and a rejection is
+    /// our own.
+    pub(crate) fn burdens(self) -> bool {
+        match self {
+            Self::TimedOut => true,
+            Self::Judged(verdict) => matches!(verdict.class(), Class::NotDone | Class::Unknown),
+            Self::Rejected { .. } => false,
+        }
+    }
 }
 
 /// What holds for this call beside the policy.

@@ -5,7 +5,8 @@ use std::time::Duration;
 use buttress_core::{Moment, Rejection, RejectionKind, Verdict};
 
 use crate::{
-    Attempt, Event, Failure, Retry, RetryError, Stopped,
+    Attempt, Budget, Event, Failure, Retry, RetryError, Stopped,
+    budget::Ticket,
     machine::{Decision, How, Machine, Terms},
 };
 
@@ -13,10 +14,12 @@ use crate::{
 const KEPT: usize = 100;
 
 /// What a call holds from its beginning, first attempt included: nothing that needs memory.
+/// Dropped without an end, it gives back to the budget what it holds.
 #[derive(Debug)]
 pub(crate) struct Progress {
     /// When it began and when it must end. The clock is read only when it must end.
     times: Option<(Moment, Moment)>,
+    ticket: Option<Ticket>,
 }
 
 impl Progress {
@@ -27,7 +30,10 @@ impl Progress {
             (None, None) => None,
             (policys, own) => Some(Self::times(retry, policys, own)),
         };
-        Self { times }
+        Self {
+            times,
+            ticket: inner.budget.as_ref().map(Budget::enter),
+        }
     }
 
     #[cold]
@@ -37,6 +43,15 @@ impl Progress {
             .min(own.unwrap_or(Duration::MAX));
         let now = retry.inner.clock.now();
         (now, now.saturating_add(total))
+    }
+
+    /// Sets the end anew, to so long from now, where the policy does not limit it more.
+    pub(crate) fn limit(&mut self, retry: &Retry, at_most: Duration) {
+        self.times = Some(Self::times(
+            retry,
+            retry.inner.policy.total_time,
+            Some(at_most),
+        ));
     }
 
     /// The time that is left, if it is limited.
@@ -83,7 +98,10 @@ impl Progress {
     }
 
     #[inline]
-    pub(crate) fn succeeded<E>(&self, retry: &Retry, past: Option<&Past<E>>) {
+    pub(crate) fn succeeded<E>(&mut self, retry: &Retry, past: Option<&Past<E>>) {
+        if let Some(ticket) = &mut self.ticket {
+            ticket.succeeded();
+        }
         retry.inner.observers.tell(|| Event::Succeeded {
             name: retry.inner.name.clone(),
             attempts: past.map_or(1, |past| past.machine.attempts().saturating_add(1)),
@@ -93,7 +111,7 @@ impl Progress {
     /// After a failed attempt: how long to wait for the next, or why there is none.
     #[cold]
     pub(crate) fn failed(
-        &self,
+        &mut self,
         retry: &Retry,
         machine: &mut Machine,
         how: How,
@@ -104,7 +122,18 @@ impl Progress {
             left: self.left(retry),
         };
         let inner = &*retry.inner;
-        match machine.failed(&inner.policy, how, terms, || inner.dice.roll()) {
+        let mut decision = machine.failed(&inner.policy, how, terms, || inner.dice.roll());
+        if let Some(ticket) = &mut self.ticket {
+            let strain = how.strain();
+            if how.burdens() {
+                ticket.failed();
+            }
+            // Last, so that nothing is taken for a retry that another limit forbids.
+            if matches!(decision, Decision::Retry(_)) && !ticket.withdraw(strain) {
+                decision = Decision::Stop(Stopped::Budget);
+            }
+        }
+        match decision {
             Decision::Retry(wait) => {
                 inner.observers.tell(|| Event::Retrying {
                     name: inner.name.clone(),
@@ -120,7 +149,10 @@ impl Progress {
         }
     }
 
-    fn gave_up(&self, retry: &Retry, attempts: u32, stopped: Stopped) {
+    fn gave_up(&mut self, retry: &Retry, attempts: u32, stopped: Stopped) {
+        if let Some(ticket) = &mut self.ticket {
+            ticket.gave_up();
+        }
         retry.inner.observers.tell(|| Event::GaveUp {
             name: retry.inner.name.clone(),
             attempts,
@@ -130,7 +162,7 @@ impl Progress {
 
     /// The error for a call whose time is over before an attempt.
     #[cold]
-    pub(crate) fn too_late<E>(&self, retry: &Retry, past: Option<Past<E>>) -> RetryError<E> {
+    pub(crate) fn too_late<E>(&mut self, retry: &Retry, past: Option<Past<E>>) -> RetryError<E> {
         let mut past = past.unwrap_or_default();
         let last = past.last.take();
         let last = last.unwrap_or_else(|| {

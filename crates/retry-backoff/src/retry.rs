@@ -5,8 +5,8 @@ use std::{fmt, sync::Arc};
 use buttress_core::{CallError, Clock, Observer, Observers, Registered, Registry};
 
 use crate::{
-    Attempt, Attempts, Dice, Event, RetryPolicy,
-    call::{Call, Plain, WithAttempt, Wrapped},
+    Attempt, Attempts, Budget, Dice, Event, RetryPolicy,
+    call::{Blocking, Call, Plain, WithAttempt, Wrapped},
 };
 
 /// Tries operations again by a policy. Made once, cheap to clone; clones share everything.
@@ -31,6 +31,7 @@ pub struct Retry {
 pub(crate) struct Inner {
     pub(crate) name: Arc<str>,
     pub(crate) policy: RetryPolicy,
+    pub(crate) budget: Option<Budget>,
     pub(crate) observers: Observers<Event>,
     pub(crate) clock: Clock,
     pub(crate) dice: Dice,
@@ -44,6 +45,7 @@ impl Retry {
             inner: Arc::new(Inner {
                 name: name.into(),
                 policy,
+                budget: None,
                 observers: Observers::none(),
                 clock: Clock::tokio(),
                 dice: Dice::random(),
@@ -54,6 +56,12 @@ impl Retry {
     fn with(mut self, change: impl FnOnce(&mut Inner)) -> Self {
         change(Arc::make_mut(&mut self.inner));
         self
+    }
+
+    /// The same, paying for its retries from `budget`, which other handles may share.
+    #[must_use]
+    pub fn with_budget(self, budget: Budget) -> Self {
+        self.with(|inner| inner.budget = Some(budget))
     }
 
     /// The same, heard by `observer` too.
@@ -127,6 +135,16 @@ impl Retry {
         Call::new(self, WithAttempt::new(operation))
     }
 
+    /// The same for an operation that blocks its thread: [`Call::run`] makes the call, and waits by
+    /// blocking. Not for async code: use `tokio::task::spawn_blocking` around it there. Nothing can
+    /// stop an attempt that is under way, so time limits hold between attempts only.
+    pub fn call_blocking<F, T, E>(&self, operation: F) -> Call<&Self, Blocking<F>>
+    where
+        F: FnMut() -> Result<T, E>,
+    {
+        Call::new(self, Blocking { operation })
+    }
+
     /// For a loop of your own, where no closure will do (an operation on `&mut self`, say).
     #[must_use]
     pub fn attempts<E>(&self) -> Attempts<E> {
@@ -139,6 +157,7 @@ impl fmt::Debug for Retry {
         f.debug_struct("Retry")
             .field("name", &self.inner.name)
             .field("policy", &self.inner.policy)
+            .field("budget", &self.inner.budget)
             .field("observers", &self.inner.observers)
             .field("clock", &self.inner.clock)
             .field("dice", &self.inner.dice)
@@ -159,5 +178,12 @@ impl Registered for Inner {
         "ready"
     }
 
-    fn gauges(&self, _each: &mut dyn FnMut(&'static str, u64)) {}
+    fn gauges(&self, each: &mut dyn FnMut(&'static str, u64)) {
+        if let Some(budget) = &self.budget {
+            each(
+                "buttress_retry_backoff_budget_available",
+                budget.available(),
+            );
+        }
+    }
 }
