@@ -6,7 +6,7 @@ use buttress_core::{ByResult, CallError, Classify};
 
 use crate::{
     Attempt, Failure, Retry, RetryError,
-    progress::{Past, Progress, how},
+    progress::{May, Past, Progress, how},
 };
 
 /// A call in a loop of your own: you make the attempts, it decides and waits.
@@ -136,7 +136,10 @@ impl<E> Attempts<E> {
         let how = how(&failure, |error| classifier.classify(Err(error)));
         self.past.move_on(&self.retry);
         let machine = &mut self.past.machine;
-        let wait = match self.progress.failed(&self.retry, machine, how, idempotent) {
+        let wait = match self
+            .progress
+            .failed(&self.retry, machine, how, May::call(idempotent))
+        {
             Ok(wait) => wait,
             Err(stopped) => {
                 let past = std::mem::take(&mut self.past);

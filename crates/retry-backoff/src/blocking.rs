@@ -8,7 +8,7 @@ use crate::{
     Failure, Retry, RetryError,
     call::{Blocking, Call},
     machine::How,
-    progress::{Past, Progress},
+    progress::{May, Past, Progress},
 };
 
 impl<R, F, C> Call<R, Blocking<F>, C> {
@@ -56,7 +56,7 @@ impl<R, F, C> Call<R, Blocking<F>, C> {
             };
             let past = past.get_or_insert_default();
             past.move_on(retry);
-            match progress.failed(retry, &mut past.machine, how, repeatable) {
+            match progress.failed(retry, &mut past.machine, how, May::call(repeatable)) {
                 Ok(wait) => {
                     past.keep(result.err());
                     sleep(wait);

@@ -143,6 +143,12 @@ impl<E> RetryError<E> {
         }
     }
 
+    /// The service to be called failed before it could be.
+    #[cfg(feature = "tower")]
+    pub(crate) fn never_ready(failure: Failure<E>) -> Self {
+        Self::new(failure, Vec::new(), Stopped::Final, 0, None)
+    }
+
     /// Why there was no further attempt.
     #[must_use]
     pub const fn stopped(&self) -> Stopped {

@@ -16,7 +16,7 @@ use crate::{
     Failure, Retry, RetryError, TimedOut,
     call::{Call, Operation},
     machine::How,
-    progress::{Past, Progress, how},
+    progress::{May, Past, Progress, how},
 };
 
 pin_project! {
@@ -52,8 +52,9 @@ pin_project! {
     }
 }
 
-struct Cold<E> {
-    past: Past<E>,
+/// What a call needs once it does not succeed at once.
+pub(crate) struct Cold<E> {
+    pub(crate) past: Past<E>,
     /// Of the attempt under way, or of the wait.
     timer: Option<(Pin<Box<Sleep>>, Duration)>,
 }
@@ -163,7 +164,10 @@ where
             this.work.set(Work::Wait);
             let cold = this.cold.get_or_insert_default();
             let machine = &mut cold.past.machine;
-            match this.progress.failed(retry, machine, how, *this.repeatable) {
+            match this
+                .progress
+                .failed(retry, machine, how, May::call(*this.repeatable))
+            {
                 Ok(wait) => cold.begin_wait(wait, result.err()),
                 Err(stopped) => {
                     this.work.set(Work::Ended);
@@ -181,12 +185,12 @@ impl<E> Cold<E> {
     /// Begins the wait for the next attempt. One of zero has no timer: tokio's would take a
     /// millisecond.
     #[cold]
-    fn begin_wait(&mut self, wait: Duration, failure: Option<Failure<E>>) {
+    pub(crate) fn begin_wait(&mut self, wait: Duration, failure: Option<Failure<E>>) {
         self.past.keep(failure);
         self.timer = (!wait.is_zero()).then(|| (Box::pin(tokio::time::sleep(wait)), wait));
     }
 
-    fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Some((timer, _)) = &mut self.timer {
             ready!(timer.as_mut().poll(cx));
         }
@@ -195,7 +199,7 @@ impl<E> Cold<E> {
     }
 
     /// The attempt waits: the timer that ends it is made when it does so for the first time.
-    fn poll_limit(
+    pub(crate) fn poll_limit(
         &mut self,
         progress: &Progress,
         retry: &Retry,

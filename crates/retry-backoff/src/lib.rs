@@ -12,10 +12,18 @@ mod error;
 mod event;
 mod future;
 mod hint;
+#[cfg(feature = "http")]
+pub mod http;
 mod machine;
 mod policy;
 mod progress;
+#[cfg(feature = "reqwest")]
+pub mod reqwest;
 mod retry;
+#[cfg(feature = "tonic")]
+pub mod tonic;
+#[cfg(feature = "tower")]
+pub mod tower;
 
 pub use self::{
     attempt::Attempt,

@@ -52,6 +52,8 @@ impl How {
 pub(crate) struct Terms {
     /// It may be done twice.
     pub(crate) repeatable: bool,
+    /// There is something to send again.
+    pub(crate) sendable: bool,
     /// The time that is left for all of it.
     pub(crate) left: Option<Duration>,
 }
@@ -105,6 +107,7 @@ impl Machine {
             How::Rejected { retry_after: None } => Some(Stopped::Rejected),
             How::Rejected { .. } => None,
         };
+        let stopped = stopped.or((!terms.sendable).then_some(Stopped::Unrepeatable));
         let all_made = policy.attempts != u32::MAX && self.attempts >= policy.attempts;
         stopped.or(all_made.then_some(Stopped::Attempts))
     }
@@ -253,6 +256,7 @@ mod tests {
         for (fail, repeatable, left) in sequence {
             let terms = planted(Terms {
                 repeatable: *repeatable,
+                sendable: true,
                 left: left.map(Duration::from_millis),
             });
             let got = machine.failed(&policy, (*fail).into(), terms, || 0.5);
@@ -310,6 +314,7 @@ mod tests {
         };
         let terms = Terms {
             repeatable: true,
+            sendable: true,
             left: None,
         };
         for _ in 0..3 {

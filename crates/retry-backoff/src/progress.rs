@@ -115,10 +115,11 @@ impl Progress {
         retry: &Retry,
         machine: &mut Machine,
         how: How,
-        repeatable: bool,
+        may: May,
     ) -> Result<Duration, Stopped> {
         let terms = Terms {
-            repeatable,
+            repeatable: may.twice,
+            sendable: may.send,
             left: self.left(retry),
         };
         let inner = &*retry.inner;
@@ -232,5 +233,21 @@ pub(crate) fn how<E>(failure: &Failure<E>, judge: impl FnOnce(&E) -> Verdict) ->
             retry_after: rejection.retry_after(),
         },
         Failure::TimedOut(_) => How::TimedOut,
+    }
+}
+
+/// Whether a further attempt is allowed, and whether it is possible.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct May {
+    /// It may be done twice.
+    pub(crate) twice: bool,
+    /// There is something to send again.
+    pub(crate) send: bool,
+}
+
+impl May {
+    /// For an operation, which can always be called again.
+    pub(crate) const fn call(twice: bool) -> Self {
+        Self { twice, send: true }
     }
 }
