@@ -6,7 +6,7 @@ use buttress_core::Observer;
 
 use crate::Stopped;
 
-/// What happened to one call of a [`Retry`](crate::Retry).
+/// What happened to one call of a [`Retry`](crate::Retry) or a [`Hedge`](crate::hedge::Hedge).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
@@ -19,6 +19,14 @@ pub enum Event {
         attempt: u32,
         /// How long until the next one.
         wait: Duration,
+    },
+    /// A further attempt was begun beside those that are under way.
+    #[non_exhaustive]
+    Hedged {
+        /// The handle's name.
+        name: Arc<str>,
+        /// The attempt that was begun, counted from 1: the first hedge is 2.
+        attempt: u32,
     },
     /// The call succeeded.
     #[non_exhaustive]
@@ -63,6 +71,11 @@ impl Observer<Event> for TraceEvents {
                 retry.attempt = attempt,
                 retry.wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
                 "an attempt failed; trying again"
+            ),
+            Event::Hedged { name, attempt } => tracing::debug!(
+                retry.name = %name.escape_debug(),
+                retry.attempt = attempt,
+                "an attempt is slow or failed; another is begun beside it"
             ),
             Event::Succeeded { attempts: 1, .. } => {}
             Event::Succeeded { name, attempts } => tracing::debug!(

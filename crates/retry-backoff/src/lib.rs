@@ -11,6 +11,7 @@ mod dice;
 mod error;
 mod event;
 mod future;
+pub mod hedge;
 mod hint;
 #[cfg(feature = "http")]
 pub mod http;

@@ -35,6 +35,15 @@ impl Ticket {
         });
     }
 
+    /// One of several attempts at once failed, and not for good: the others are under way.
+    pub(crate) fn failed_beside(&mut self) {
+        self.shared.locked(|state| {
+            if let State::Throttle(throttle) = state {
+                throttle.failed();
+            }
+        });
+    }
+
     /// Whether there may be a further attempt; if so it is paid.
     pub(crate) fn withdraw(&mut self, strain: Strain) -> bool {
         let Self {

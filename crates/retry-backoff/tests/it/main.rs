@@ -10,6 +10,7 @@ mod calls;
 mod cancel;
 mod distribution;
 mod extremes;
+mod hedging;
 mod hints;
 mod layer;
 mod limits;
