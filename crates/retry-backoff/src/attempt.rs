@@ -14,6 +14,7 @@ pub struct Attempt<'a, E> {
 }
 
 impl<'a, E> Attempt<'a, E> {
+    #[inline]
     pub(crate) const fn new(
         number: u32,
         last: Option<&'a Failure<E>>,

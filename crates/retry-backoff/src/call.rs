@@ -38,6 +38,7 @@ enum Repeat {
 }
 
 impl<R, O> Call<R, O> {
+    #[inline]
     pub(crate) const fn new(retry: R, operation: O) -> Self {
         Self {
             retry,
@@ -95,6 +96,7 @@ impl<R, O, C> Call<R, O, C> {
         self
     }
 
+    #[inline]
     pub(crate) fn repeatable(&self) -> bool {
         self.repeat != Repeat::Refused
     }
@@ -110,6 +112,7 @@ where
     type IntoFuture = Retrying<R, O, C>;
 
     /// Makes the first attempt's future.
+    #[inline(always)]
     fn into_future(self) -> Retrying<R, O, C> {
         Retrying::begin(self)
     }
@@ -193,18 +196,21 @@ pub struct WithAttempt<F, E> {
 }
 
 impl<F> Plain<F> {
+    #[inline]
     pub(crate) const fn new(operation: F) -> Self {
         Self { operation }
     }
 }
 
 impl<F> Wrapped<F> {
+    #[inline]
     pub(crate) const fn new(operation: F) -> Self {
         Self { operation }
     }
 }
 
 impl<F, E> WithAttempt<F, E> {
+    #[inline]
     pub(crate) const fn new(operation: F) -> Self {
         Self {
             operation,
@@ -248,10 +254,12 @@ where
 {
     type Future = Fut;
 
+    #[inline]
     fn begin(&mut self, _: Attempt<'_, E>) -> Fut {
         (self.operation)()
     }
 
+    #[inline]
     fn split(output: Result<T, E>) -> Result<T, Failure<E>> {
         output.map_err(Failure::Failed)
     }
@@ -273,10 +281,12 @@ where
 {
     type Future = Fut;
 
+    #[inline]
     fn begin(&mut self, _: Attempt<'_, E>) -> Fut {
         (self.operation)()
     }
 
+    #[inline]
     fn split(output: Result<T, CallError<E>>) -> Result<T, Failure<E>> {
         output.map_err(Failure::from)
     }
@@ -302,6 +312,7 @@ where
         (self.operation)(attempt)
     }
 
+    #[inline]
     fn split(output: Result<T, E>) -> Result<T, Failure<E>> {
         output.map_err(Failure::Failed)
     }
@@ -330,6 +341,7 @@ where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<T, E>>,
 {
+    #[inline]
     fn retry<R: Borrow<Retry>>(self, retry: R) -> Call<R, Plain<F>> {
         Call::new(retry, Plain::new(self))
     }

@@ -25,6 +25,7 @@ pin_project! {
     ///
     /// It needs memory of its own only when an attempt fails, or has to wait under a time limit.
     #[must_use = "futures do nothing unless polled"]
+    #[project = RetryingProjection]
     pub struct Retrying<R, O, C>
     where
         O: Operation,
@@ -73,7 +74,7 @@ where
     R: Borrow<Retry>,
     O: Operation,
 {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn begin(call: Call<R, O, C>) -> Self {
         let repeatable = call.repeatable();
         let Call {
@@ -84,12 +85,11 @@ where
             ..
         } = call;
         let progress = Progress::begin(retry.borrow(), within);
-        let work = if progress.is_over(retry.borrow()) {
-            Work::TooLate
-        } else {
-            Work::Attempt {
-                attempt: operation.begin(progress.attempt(retry.borrow(), None)),
-            }
+        let work = match progress.first(retry.borrow()) {
+            Some(first) => Work::Attempt {
+                attempt: operation.begin(first),
+            },
+            None => Work::TooLate,
         };
         Self {
             retry,
@@ -111,71 +111,110 @@ where
 {
     type Output = Result<O::Value, RetryError<O::Error>>;
 
+    /// The common case, that an attempt succeeds, is all that is here; the rest is kept away from
+    /// it so that it stays small.
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let retry: &Retry = (*this.retry).borrow();
-        loop {
-            let result = match this.work.as_mut().project() {
-                WorkProjection::Attempt { attempt } => match attempt.poll(cx) {
-                    Poll::Ready(output) => O::split(output),
-                    Poll::Pending if !this.progress.is_limited(retry) => return Poll::Pending,
-                    Poll::Pending => {
-                        let cold = this.cold.get_or_insert_default();
-                        Err(ready!(cold.poll_limit(this.progress, retry, cx)))
+        let mut early = None;
+        if let WorkProjection::Attempt { attempt } = this.work.as_mut().project() {
+            match attempt.poll(cx) {
+                Poll::Ready(output) => match O::split(output) {
+                    Ok(value) => {
+                        if this.classifier.classify(Ok(&value)).class() == Class::Done {
+                            let past = this.cold.as_deref().map(|cold| &cold.past);
+                            this.progress.succeeded((*this.retry).borrow(), past);
+                            this.work.set(Work::Ended);
+                            return Poll::Ready(Ok(value));
+                        }
+                        early = Some(Ok(value));
                     }
+                    Err(failure) => early = Some(Err(failure)),
                 },
-                WorkProjection::Wait => {
+                Poll::Pending if !this.progress.is_limited((*this.retry).borrow()) => {
+                    return Poll::Pending;
+                }
+                Poll::Pending => {
                     let cold = this.cold.get_or_insert_default();
-                    ready!(cold.poll_wait(cx));
-                    if this.progress.is_over(retry) {
-                        this.work.set(Work::Ended);
-                        let past = std::mem::take(&mut cold.past);
-                        return Poll::Ready(Err(this.progress.too_late(retry, Some(past))));
-                    }
-                    let attempt = this.progress.attempt(retry, Some(&cold.past));
-                    let attempt = this.operation.begin(attempt);
-                    cold.past.move_on(retry);
-                    this.work.set(Work::Attempt { attempt });
-                    continue;
+                    let late = cold.poll_limit(this.progress, (*this.retry).borrow(), cx);
+                    early = Some(Err(ready!(late)));
                 }
-                WorkProjection::TooLate => {
-                    this.work.set(Work::Ended);
-                    return Poll::Ready(Err(this.progress.too_late(retry, None)));
-                }
-                WorkProjection::Ended => panic!("a call was polled after it had ended"),
-            };
-            let (result, how) = match result {
-                Ok(value) => {
-                    let verdict = this.classifier.classify(Ok(&value));
-                    if verdict.class() == Class::Done {
-                        let past = this.cold.as_deref().map(|cold| &cold.past);
-                        this.progress.succeeded(retry, past);
-                        this.work.set(Work::Ended);
-                        return Poll::Ready(Ok(value));
-                    }
-                    (Ok(value), How::Judged(verdict))
-                }
-                Err(failure) => {
-                    let how = how(&failure, |error| this.classifier.classify(Err(error)));
-                    (Err(failure), how)
-                }
-            };
-            // The attempt is over: its future goes before the wait.
-            this.work.set(Work::Wait);
-            let cold = this.cold.get_or_insert_default();
-            let machine = &mut cold.past.machine;
-            match this
-                .progress
-                .failed(retry, machine, how, May::call(*this.repeatable))
-            {
-                Ok(wait) => cold.begin_wait(wait, result.err()),
-                Err(stopped) => {
+            }
+        }
+        resume(this, early, cx)
+    }
+}
+
+/// Goes on after an attempt that did not succeed, or while there is none.
+#[cold]
+#[inline(never)]
+fn resume<R, O, C>(
+    mut this: RetryingProjection<'_, R, O, C>,
+    mut early: Option<Result<O::Value, Failure<O::Error>>>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<O::Value, RetryError<O::Error>>>
+where
+    R: Borrow<Retry>,
+    O: Operation,
+    C: Classify<O::Value, O::Error>,
+{
+    let retry: &Retry = (*this.retry).borrow();
+    loop {
+        let cold = this.cold.get_or_insert_default();
+        let result = match (early.take(), this.work.as_mut().project()) {
+            (Some(result), _) => result,
+            (None, WorkProjection::Attempt { attempt }) => match attempt.poll(cx) {
+                Poll::Ready(output) => O::split(output),
+                Poll::Pending if !this.progress.is_limited(retry) => return Poll::Pending,
+                Poll::Pending => Err(ready!(cold.poll_limit(this.progress, retry, cx))),
+            },
+            (None, WorkProjection::Wait) => {
+                ready!(cold.poll_wait(cx));
+                if this.progress.is_over(retry) {
                     this.work.set(Work::Ended);
                     let past = std::mem::take(&mut cold.past);
-                    return Poll::Ready(
-                        result.map_err(|last| this.progress.error(retry, past, last, stopped)),
-                    );
+                    return Poll::Ready(Err(this.progress.too_late(retry, Some(past))));
                 }
+                let attempt = this.progress.attempt(retry, Some(&cold.past));
+                let attempt = this.operation.begin(attempt);
+                cold.past.move_on(retry);
+                this.work.set(Work::Attempt { attempt });
+                continue;
+            }
+            (None, WorkProjection::TooLate) => {
+                this.work.set(Work::Ended);
+                return Poll::Ready(Err(this.progress.too_late(retry, None)));
+            }
+            (None, WorkProjection::Ended) => panic!("a call was polled after it had ended"),
+        };
+        let (result, how) = match result {
+            Ok(value) => {
+                let verdict = this.classifier.classify(Ok(&value));
+                if verdict.class() == Class::Done {
+                    this.progress.succeeded(retry, Some(&cold.past));
+                    this.work.set(Work::Ended);
+                    return Poll::Ready(Ok(value));
+                }
+                (Ok(value), How::Judged(verdict))
+            }
+            Err(failure) => {
+                let how = how(&failure, |error| this.classifier.classify(Err(error)));
+                (Err(failure), how)
+            }
+        };
+        // The attempt is over: its future goes before the wait.
+        this.work.set(Work::Wait);
+        let may = May::call(*this.repeatable);
+        let machine = &mut cold.past.machine;
+        match this.progress.failed(retry, machine, how, may) {
+            Ok(wait) => cold.begin_wait(wait, result.err()),
+            Err(stopped) => {
+                this.work.set(Work::Ended);
+                let past = std::mem::take(&mut cold.past);
+                let progress = this.progress;
+                return Poll::Ready(
+                    result.map_err(|last| progress.error(retry, past, last, stopped)),
+                );
             }
         }
     }

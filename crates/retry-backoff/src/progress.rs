@@ -67,10 +67,10 @@ impl Progress {
     }
 
     /// Whether there is no time for an attempt.
+    #[inline]
     pub(crate) fn is_over(&self, retry: &Retry) -> bool {
-        let least = retry.inner.policy.least_time;
         self.left(retry)
-            .is_some_and(|left| left.is_zero() || left < least)
+            .is_some_and(|left| left.is_zero() || left < retry.inner.policy.least_time)
     }
 
     /// Whether an attempt may be dropped for its time.
@@ -95,6 +95,18 @@ impl Progress {
         };
         let limit = retry.inner.policy.attempt_timeout;
         Attempt::new(number, last, self.left(retry), limit)
+    }
+
+    /// The first attempt, at the moment at which the call has begun: the clock is not read again.
+    /// `None` when there is no time for it.
+    #[inline]
+    pub(crate) fn first<'a, E>(&self, retry: &Retry) -> Option<Attempt<'a, E>> {
+        let policy = &retry.inner.policy;
+        let left = self.times.map(|(begin, end)| end.saturating_since(begin));
+        if left.is_some_and(|left| left.is_zero() || left < policy.least_time) {
+            return None;
+        }
+        Some(Attempt::new(1, None, left, policy.attempt_timeout))
     }
 
     #[inline]

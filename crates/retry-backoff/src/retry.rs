@@ -105,6 +105,7 @@ impl Retry {
     /// failure, and how to change that. The same as `operation.retry(&retry)`.
     ///
     /// Dropping the future drops the attempt or the wait that is under way.
+    #[inline]
     pub fn call<F, Fut, T, E>(&self, operation: F) -> Call<&Self, Plain<F>>
     where
         F: FnMut() -> Fut,

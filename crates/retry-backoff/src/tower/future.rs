@@ -70,7 +70,7 @@ where
         let progress = Progress::begin(&retry, None);
         let repeatable = replay.is_idempotent(&request);
         let (request, saved) = replay.first(request);
-        let work = if progress.is_over(&retry) {
+        let work = if progress.first::<()>(&retry).is_none() {
             Work::TooLate
         } else {
             Work::Attempt {

@@ -16,5 +16,6 @@ mod layer;
 mod limits;
 mod over_http;
 mod policies;
+mod traced;
 mod vectors;
 mod waits;
