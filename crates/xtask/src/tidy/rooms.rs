@@ -60,6 +60,13 @@ const OWN: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "retry-backoff",
+        &[
+            "attempt", "attempts", "backoff", "budget", "call", "dice", "future", "hedge", "hint",
+            "progress", "redis", "reqwest", "retry", "sqlx", "tonic",
+        ],
+    ),
+    (
         "store",
         &[
             "after_commit",
