@@ -40,6 +40,7 @@ enum Stage<'a> {
 }
 
 impl<'a, F> Call<'a, F, ByResult> {
+    #[inline]
     pub(crate) fn new(breaker: &'a CircuitBreaker, future: F) -> Self {
         Self {
             future,
@@ -97,8 +98,9 @@ where
             *this.stage = Stage::Done;
             return Poll::Ready(Err(rejection.into()));
         }
-        let Stage::Running(held) = this.stage else {
-            unreachable!("a future is not polled again once it is ready");
+        let held = match this.stage {
+            Stage::Running(held) if !held.is_settled() => held,
+            _ => unreachable!("a future is not polled again once it is ready"),
         };
         let (future, judge) = (this.future, this.judge);
         let (result, verdict) = ready!(held.run(|| {
@@ -106,9 +108,7 @@ where
             let verdict = judge.classify(result.as_ref());
             Poll::Ready((result, verdict))
         }));
-        if let Stage::Running(held) = std::mem::replace(this.stage, Stage::Done) {
-            held.settle(verdict.outcome(), verdict.retry_after());
-        }
+        held.settle(verdict.outcome(), verdict.retry_after());
         Poll::Ready(result.map_err(CallError::Failed))
     }
 }

@@ -9,24 +9,34 @@ mod chance;
 mod error;
 mod event;
 mod isolation;
+mod keyed;
 mod machine;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod permit;
 mod policy;
 mod rate;
 mod snapshot;
 mod state;
+mod throttle;
+#[cfg(feature = "tower")]
+pub mod tower;
 mod window;
 
+#[cfg(feature = "metrics")]
+pub use self::metrics::MetricsObserver;
 pub use self::{
     breaker::{CircuitBreaker, CircuitBreakerBuilder},
     call::Call,
     error::PolicyError,
     event::{Event, EventKind},
     isolation::Isolation,
+    keyed::CircuitBreakers,
     machine::Counts,
     permit::{OwnedPermit, Permit},
     policy::{Abandoned, OpenTime, Opening, Policy, PolicyBuilder},
     rate::Rate,
     snapshot::Snapshot,
     state::{Cause, State},
+    throttle::AdaptiveThrottle,
 };

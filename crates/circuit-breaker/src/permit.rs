@@ -12,12 +12,14 @@ pub(crate) trait Leads {
 }
 
 impl Leads for &Core {
+    #[inline]
     fn core(&self) -> &Core {
         self
     }
 }
 
 impl Leads for Arc<Core> {
+    #[inline]
     fn core(&self) -> &Core {
         self
     }
@@ -31,6 +33,7 @@ pub(crate) struct Held<L: Leads> {
 }
 
 impl<L: Leads> Held<L> {
+    #[inline]
     pub(crate) const fn new(lead: L, ticket: Ticket) -> Self {
         Self {
             lead,
@@ -39,10 +42,17 @@ impl<L: Leads> Held<L> {
         }
     }
 
+    /// The first time that it is told; afterwards it is silent.
     #[inline]
-    pub(crate) fn settle(mut self, outcome: Outcome, retry_after: Option<Duration>) {
-        self.settled = true;
-        self.lead.core().settle(self.ticket, outcome, retry_after);
+    pub(crate) fn settle(&mut self, outcome: Outcome, retry_after: Option<Duration>) {
+        if !std::mem::replace(&mut self.settled, true) {
+            self.lead.core().settle(self.ticket, outcome, retry_after);
+        }
+    }
+
+    #[inline]
+    pub(crate) const fn is_settled(&self) -> bool {
+        self.settled
     }
 
     /// Runs a part of the call. A panic in it is a failure, whoever catches it, and settles.
@@ -110,23 +120,23 @@ macro_rules! say {
     ($permit:ty) => {
         impl $permit {
             /// The target is well.
-            pub fn success(self) {
+            pub fn success(mut self) {
                 self.held.settle(Outcome::Success, None);
             }
 
             /// The target failed.
-            pub fn failure(self) {
+            pub fn failure(mut self) {
                 self.held.settle(Outcome::Failure, None);
             }
 
             /// The call says nothing about the target. A probe's slot is free again.
-            pub fn ignore(self) {
+            pub fn ignore(mut self) {
                 self.held.settle(Outcome::Ignored, None);
             }
 
             /// What a classifier said. Its `retry_after` is heeded when this result opens the
             /// breaker.
-            pub fn record(self, verdict: Verdict) {
+            pub fn record(mut self, verdict: Verdict) {
                 self.held.settle(verdict.outcome(), verdict.retry_after());
             }
         }

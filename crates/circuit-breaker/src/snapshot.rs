@@ -9,6 +9,7 @@ use crate::{Counts, State, breaker::Core, machine::Told};
 /// What a breaker was at one moment: to be shown, or kept over a restart. Made by
 /// [`CircuitBreaker::snapshot`](crate::CircuitBreaker::snapshot).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Snapshot {
     /// Its state.

@@ -113,6 +113,17 @@ impl CircuitBreakerBuilder {
         breaker
     }
 
+    /// For breakers of many keys: the registry apart, and nothing that is restored.
+    pub(crate) fn into_template(mut self) -> (Self, Option<Registry>) {
+        self.restored = None;
+        let registry = self.registry.take();
+        (self, registry)
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(crate) fn build_keyed(self, key: Option<Arc<str>>) -> CircuitBreaker {
         let limits = self.policy.limits();
         let cell = Cell::new(&limits, self.policy.abandoned, self.policy.rules(), |tag| {

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 
 use crate::{
     Counts, Event, EventKind, OpenTime, Opening, Policy, State,
-    cell::{Acquired, Cell, Opens, Refusal, Settled, Ticket},
+    cell::{Acquired, Cell, Opens, Predicate, Refusal, Settled, Ticket},
     chance::Chance,
     machine::{Move, Sample},
     policy::Abandoned,
@@ -50,12 +50,12 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    /// A ticket, or why there is none. In shadow there always is one.
+    /// A ticket, or why there is none.
     #[inline]
     pub(crate) fn acquire(&self) -> Result<Ticket, Refusal> {
-        match self.cell.acquire(|| self.clock.now()) {
-            Acquired::Ticket(ticket, None) => Ok(ticket),
-            other => self.acquired(other),
+        match self.cell.acquire_closed(|| self.clock.now()) {
+            Some(ticket) => Ok(ticket),
+            None => self.acquired(self.cell.acquire(|| self.clock.now())),
         }
     }
 
@@ -103,29 +103,51 @@ impl Core {
             Outcome::Failure => Sample::FAILURE,
             _ => return self.ignored(ticket),
         };
-        self.take(ticket, sample, retry_after);
+        let (taken, counts) = match sample {
+            Sample::SUCCESS => self.cell.take_success(&ticket),
+            _ => (false, None),
+        };
+        if !taken {
+            self.take(ticket, sample, retry_after);
+        } else if counts.is_some() || !self.observers.is_silent() {
+            self.took_success(ticket, counts, retry_after);
+        }
     }
 
-    #[inline]
+    #[inline(never)]
+    fn took_success(&self, ticket: Ticket, counts: Option<Counts>, hint: Option<Duration>) {
+        let settled = counts.map_or(Settled::Counted, |counts| {
+            self.with_predicate(|predicate| {
+                self.cell
+                    .judge_success(ticket, counts, || self.clock.now(), predicate)
+            })
+        });
+        self.settled(ticket, settled, Sample::SUCCESS, hint);
+    }
+
+    #[inline(never)]
     fn take(&self, ticket: Ticket, sample: Sample, retry_after: Option<Duration>) {
         if !ticket.is_counted() {
             return;
         }
-        let guarded;
-        let predicate: Option<&dyn Fn(&Counts) -> bool> = match &self.own.predicate {
-            None => None,
-            Some(rule) => {
-                guarded = |counts: &Counts| guard(|| rule(counts)).unwrap_or(false);
-                Some(&guarded)
-            }
-        };
-        let (settled, sample) = self
-            .cell
-            .settle(ticket, sample, || self.clock.now(), predicate);
+        let (settled, sample) = self.with_predicate(|predicate| {
+            self.cell
+                .settle(ticket, sample, || self.clock.now(), predicate)
+        });
         if settled == Settled::Counted && self.observers.is_silent() {
             return;
         }
         self.settled(ticket, settled, sample, retry_after);
+    }
+
+    /// Lends the user's rule over the counts, guarded.
+    fn with_predicate<T>(&self, act: impl FnOnce(Predicate<'_>) -> T) -> T {
+        match &self.own.predicate {
+            None => act(None),
+            Some(rule) => act(Some(&|counts: &Counts| {
+                guard(|| rule(counts)).unwrap_or(false)
+            })),
+        }
     }
 
     #[cold]
@@ -150,12 +172,15 @@ impl Core {
             Settled::Freed => self.bell.notify_waiters(),
             Settled::Moved(moved) => self.moved(Some(moved)),
             Settled::MustOpen(opens) => self.open(&opens, hint),
-            Settled::Exceeded(cause, counts) => {
-                tracing::warn!(name = %self.name, key = ?self.key, %cause, "a threshold is reached, and the circuit breaker may not open");
-                self.tell(Some(ticket.generation()), || EventKind::Exceeded {
-                    cause,
-                    counts,
-                });
+            Settled::Exceeded(causes, counts) => {
+                for cause in causes.iter() {
+                    tracing::warn!(name = %self.name, key = ?self.key, %cause,
+                        "a threshold is reached, and the circuit breaker may not open");
+                    self.tell(Some(ticket.generation()), || EventKind::Exceeded {
+                        cause,
+                        counts,
+                    });
+                }
             }
         }
     }

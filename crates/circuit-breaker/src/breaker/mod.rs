@@ -57,6 +57,7 @@ impl CircuitBreaker {
     /// An `Err` is a failure; [`Call::by`] judges otherwise. Nothing happens before the first
     /// poll. Dropping the future drops the call, gives back its permit, and counts as the policy's
     /// [`Abandoned`](crate::Abandoned) says. A panic in the call is a failure, and goes on.
+    #[inline]
     pub fn call<F>(&self, future: F) -> Call<'_, F, ByResult> {
         Call::new(self, future)
     }
@@ -232,10 +233,16 @@ impl CircuitBreaker {
         &self.core.clock
     }
 
+    /// Whether nobody else holds it, nor a permit of it that outlives the borrow.
+    pub(crate) fn is_held_once(&self) -> bool {
+        Arc::strong_count(&self.core) == 1
+    }
+
     pub(crate) const fn core(&self) -> &Arc<Core> {
         &self.core
     }
 
+    #[inline]
     pub(crate) fn core_ref(&self) -> &Core {
         &self.core
     }

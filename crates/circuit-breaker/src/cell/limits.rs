@@ -62,6 +62,7 @@ impl LiveLimits {
         }
     }
 
+    #[inline]
     pub(crate) fn slow_after(&self) -> Option<Duration> {
         match self.slow_after.load(Relaxed) {
             NEVER => None,

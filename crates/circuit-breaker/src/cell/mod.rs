@@ -1,7 +1,10 @@
 //! The machine among threads. Closed, a call reads one word and writes at most its result; a lock
 //! is taken only where the state changes or probes are counted, and never over user code.
 
+mod answers;
 mod limits;
+#[cfg(all(test, buttress_loom))]
+mod loom;
 pub(crate) mod sync;
 mod word;
 
@@ -9,12 +12,15 @@ use std::{sync::PoisonError, time::Duration};
 
 use buttress_core::Moment;
 
-pub(crate) use self::word::Word;
+pub(crate) use self::{
+    answers::{Acquired, Causes, Opens, Refusal, Settled, Ticket},
+    word::Word,
+};
 use self::{
     limits::LiveLimits,
     sync::{
         AtomicU8, AtomicU64, Mutex,
-        Ordering::{AcqRel, Acquire, Relaxed, Release},
+        Ordering::{AcqRel, Acquire, Relaxed},
     },
 };
 use crate::{
@@ -22,74 +28,6 @@ use crate::{
     machine::{Admission, Limits, Machine, Move, Rules, Sample, Settlement, Told},
     window::{Line, Window, tag_of},
 };
-
-/// What a permit carries: when it was given, and in which generation.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ticket {
-    generation: u64,
-    /// The start of time, where nobody measures.
-    started: Moment,
-}
-
-impl Ticket {
-    /// Of no generation: whatever comes of it is not counted.
-    pub(crate) const UNCOUNTED: Self = Self {
-        generation: u64::MAX,
-        started: Moment::START,
-    };
-
-    pub(crate) const fn generation(&self) -> u64 {
-        self.generation
-    }
-
-    pub(crate) const fn is_counted(&self) -> bool {
-        self.generation != u64::MAX
-    }
-}
-
-/// Why there is no ticket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    /// The breaker is in this state, for that long where it can be told.
-    Now(State, Option<Duration>),
-    /// All probes are out: there may be a place, or a verdict, at any moment.
-    Full,
-}
-
-/// The answer of [`Cell::acquire`], with what it changed.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Acquired {
-    Ticket(Ticket, Option<Move>),
-    Refused(Refusal),
-    /// The round took too long: [`Cell::open`] it, then ask again.
-    MustOpen(Opens),
-}
-
-/// What a result changed.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Settled {
-    /// It was counted, or there was nothing to count.
-    Counted,
-    /// It came after the state had changed, and changed nothing.
-    Late,
-    /// A probe's slot is free again.
-    Freed,
-    Moved(Move),
-    /// Open it: in a step of its own, because the user says for how long.
-    MustOpen(Opens),
-    /// A threshold was reached for the first time where the breaker may not open.
-    Exceeded(Cause, Counts),
-}
-
-/// What is known of an opening that must happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Opens {
-    pub(crate) generation: u64,
-    pub(crate) cause: Cause,
-    pub(crate) counts: Counts,
-    /// How often it has opened already since it was last closed.
-    pub(crate) openings: u32,
-}
 
 #[derive(Debug)]
 pub(crate) struct Cell {
@@ -159,6 +97,45 @@ impl Cell {
 
     pub(crate) fn openings(&self) -> u32 {
         self.with(|machine| machine.openings())
+    }
+
+    /// A ticket, when it is closed. This and [`Cell::is_left_by_success`] are all that a call
+    /// runs while all goes well.
+    #[inline]
+    pub(crate) fn acquire_closed(&self, now: impl FnOnce() -> Moment) -> Option<Ticket> {
+        let word = self.word();
+        word.is_closed()
+            .then(|| self.ticket(word.generation(), now))
+    }
+
+    /// Takes a success in the commonest case: closed still, no failures in a row, nothing
+    /// measured, a window of calls or none. False where it is another case, and nothing was taken;
+    /// counts where the window changed and must be judged.
+    #[inline]
+    pub(crate) fn take_success(&self, ticket: &Ticket) -> (bool, Option<Counts>) {
+        if self.word() != Word::closed(ticket.generation) || self.limits.slow_after().is_some() {
+            return (false, None);
+        }
+        match &self.window {
+            Window::None => (true, None),
+            Window::Ring(ring) => {
+                let tag = tag_of(ticket.generation);
+                (true, ring.record(tag, Sample::SUCCESS))
+            }
+            Window::Buckets(_) => (false, None),
+        }
+    }
+
+    /// What the counts that [`Cell::take_success`] gave lead to.
+    #[cold]
+    pub(crate) fn judge_success(
+        &self,
+        ticket: Ticket,
+        counts: Counts,
+        now: impl FnOnce() -> Moment,
+        predicate: Predicate<'_>,
+    ) -> Settled {
+        self.judge(Word::closed(ticket.generation), counts, now, predicate)
     }
 
     #[inline]
@@ -245,7 +222,6 @@ impl Cell {
     }
 
     /// Takes the result of a call, and whether it was slow.
-    #[inline]
     pub(crate) fn settle(
         &self,
         ticket: Ticket,
@@ -285,7 +261,12 @@ impl Cell {
             let streak = self.streak(word, sample.is_failed());
             if streak >= consecutive {
                 let now = read.unwrap_or_else(&now);
-                return (self.reached(word, Cause::ConsecutiveFailures, now), sample);
+                let cause = Cause::ConsecutiveFailures;
+                let settled = match word.is_closed() {
+                    true => self.trips(word, cause, now),
+                    false => self.exceeds(Causes::of(std::iter::once(cause)), self.counts(now)),
+                };
+                return (settled, sample);
             }
         }
         let Some(counts) = counts else {
@@ -303,34 +284,40 @@ impl Cell {
         predicate: Predicate<'_>,
     ) -> Settled {
         let limits = self.limits.get();
-        let cause = limits.reached(&counts).or_else(|| {
-            let reached = limits.enough(&counts) && predicate.is_some_and(|rule| rule(&counts));
-            reached.then_some(Cause::Predicate)
-        });
-        match cause {
+        if !limits.enough(&counts) {
+            return Settled::Counted;
+        }
+        let predicate = predicate.is_some_and(|rule| rule(&counts));
+        let causes = limits
+            .reached(&counts)
+            .chain(predicate.then_some(Cause::Predicate));
+        let causes = Causes::of(causes);
+        match causes.iter().next() {
             None => Settled::Counted,
-            Some(cause) => self.reached(word, cause, now()),
+            Some(cause) if word.is_closed() => self.trips(word, cause, now()),
+            Some(_) => self.exceeds(causes, counts),
         }
     }
 
-    /// A threshold is reached: whoever sees it opens, or reports it where nothing opens.
+    /// A threshold is reached: whoever sees it opens.
     #[cold]
-    fn reached(&self, word: Word, cause: Cause, now: Moment) -> Settled {
-        let counts = self.window.counts(tag_of(word.generation()), now);
-        if word.is_closed() {
-            let openings = self.openings();
-            return Settled::MustOpen(Opens {
-                generation: word.generation(),
-                cause,
-                counts,
-                openings,
-            });
+    fn trips(&self, word: Word, cause: Cause, now: Moment) -> Settled {
+        Settled::MustOpen(Opens {
+            generation: word.generation(),
+            cause,
+            counts: self.window.counts(tag_of(word.generation()), now),
+            openings: self.openings(),
+        })
+    }
+
+    /// Thresholds are reached where nothing opens: each is reported once.
+    #[cold]
+    fn exceeds(&self, causes: Causes, counts: Counts) -> Settled {
+        let before = self.reported.fetch_or(causes.0, Relaxed);
+        match Causes(causes.0 & !before) {
+            Causes(0) => Settled::Counted,
+            new => Settled::Exceeded(new, counts),
         }
-        let bit = 1 << (cause as u8).min(7);
-        if self.reported.fetch_or(bit, Relaxed) & bit == 0 {
-            return Settled::Exceeded(cause, counts);
-        }
-        Settled::Counted
     }
 
     /// How many have failed in a row, with this one. Zero when the state has changed meanwhile.
@@ -453,6 +440,6 @@ impl Cell {
         }
         self.until.store(machine.until().as_nanos(), Relaxed);
         // A streak that somebody counts at the same moment belongs to the old generation.
-        self.word.0.store(Word::new(state, generation).0, Release);
+        self.word.0.swap(Word::new(state, generation).0, AcqRel);
     }
 }

@@ -28,6 +28,13 @@ impl Word {
         Self((generation % GENERATIONS) << GENERATION | state)
     }
 
+    /// Closed, and nothing failed last.
+    #[inline]
+    pub(crate) const fn closed(generation: u64) -> Self {
+        Self(generation << GENERATION)
+    }
+
+    #[inline]
     pub(crate) const fn is_closed(self) -> bool {
         self.0 & ((1 << STATE_BITS) - 1) == 0
     }
@@ -44,6 +51,7 @@ impl Word {
         }
     }
 
+    #[inline]
     pub(crate) const fn generation(self) -> u64 {
         self.0 >> GENERATION
     }

@@ -6,6 +6,7 @@ use crate::{Cause, Rate};
 
 /// What a window holds: the results of the last calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Counts {
     /// All that are in the window.
@@ -75,21 +76,14 @@ impl Limits {
         counts.weighed().0 >= self.minimum_calls as u64
     }
 
-    /// Which threshold the counts have reached, if any.
-    pub(crate) fn reached(&self, counts: &Counts) -> Option<Cause> {
-        if !self.enough(counts) {
-            return None;
-        }
+    /// Which thresholds the counts have reached, where there are enough of them.
+    pub(crate) fn reached(&self, counts: &Counts) -> impl Iterator<Item = Cause> {
         let (calls, failed) = counts.weighed();
         let reached =
             |rate: Option<Rate>, count| rate.is_some_and(|it| it.is_reached_by(count, calls));
-        if reached(self.failure_rate, failed) {
-            Some(Cause::FailureRate)
-        } else if reached(self.slow_rate, counts.slow) {
-            Some(Cause::SlowRate)
-        } else {
-            None
-        }
+        let failure = reached(self.failure_rate, failed).then_some(Cause::FailureRate);
+        let slow = reached(self.slow_rate, counts.slow).then_some(Cause::SlowRate);
+        failure.into_iter().chain(slow)
     }
 }
 
@@ -117,14 +111,33 @@ mod tests {
             consecutive_failures: None,
         };
         for (counts, cause) in [
-            (counts(3, 3, 3, 0), None),
-            (counts(4, 1, 2, 0), None),
-            (counts(4, 2, 0, 0), Some(Cause::FailureRate)),
-            (counts(4, 2, 4, 0), Some(Cause::FailureRate)),
-            (counts(4, 1, 3, 0), Some(Cause::SlowRate)),
+            (counts(4, 1, 2, 0), vec![]),
+            (counts(4, 2, 0, 0), vec![Cause::FailureRate]),
+            (
+                counts(4, 2, 4, 0),
+                vec![Cause::FailureRate, Cause::SlowRate],
+            ),
+            (counts(4, 1, 3, 0), vec![Cause::SlowRate]),
         ] {
-            assert_eq!(limits.reached(&counts), cause, "{counts:?}");
+            assert_eq!(
+                limits.reached(&counts).collect::<Vec<_>>(),
+                cause,
+                "{counts:?}"
+            );
         }
+    }
+
+    #[test]
+    fn below_the_minimum_of_weighed_calls_there_are_not_enough() {
+        let limits = Limits {
+            minimum_calls: 4,
+            failure_rate: None,
+            slow_rate: None,
+            slow_after: None,
+            consecutive_failures: None,
+        };
+        assert!(!limits.enough(&counts(3, 3, 3, 0)) && limits.enough(&counts(4, 0, 0, 0)));
+        assert!(!limits.enough(&counts(5, 0, 0, 2)) && limits.enough(&counts(5, 0, 0, 3)));
     }
 
     #[test]

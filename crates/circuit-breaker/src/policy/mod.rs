@@ -2,6 +2,8 @@
 
 mod builder;
 mod open_time;
+#[cfg(feature = "serde")]
+mod written;
 
 use std::time::Duration;
 
@@ -64,6 +66,8 @@ pub struct Policy {
 /// What a call counts as that was dropped without a verdict: its future was dropped, or its
 /// permit. It always gives back what it held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Abandoned {
     /// As nothing.

@@ -59,8 +59,37 @@ impl Buckets {
         window
     }
 
-    fn count(&self) -> u64 {
+    /// Another one of the same shape, empty.
+    pub(crate) fn renewed(&self, tag: u64) -> Self {
+        let buckets = (0..self.buckets.len()).map(|_| Bucket::new()).collect();
+        let window = Self {
+            nanos_a_bucket: self.nanos_a_bucket,
+            buckets,
+            last_bad: AtomicU64::new(0),
+            judged: AtomicU64::new(0),
+        };
+        window.reset(tag);
+        window
+    }
+
+    fn length(&self) -> u64 {
         self.buckets.len() as u64
+    }
+
+    /// Takes a result that nobody judges.
+    pub(crate) fn count(&self, tag: u64, sample: Sample, now: Moment) {
+        let epoch = self.epoch(now);
+        if let Some(bucket) = self.bucket(epoch)
+            && bump(&bucket.calls, tag, epoch)
+            && sample != Sample::SUCCESS
+        {
+            bucket.bump_kind(tag, epoch, sample);
+        }
+    }
+
+    fn bucket(&self, epoch: u64) -> Option<&Bucket> {
+        self.buckets
+            .get(usize::try_from(epoch % self.length()).ok()?)
     }
 
     /// The number of the bucket of this moment. The first is never 0, and an empty counter is of
@@ -78,9 +107,7 @@ impl Buckets {
         always: bool,
     ) -> Option<Counts> {
         let epoch = self.epoch(now);
-        let bucket = self
-            .buckets
-            .get(usize::try_from(epoch % self.count()).ok()?)?;
+        let bucket = self.bucket(epoch)?;
         // The call before its kind, and read the other way round: no rate is ever seen too high.
         if !bump(&bucket.calls, tag, epoch) {
             return None;
@@ -96,7 +123,7 @@ impl Buckets {
         }
         // A success raises a rate only by completing the minimum, or because a bucket went out of
         // date: at most one of them in each bucket of time has something to find.
-        let clean = epoch.saturating_sub(self.last_bad.load(Relaxed)) >= self.count();
+        let clean = epoch.saturating_sub(self.last_bad.load(Relaxed)) >= self.length();
         if clean || self.judged.load(Relaxed) == epoch {
             return None;
         }
@@ -117,7 +144,10 @@ impl Buckets {
             let read = |counter: &AtomicU64| {
                 let word = counter.load(SeqCst);
                 let age = (epoch & EPOCH_MASK).wrapping_sub(epoch_of(word)) & EPOCH_MASK;
-                let counts = word >> TAG == tag && age < self.count();
+                // One ahead is of a thread that read the clock later: it is lately too, and of two
+                // failures at once on both sides of a bucket's end, one must see both.
+                let is_near = age < self.length() || (EPOCH_MASK + 1 - age) < self.length();
+                let counts = word >> TAG == tag && is_near;
                 if counts { word & COUNT_MASK } else { 0 }
             };
             counts.failed += read(&bucket.failed);
@@ -132,7 +162,7 @@ impl Buckets {
     pub(crate) fn reset(&self, tag: u64) {
         for bucket in &self.buckets {
             for counter in bucket.all() {
-                counter.store(tag << TAG, SeqCst);
+                counter.swap(tag << TAG, SeqCst);
             }
         }
         self.last_bad.store(0, SeqCst);

@@ -33,6 +33,7 @@ pub(crate) enum Window {
 }
 
 /// The tag of a generation.
+#[inline]
 pub(crate) const fn tag_of(generation: u64) -> u64 {
     generation & 0xff
 }

@@ -11,7 +11,10 @@
 
 use super::Line;
 use crate::{
-    cell::sync::{AtomicU64, Ordering::Relaxed},
+    cell::sync::{
+        AtomicU64,
+        Ordering::{AcqRel, Relaxed},
+    },
     machine::{Counts, Sample},
 };
 
@@ -56,11 +59,15 @@ impl Ring {
     /// Takes a result; returns the counts when it changed them.
     #[inline]
     pub(crate) fn record(&self, tag: u64, sample: Sample) -> Option<Counts> {
-        let full_of_successes = (tag << TAG | BIASES) + self.size;
-        if sample == Sample::SUCCESS && self.sums.0.load(Relaxed) == full_of_successes {
+        if sample == Sample::SUCCESS && self.is_full_of_successes(tag) {
             return None;
         }
         self.replace(tag, sample)
+    }
+
+    #[inline]
+    pub(crate) fn is_full_of_successes(&self, tag: u64) -> bool {
+        self.sums.0.load(Relaxed) == (tag << TAG | BIASES) + self.size
     }
 
     fn replace(&self, tag: u64, sample: Sample) -> Option<Counts> {
@@ -118,11 +125,32 @@ impl Ring {
     }
 
     pub(crate) fn reset(&self, tag: u64) {
-        // The sums first: who has replaced a slot of the old window finds them gone.
-        self.sums.0.store(tag << TAG | BIASES, Relaxed);
+        // The sums first: who has replaced a slot of the old window finds them gone. Swapped, not
+        // stored: then no order of memory is left in which an old value comes after the new one.
+        self.sums.0.swap(tag << TAG | BIASES, AcqRel);
         for word in &self.slots {
-            word.store(tag << TAG, Relaxed);
+            word.swap(tag << TAG, AcqRel);
         }
+    }
+}
+
+/// For the check that the sums are those of the slots.
+#[cfg(test)]
+impl Ring {
+    pub(crate) fn counted_in_slots(&self) -> (u64, u64, u64) {
+        let count = |mask: u64| {
+            let of_word = |word: &AtomicU64| {
+                let word = word.load(Relaxed);
+                let is_set = |slot: &u64| word >> (slot * SLOT_BITS) & mask != 0;
+                (0..SLOTS).filter(is_set).count() as u64
+            };
+            self.slots.iter().map(of_word).sum()
+        };
+        (
+            count(Sample::PRESENT),
+            count(Sample::FAILED),
+            count(Sample::SLOW),
+        )
     }
 }
 
@@ -143,5 +171,57 @@ fn from_sums(sums: u64) -> Counts {
         slow: sum(2),
         slow_failed: 0,
         abandoned: sum(3),
+    }
+}
+
+#[cfg(all(test, not(buttress_loom)))]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    const SAMPLES: [Sample; 4] = [
+        Sample::SUCCESS,
+        Sample::FAILURE,
+        Sample::FAILURE.slow(),
+        Sample::DROPPED,
+    ];
+
+    #[test]
+    fn threads_that_record_and_reset_leave_sums_that_are_those_of_the_slots() {
+        for size in [1, 5, 64, 100, 1000] {
+            let ring = Ring::new(size, 1);
+            thread::scope(|scope| {
+                for thread in 0..4_usize {
+                    let ring = &ring;
+                    scope.spawn(move || {
+                        for round in 0..20_000_usize {
+                            let tag = (round / 5000) as u64 + 1;
+                            // Only one may reset, as the cell's lock has it.
+                            if thread == 0 && round % 5000 == 0 {
+                                ring.reset(tag);
+                            }
+                            ring.record(tag, SAMPLES[(round * 7 + thread) % 4]);
+                        }
+                    });
+                }
+            });
+            let counts = ring.counts(4);
+            let sums = (counts.calls, counts.failed, counts.slow);
+            assert_eq!(ring.counted_in_slots(), sums, "size {size}");
+            assert!(counts.calls <= u64::from(size));
+        }
+    }
+
+    #[test]
+    fn a_full_window_of_successes_is_left_untouched_by_one_more() {
+        let ring = Ring::new(3, 1);
+        for _ in 0..3 {
+            assert!(ring.record(1, Sample::SUCCESS).is_some());
+        }
+        let before = ring.ticket.0.load(Relaxed);
+        assert!(ring.record(1, Sample::SUCCESS).is_none());
+        assert_eq!(ring.ticket.0.load(Relaxed), before);
+        assert!(ring.record(1, Sample::FAILURE).is_some());
     }
 }

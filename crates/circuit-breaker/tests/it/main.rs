@@ -6,5 +6,19 @@
 )]
 
 mod against_model;
+mod calls;
+mod cancelled;
 mod config;
+mod keyed;
+mod layer;
+mod many_threads;
 mod model;
+mod over_tcp;
+mod simulated_day;
+mod stand;
+mod states;
+mod told;
+mod vectors;
+mod vectors_states;
+mod vectors_windows;
+mod written;

@@ -36,10 +36,12 @@ const OWN: &[(&str, &[&str])] = &[
             "call",
             "chance",
             "isolation",
+            "keyed",
             "permit",
             "rate",
             "snapshot",
             "state",
+            "throttle",
         ],
     ),
     (
