@@ -17,8 +17,7 @@ use crate::{
 
 /// Stops calling what is failing, and tries again later.
 ///
-/// Cheap to clone; clones share one state. Closed, a call takes no lock, allocates nothing, and
-/// with the default policy reads no clock.
+/// Cheap to clone; clones share one state. Closed, a call takes no lock.
 ///
 /// ```
 /// use buttress_circuit_breaker::CircuitBreaker;
