@@ -30,6 +30,21 @@ const STORES: &[&str] = &["memory", "mod", "mysql", "postgres", "redis", "sqlite
 /// The rooms that one crate has beside those: its handle, and what only it is about.
 const OWN: &[(&str, &[&str])] = &[
     (
+        "circuit-breaker",
+        &[
+            "breaker",
+            "call",
+            "chance",
+            "isolation",
+            "keyed",
+            "permit",
+            "rate",
+            "snapshot",
+            "state",
+            "throttle",
+        ],
+    ),
+    (
         "core",
         &[
             "call_error",

@@ -1,0 +1,445 @@
+//! The machine among threads. Closed, a call reads one word and writes at most its result; a lock
+//! is taken only where the state changes or probes are counted, and never over user code.
+
+mod answers;
+mod limits;
+#[cfg(all(test, buttress_loom))]
+mod loom;
+pub(crate) mod sync;
+mod word;
+
+use std::{sync::PoisonError, time::Duration};
+
+use buttress_core::Moment;
+
+pub(crate) use self::{
+    answers::{Acquired, Causes, Opens, Refusal, Settled, Ticket},
+    word::Word,
+};
+use self::{
+    limits::LiveLimits,
+    sync::{
+        AtomicU8, AtomicU64, Mutex,
+        Ordering::{AcqRel, Acquire, Relaxed},
+    },
+};
+use crate::{
+    Abandoned, Cause, Counts, State,
+    machine::{Admission, Limits, Machine, Move, Rules, Sample, Settlement, Told},
+    window::{Line, Window, tag_of},
+};
+
+#[derive(Debug)]
+pub(crate) struct Cell {
+    /// Read by every call and written only by failures and transitions.
+    word: Line<AtomicU64>,
+    /// Until when it is open. Written before the word that says so.
+    until: AtomicU64,
+    limits: LiveLimits,
+    /// Which thresholds have been reported in this generation, as bits.
+    reported: AtomicU8,
+    window: Window,
+    machine: Mutex<Machine>,
+}
+
+/// The user's own rule over the counts. Called without a lock.
+pub(crate) type Predicate<'a> = Option<&'a dyn Fn(&Counts) -> bool>;
+
+impl Cell {
+    pub(crate) fn new(
+        limits: &Limits,
+        abandoned: Abandoned,
+        rules: Rules,
+        window: impl FnOnce(u64) -> Window,
+    ) -> Self {
+        let machine = Machine::new(rules);
+        let word = Word::new(machine.state(), machine.generation());
+        Self {
+            word: Line(AtomicU64::new(word.0)),
+            until: AtomicU64::new(0),
+            limits: LiveLimits::new(limits, abandoned),
+            reported: AtomicU8::new(0),
+            window: window(tag_of(machine.generation())),
+            machine: Mutex::new(machine),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn word(&self) -> Word {
+        Word(self.word.0.load(Acquire))
+    }
+
+    pub(crate) const fn limits(&self) -> &LiveLimits {
+        &self.limits
+    }
+
+    /// What is counted now: the window, or the probes of a round.
+    pub(crate) fn counts(&self, now: Moment) -> Counts {
+        let probes = self.with(|machine| machine.probes());
+        probes.unwrap_or_else(|| self.window.counts(tag_of(self.word().generation()), now))
+    }
+
+    /// How long it is still open; `None` when it is not.
+    pub(crate) fn remaining(&self, now: impl FnOnce() -> Moment) -> Option<Duration> {
+        match self.word().state() {
+            State::Open => {
+                let until = Moment::from_nanos(self.until.load(Relaxed));
+                Some(until.saturating_since(now()))
+            }
+            _ => None,
+        }
+    }
+
+    /// State, end of the open time and openings, isolation apart, as of one moment.
+    pub(crate) fn beneath(&self) -> (State, Moment, u32) {
+        self.with(|machine| (machine.beneath(), machine.until(), machine.openings()))
+    }
+
+    pub(crate) fn openings(&self) -> u32 {
+        self.with(|machine| machine.openings())
+    }
+
+    /// A ticket, when it is closed. This and [`Cell::is_left_by_success`] are all that a call
+    /// runs while all goes well.
+    #[inline]
+    pub(crate) fn acquire_closed(&self, now: impl FnOnce() -> Moment) -> Option<Ticket> {
+        let word = self.word();
+        word.is_closed()
+            .then(|| self.ticket(word.generation(), now))
+    }
+
+    /// Takes a success in the commonest case: closed still, no failures in a row, nothing
+    /// measured, a window of calls or none. False where it is another case, and nothing was taken;
+    /// counts where the window changed and must be judged.
+    #[inline]
+    pub(crate) fn take_success(&self, ticket: &Ticket) -> (bool, Option<Counts>) {
+        if self.word() != Word::closed(ticket.generation) || self.limits.slow_after().is_some() {
+            return (false, None);
+        }
+        match &self.window {
+            Window::None => (true, None),
+            Window::Ring(ring) => {
+                let tag = tag_of(ticket.generation);
+                (true, ring.record(tag, Sample::SUCCESS))
+            }
+            Window::Buckets(_) => (false, None),
+        }
+    }
+
+    /// What the counts that [`Cell::take_success`] gave lead to.
+    #[cold]
+    pub(crate) fn judge_success(
+        &self,
+        ticket: Ticket,
+        counts: Counts,
+        now: impl FnOnce() -> Moment,
+        predicate: Predicate<'_>,
+    ) -> Settled {
+        self.judge(Word::closed(ticket.generation), counts, now, predicate)
+    }
+
+    #[inline]
+    pub(crate) fn acquire(&self, now: impl FnOnce() -> Moment) -> Acquired {
+        let word = self.word();
+        if word.is_closed() {
+            return Acquired::Ticket(self.ticket(word.generation(), now), None);
+        }
+        self.acquire_unless_closed(word, now)
+    }
+
+    #[inline]
+    fn ticket(&self, generation: u64, now: impl FnOnce() -> Moment) -> Ticket {
+        let started = match self.limits.slow_after() {
+            Some(_) => now(),
+            None => Moment::START,
+        };
+        Ticket {
+            generation,
+            started,
+        }
+    }
+
+    #[inline(never)]
+    fn acquire_unless_closed(&self, word: Word, now: impl FnOnce() -> Moment) -> Acquired {
+        let now = match word.state() {
+            State::MetricsOnly => {
+                return Acquired::Ticket(self.ticket(word.generation(), now), None);
+            }
+            State::Disabled => {
+                let ticket = Ticket {
+                    generation: word.generation(),
+                    started: Moment::START,
+                };
+                return Acquired::Ticket(ticket, None);
+            }
+            state @ (State::ForcedOpen | State::Isolated) => {
+                return Acquired::Refused(Refusal::Now(state, None));
+            }
+            State::Open => {
+                // It was written before the word. If it is of a later opening, then that one is
+                // being made right now, and to be refused by it is right as well.
+                let until = Moment::from_nanos(self.until.load(Relaxed));
+                let now = now();
+                if now < until {
+                    let rest = until.saturating_since(now);
+                    return Acquired::Refused(Refusal::Now(State::Open, Some(rest)));
+                }
+                now
+            }
+            State::Closed | State::HalfOpen => now(),
+        };
+        self.acquire_probe(now)
+    }
+
+    #[cold]
+    fn acquire_probe(&self, now: Moment) -> Acquired {
+        self.with(|machine| {
+            let (admission, moved) = machine.admit(now);
+            match admission {
+                Admission::Granted => {
+                    let ticket = Ticket {
+                        generation: machine.generation(),
+                        started: now,
+                    };
+                    Acquired::Ticket(ticket, moved)
+                }
+                Admission::Refused(rest) => Acquired::Refused(Refusal::Now(machine.state(), rest)),
+                Admission::Full => Acquired::Refused(Refusal::Full),
+                Admission::MustOpen(cause) => Acquired::MustOpen(self.opens(machine, cause, now)),
+            }
+        })
+    }
+
+    fn opens(&self, machine: &Machine, cause: Cause, now: Moment) -> Opens {
+        Opens {
+            generation: machine.generation(),
+            cause,
+            counts: machine
+                .probes()
+                .unwrap_or_else(|| self.window.counts(tag_of(machine.generation()), now)),
+            openings: machine.openings(),
+        }
+    }
+
+    /// Takes the result of a call, and whether it was slow.
+    pub(crate) fn settle(
+        &self,
+        ticket: Ticket,
+        sample: Sample,
+        now: impl Fn() -> Moment,
+        predicate: Predicate<'_>,
+    ) -> (Settled, Sample) {
+        let word = self.word();
+        if word.generation() != ticket.generation {
+            return (Settled::Late, sample);
+        }
+        if !word.is_closed() && word.state() != State::MetricsOnly {
+            return self.settle_probe(word, ticket, sample, now);
+        }
+        let mut read = None;
+        let sample = match self.limits.slow_after() {
+            Some(after) if !sample.is_abandoned() => {
+                let now = *read.insert(now());
+                if now.saturating_since(ticket.started) > after {
+                    sample.slow()
+                } else {
+                    sample
+                }
+            }
+            _ => sample,
+        };
+        let tag = tag_of(word.generation());
+        let counts = self.window.record(
+            tag,
+            sample,
+            || read.unwrap_or_else(&now),
+            || self.limits.get(),
+            predicate.is_some(),
+        );
+        let consecutive = self.limits.consecutive_failures();
+        if consecutive > 0 && !sample.is_abandoned() {
+            let streak = self.streak(word, sample.is_failed());
+            if streak >= consecutive {
+                let now = read.unwrap_or_else(&now);
+                let cause = Cause::ConsecutiveFailures;
+                let settled = match word.is_closed() {
+                    true => self.trips(word, cause, now),
+                    false => self.exceeds(Causes::of(std::iter::once(cause)), self.counts(now)),
+                };
+                return (settled, sample);
+            }
+        }
+        let Some(counts) = counts else {
+            return (Settled::Counted, sample);
+        };
+        let settled = self.judge(word, counts, || read.unwrap_or_else(&now), predicate);
+        (settled, sample)
+    }
+
+    fn judge(
+        &self,
+        word: Word,
+        counts: Counts,
+        now: impl FnOnce() -> Moment,
+        predicate: Predicate<'_>,
+    ) -> Settled {
+        let limits = self.limits.get();
+        if !limits.enough(&counts) {
+            return Settled::Counted;
+        }
+        let predicate = predicate.is_some_and(|rule| rule(&counts));
+        let causes = limits
+            .reached(&counts)
+            .chain(predicate.then_some(Cause::Predicate));
+        let causes = Causes::of(causes);
+        match causes.iter().next() {
+            None => Settled::Counted,
+            Some(cause) if word.is_closed() => self.trips(word, cause, now()),
+            Some(_) => self.exceeds(causes, counts),
+        }
+    }
+
+    /// A threshold is reached: whoever sees it opens.
+    #[cold]
+    fn trips(&self, word: Word, cause: Cause, now: Moment) -> Settled {
+        Settled::MustOpen(Opens {
+            generation: word.generation(),
+            cause,
+            counts: self.window.counts(tag_of(word.generation()), now),
+            openings: self.openings(),
+        })
+    }
+
+    /// Thresholds are reached where nothing opens: each is reported once.
+    #[cold]
+    fn exceeds(&self, causes: Causes, counts: Counts) -> Settled {
+        let before = self.reported.fetch_or(causes.0, Relaxed);
+        match Causes(causes.0 & !before) {
+            Causes(0) => Settled::Counted,
+            new => Settled::Exceeded(new, counts),
+        }
+    }
+
+    /// How many have failed in a row, with this one. Zero when the state has changed meanwhile.
+    #[inline]
+    fn streak(&self, mut word: Word, failed: bool) -> u64 {
+        let generation = word.generation();
+        loop {
+            let streak = if failed { word.streak() + 1 } else { 0 };
+            // The common case writes nothing.
+            if streak == word.streak() {
+                return streak;
+            }
+            let new = word.with_streak(streak);
+            match self
+                .word
+                .0
+                .compare_exchange_weak(word.0, new.0, AcqRel, Acquire)
+            {
+                Ok(_) => return streak,
+                Err(seen) if Word(seen).generation() == generation => word = Word(seen),
+                Err(_) => return 0,
+            }
+        }
+    }
+
+    #[cold]
+    fn settle_probe(
+        &self,
+        word: Word,
+        ticket: Ticket,
+        sample: Sample,
+        now: impl FnOnce() -> Moment,
+    ) -> (Settled, Sample) {
+        if word.state() != State::HalfOpen {
+            // Disabled: nothing is counted.
+            return (Settled::Counted, sample);
+        }
+        let now = now();
+        let slow_after = self.limits.slow_after();
+        let is_slow = slow_after.is_some_and(|it| now.saturating_since(ticket.started) > it);
+        let sample = match is_slow && !sample.is_abandoned() {
+            true => sample.slow(),
+            false => sample,
+        };
+        let settled = self.with(
+            |machine| match machine.settle(ticket.generation, sample, now) {
+                Settlement::Late => Settled::Late,
+                Settlement::Counted if sample.is_abandoned() => Settled::Freed,
+                Settlement::Counted => Settled::Counted,
+                Settlement::Closed(moved) => Settled::Moved(moved),
+                Settlement::MustOpen(cause) => Settled::MustOpen(self.opens(machine, cause, now)),
+            },
+        );
+        (settled, sample)
+    }
+
+    /// Takes back a ticket whose call says nothing.
+    pub(crate) fn give_back(&self, ticket: Ticket) -> Settled {
+        let word = self.word();
+        if word.generation() != ticket.generation {
+            return Settled::Late;
+        }
+        if word.state() != State::HalfOpen {
+            return Settled::Counted;
+        }
+        match self.with(|machine| machine.give_back(ticket.generation)) {
+            true => Settled::Freed,
+            false => Settled::Late,
+        }
+    }
+
+    /// The second step of an opening. Nothing, when the state has changed since the first.
+    pub(crate) fn open(&self, opens: &Opens, until: Moment) -> Option<Move> {
+        self.with(|machine| machine.open(opens.generation, until, opens.cause))
+    }
+
+    pub(crate) fn set(&self, told: Told) -> Option<Move> {
+        self.with(|machine| machine.set(told))
+    }
+
+    pub(crate) fn restore(&self, told: Told, openings: u32) {
+        self.with(|machine| machine.restore(told, openings));
+    }
+
+    pub(crate) fn isolate(&self) -> Option<Move> {
+        self.with(Machine::isolate)
+    }
+
+    pub(crate) fn rejoin(&self) -> Option<Move> {
+        self.with(Machine::rejoin)
+    }
+
+    /// Other thresholds and rules from now on; the window stays.
+    pub(crate) fn set_policy(
+        &self,
+        limits: &Limits,
+        abandoned: Abandoned,
+        rules: Rules,
+    ) -> Option<Move> {
+        self.limits.set(limits, abandoned);
+        self.with(|machine| machine.set_rules(rules))
+    }
+
+    /// Lets the machine do something, and shows everybody what came of it.
+    fn with<T>(&self, act: impl FnOnce(&mut Machine) -> T) -> T {
+        let mut machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = machine.generation();
+        let result = act(&mut machine);
+        if machine.generation() != before {
+            self.publish(&machine);
+        }
+        result
+    }
+
+    fn publish(&self, machine: &Machine) {
+        let (state, generation) = (machine.state(), machine.generation());
+        if matches!(state, State::Closed | State::MetricsOnly) {
+            self.window.reset(tag_of(generation));
+            self.reported.store(0, Relaxed);
+        }
+        self.until.store(machine.until().as_nanos(), Relaxed);
+        // A streak that somebody counts at the same moment belongs to the old generation.
+        self.word.0.swap(Word::new(state, generation).0, AcqRel);
+    }
+}

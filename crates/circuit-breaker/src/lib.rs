@@ -1,0 +1,42 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod blocking;
+mod breaker;
+mod call;
+mod cell;
+mod chance;
+mod error;
+mod event;
+mod isolation;
+mod keyed;
+mod machine;
+#[cfg(feature = "metrics")]
+mod metrics;
+mod permit;
+mod policy;
+mod rate;
+mod snapshot;
+mod state;
+mod throttle;
+#[cfg(feature = "tower")]
+pub mod tower;
+mod window;
+
+#[cfg(feature = "metrics")]
+pub use self::metrics::MetricsObserver;
+pub use self::{
+    breaker::{CircuitBreaker, CircuitBreakerBuilder},
+    call::Call,
+    error::PolicyError,
+    event::{Event, EventKind},
+    isolation::Isolation,
+    keyed::CircuitBreakers,
+    machine::Counts,
+    permit::{OwnedPermit, Permit},
+    policy::{Abandoned, OpenTime, Opening, Policy, PolicyBuilder},
+    rate::Rate,
+    snapshot::Snapshot,
+    state::{Cause, State},
+    throttle::AdaptiveThrottle,
+};
