@@ -13,6 +13,5 @@ mod migrate;
 mod migrate_race;
 mod names;
 mod proof;
-mod proxy;
 mod redis;
 mod sqlite;
