@@ -16,4 +16,5 @@ mod names;
 mod proof;
 mod redis;
 mod redis_cluster;
+mod secrets;
 mod sqlite;
