@@ -106,7 +106,8 @@ impl StoreError {
         self.phase
     }
 
-    /// The server's code: an SQLSTATE, a MySQL number, an SQLite result code, Redis' first word.
+    /// The server's code: an SQLSTATE, a MySQL number, an SQLite result code, Redis' own first
+    /// word, and none that a script made up.
     #[must_use]
     pub fn code(&self) -> Option<&str> {
         self.judgement.code()

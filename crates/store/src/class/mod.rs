@@ -191,7 +191,8 @@ impl Judgement {
         self.verdict.class()
     }
 
-    /// The server's code: an SQLSTATE, a MySQL number, an SQLite result code, Redis' first word.
+    /// The server's code: an SQLSTATE, a MySQL number, an SQLite result code, Redis' own first
+    /// word, and none that a script made up.
     #[must_use]
     pub fn code(&self) -> Option<&str> {
         self.code.as_deref()

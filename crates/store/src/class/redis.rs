@@ -4,6 +4,45 @@ use redis::{ErrorKind, RedisError};
 
 use super::{Judgement, Phase, StoreErrorKind as Kind};
 
+/// The first words that Redis has of its own. A script may answer with any word, a value among
+/// them, so no other is shown.
+const WORDS: &[&str] = &[
+    "ASK",
+    "BUSY",
+    "BUSYGROUP",
+    "BUSYKEY",
+    "CLUSTERDOWN",
+    "CROSSSLOT",
+    "DENIED",
+    "ERR",
+    "EXECABORT",
+    "INPROG",
+    "INVALIDOBJ",
+    "IOERR",
+    "LOADING",
+    "MASTERDOWN",
+    "MISCONF",
+    "MOVED",
+    "NOAUTH",
+    "NOGOODSLAVE",
+    "NOGROUP",
+    "NOMASTERLINK",
+    "NOPERM",
+    "NOPROTO",
+    "NOQUORUM",
+    "NOREPLICAS",
+    "NOSCRIPT",
+    "NOTBUSY",
+    "NOTREADY",
+    "OOM",
+    "READONLY",
+    "TRYAGAIN",
+    "UNBLOCKED",
+    "UNKILLABLE",
+    "WRONGPASS",
+    "WRONGTYPE",
+];
+
 /// Judges an error of the redis crate's that struck in `phase`.
 ///
 /// A timeout of the client's is a lost connection: the script may have run.
@@ -14,7 +53,10 @@ pub fn of_redis(error: &RedisError, phase: Phase) -> Judgement {
     }
     if let Some(code) = error.code() {
         let judgement = Judgement::new(by_word(code, error.detail(), phase), phase);
-        return judgement.with_code(code.to_owned());
+        return match WORDS.iter().find(|word| **word == code) {
+            Some(word) => judgement.with_code(*word),
+            None => judgement,
+        };
     }
     let kind = match error.kind() {
         ErrorKind::AuthenticationFailed => Kind::Denied,

@@ -2,13 +2,15 @@
 
 /// One database: sqlx as it is, a hardened pool, and ours on a pool that is not hardened.
 macro_rules! proof {
-    ($database:ident, $name:literal, $pool:ty, $options:ty, $connection:ty) => {
+    ($database:ident, $name:literal, $pool:ty, $options:ty) => {
         mod $database {
             use buttress_store::{Deadline, Guarded, Harden as _};
-            use buttress_testkit::{cancel_sweep::cancel_sweep, $database::fresh_database};
-            use sqlx::{Connection as _, Executor as _};
-
-            use crate::proxy::Proxy;
+            use buttress_testkit::{
+                cancel_sweep,
+                clean_pool::{self, Unclean},
+                proxy::Proxy,
+                $database::fresh_database,
+            };
 
             /// One connection, so that the next borrower gets the one that was dropped.
             fn alone() -> $options {
@@ -16,28 +18,13 @@ macro_rules! proof {
             }
 
             /// At how many points of how many the next borrower's acknowledged write was lost.
-            async fn sweep<F: Future>(
-                pool: &$pool,
-                url: &str,
-                begin: impl Fn() -> F,
-            ) -> (u32, u32) {
-                let mut observer = <$connection>::connect(url).await.unwrap();
-                let create = "CREATE TABLE orders (id INT)";
-                observer.execute(create).await.unwrap();
+            async fn sweep<F: Future>(pool: &$pool, begin: impl Fn() -> F) -> (u32, u32) {
                 let mut lost = 0;
                 let swept = cancel_sweep(
                     async || drop(begin().await),
-                    async |_| {
-                        let done = pool.execute("INSERT INTO orders VALUES (1)").await;
-                        assert_eq!(done.unwrap().rows_affected(), 1, "it is acknowledged");
-                        let count = sqlx::query_scalar("SELECT count(*) FROM orders");
-                        let seen: i64 = count.fetch_one(&mut observer).await.unwrap();
-                        if seen == 0 {
-                            lost += 1;
-                            // So that the next point is looked at by itself.
-                            sqlx::raw_sql("ROLLBACK").execute(pool).await.unwrap();
-                        }
-                        observer.execute("DELETE FROM orders").await.unwrap();
+                    async |_| match clean_pool::probe(pool).await {
+                        Err(Unclean::LostWrite { .. }) => lost += 1,
+                        proven => assert_eq!(proven.unwrap(), 1),
                     },
                 )
                 .await;
@@ -50,9 +37,9 @@ macro_rules! proof {
                 let Some(database) = fresh_database().await else {
                     return;
                 };
-                let (_proxy, through) = Proxy::before(database.url()).await;
+                let (_proxy, through) = Proxy::before(database.url()).await.unwrap();
                 let pool = alone().connect(&through).await.unwrap();
-                let (lost, points) = sweep(&pool, database.url(), || pool.begin()).await;
+                let (lost, points) = sweep(&pool, || pool.begin()).await;
                 println!("{}: plain sqlx loses at {lost} of {points} points", $name);
                 assert!(lost > 0, "sqlx is well again: say so, and keep the guard");
                 pool.close().await;
@@ -64,9 +51,9 @@ macro_rules! proof {
                 let Some(database) = fresh_database().await else {
                     return;
                 };
-                let (_proxy, through) = Proxy::before(database.url()).await;
+                let (_proxy, through) = Proxy::before(database.url()).await.unwrap();
                 let pool = alone().harden().connect(&through).await.unwrap();
-                let (lost, points) = sweep(&pool, database.url(), || pool.begin()).await;
+                let (lost, points) = sweep(&pool, || pool.begin()).await;
                 println!(
                     "{}: a hardened pool loses at {lost} of {points} points",
                     $name
@@ -81,10 +68,10 @@ macro_rules! proof {
                 let Some(database) = fresh_database().await else {
                     return;
                 };
-                let (_proxy, through) = Proxy::before(database.url()).await;
+                let (_proxy, through) = Proxy::before(database.url()).await.unwrap();
                 let pool = alone().connect(&through).await.unwrap();
                 let begin = || Guarded::begin(&pool, Deadline::after(Deadline::SQL));
-                let (lost, points) = sweep(&pool, database.url(), begin).await;
+                let (lost, points) = sweep(&pool, begin).await;
                 println!("{}: guarded loses at {lost} of {points} points", $name);
                 assert_eq!(lost, 0);
                 pool.close().await;
@@ -98,13 +85,11 @@ proof!(
     postgres,
     "PostgreSQL",
     sqlx::PgPool,
-    sqlx::postgres::PgPoolOptions,
-    sqlx::PgConnection
+    sqlx::postgres::PgPoolOptions
 );
 proof!(
     mysql,
     "MariaDB",
     sqlx::MySqlPool,
-    sqlx::mysql::MySqlPoolOptions,
-    sqlx::MySqlConnection
+    sqlx::mysql::MySqlPoolOptions
 );

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use buttress_store::{Deadline, Guarded, Phase, StoreErrorKind, sqlite};
-use buttress_testkit::cancel_sweep::cancel_sweep;
+use buttress_testkit::{cancel_sweep, clean_pool};
 use futures_util::FutureExt as _;
 use sqlx::{SqlitePool, sqlite::SqlitePoolOptions};
 use tokio::sync::Mutex;
@@ -114,6 +114,8 @@ async fn a_writer_may_be_dropped_at_every_point() {
     }
     println!("the writer on SQLite: {points} points in {rounds} sweeps");
     assert!(points > rounds);
+    let proven = clean_pool::probe(&pool).await.unwrap();
+    assert_eq!(proven, pool.options().get_max_connections() as usize);
     pool.close().await;
 }
 

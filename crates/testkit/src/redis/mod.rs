@@ -1,13 +1,17 @@
 //! Redis: a server of one's own, one for the whole test binary, keys that only one test uses.
 //!
 //! A test that only needs keys takes a [`fresh_prefix`]; a test that flushes, fills, restarts or
-//! kills the server starts its own [`Server`].
+//! kills the server starts its own [`Server`]; one for which slots matter, a [`Cluster`].
 
+mod cluster;
 mod prefix;
 
 use std::path::{Path, PathBuf};
 
-pub use self::prefix::{Prefix, fresh_prefix};
+pub use self::{
+    cluster::Cluster,
+    prefix::{Prefix, fresh_prefix},
+};
 pub use crate::start_error::StartError;
 use crate::{
     left_out::LeftOut,
@@ -20,6 +24,9 @@ use crate::{
 pub const URL_VARIABLE: &str = "BUTTRESS_TEST_REDIS_URL";
 
 static SHARED: Shared<Server> = Shared::new("Redis", URL_VARIABLE);
+
+/// How many ports a cluster's node tries for its talk with the others.
+const BUS_PORTS: u32 = 3;
 
 /// What every private server is run with, beside its port.
 const SETTINGS: [(&str, &str); 7] = [
@@ -65,6 +72,8 @@ pub fn shared_url() -> Result<String, LeftOut> {
 #[derive(Debug)]
 pub struct Server {
     supervised: Supervised,
+    /// Where a cluster's nodes talk to it; 0 for one that is no node.
+    bus_port: u16,
 }
 
 impl Server {
@@ -102,6 +111,41 @@ impl Server {
         Self::start_with(&settings, "MASTER <-> REPLICA sync: Finished with success")
     }
 
+    /// Starts a node of a cluster, which knows no other yet and serves no slot.
+    fn start_as_node() -> Result<Self, StartError> {
+        let mut left = BUS_PORTS;
+        loop {
+            left -= 1;
+            let bus_port =
+                cluster::bus_port().map_err(|source| supervisor::StartError::Supervisor {
+                    name: "redis",
+                    source,
+                })?;
+            let bus = bus_port.to_string();
+            let settings = [
+                "--appendonly",
+                "no",
+                "--cluster-enabled",
+                "yes",
+                "--cluster-config-file",
+                "nodes.conf",
+                "--cluster-port",
+                &bus,
+            ];
+            match Self::start_with(&settings, "Ready to accept connections") {
+                // Somebody may have been faster to take it.
+                Err(StartError::NotStarted(supervisor::StartError::Ended { .. })) if left > 0 => {}
+                Err(error) => return Err(error),
+                Ok(node) => return Ok(Self { bus_port, ..node }),
+            }
+        }
+    }
+
+    /// For clients, and for a cluster's nodes.
+    const fn ports(&self) -> (u16, u16) {
+        (self.supervised.port(), self.bus_port)
+    }
+
     fn start_with(settings: &[&str], ready: &'static str) -> Result<Self, StartError> {
         let program = find()?;
         let supervised = Supervised::start(|port| {
@@ -111,7 +155,10 @@ impl Server {
             Description::new("redis", move |starting| starting.has_said(ready))
                 .step(&program, arguments.chain(settings.iter().copied()))
         })?;
-        Ok(Self { supervised })
+        Ok(Self {
+            supervised,
+            bus_port: 0,
+        })
     }
 
     /// How to reach it.

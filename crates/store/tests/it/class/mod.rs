@@ -6,6 +6,7 @@ mod redis;
 mod sqlite;
 
 use buttress_store::{DriverError, Phase, StoreError};
+use buttress_testkit::proxy::{Cut, Proxy, Way};
 
 const DOCS: &str = include_str!("../../../src/class/table.md");
 
@@ -53,5 +54,15 @@ impl Table {
             .collect();
         let seen = self.lines.join("\n");
         assert!(documented == self.lines, "## {}\n\n{seen}\n", self.heading);
+    }
+}
+
+/// Cuts the connection on which `said` comes next, or else swallows all.
+fn disturb(proxy: &Proxy, said: &str, cut: Option<Cut>) {
+    match cut {
+        Some(cut) => proxy.cut_at(Way::ToServer, said, cut),
+        None => [Way::ToServer, Way::ToClient]
+            .into_iter()
+            .for_each(|way| proxy.black_hole(way)),
     }
 }

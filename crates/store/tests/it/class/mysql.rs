@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use buttress_store::{Deadline, Phase, StoreError};
-use buttress_testkit::mysql::{Server, StartError};
+use buttress_testkit::{
+    mysql::{Server, StartError},
+    proxy::{Cut, Proxy},
+};
 use sqlx::{Connection as _, Executor as _, MySqlConnection, mysql::MySqlPoolOptions};
 
-use super::Table;
-use crate::proxy::{Mode, Proxy};
+use super::{Table, disturb};
 
 const SCHEMA: &str = "
     CREATE DATABASE shop;
@@ -276,38 +278,38 @@ async fn every_row() {
         }
         table.row(how, &error);
     }
-    let (proxy, through) = Proxy::before(&shop).await;
-    for (how, phase, mode) in [
+    let (proxy, through) = Proxy::before(&shop).await.unwrap();
+    for (how, phase, cut) in [
         (
             "cut before it was heard, in a transaction",
             Phase::InTransaction,
-            Mode::CutBefore,
+            Some(Cut::Before),
         ),
         (
             "cut before it was heard, by itself",
             Phase::Statement,
-            Mode::CutBefore,
+            Some(Cut::Before),
         ),
         (
             "cut after it was heard, by itself",
             Phase::Statement,
-            Mode::CutAfter,
+            Some(Cut::Answer),
         ),
         (
             "cut before it was heard, at the commit",
             Phase::Commit,
-            Mode::CutBefore,
+            Some(Cut::Before),
         ),
         (
             "cut after it was heard, at the commit",
             Phase::Commit,
-            Mode::CutAfter,
+            Some(Cut::Answer),
         ),
-        ("a black hole, by itself", Phase::Statement, Mode::Hole),
+        ("a black hole, by itself", Phase::Statement, None),
     ] {
-        proxy.set(Mode::Pass);
+        proxy.heal().await.unwrap();
         let mut third = MySqlConnection::connect(&through).await.unwrap();
-        proxy.set(mode);
+        disturb(&proxy, "SELECT 1", cut);
         let deadline = Deadline::after(Duration::from_millis(500));
         let said: Result<_, StoreError> = deadline.run(phase, third.execute("SELECT 1")).await;
         table.saw(how, phase, said);

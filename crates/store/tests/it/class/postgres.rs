@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use buttress_store::{Deadline, Phase, StoreError};
-use buttress_testkit::postgres::{Server, fresh_database};
+use buttress_testkit::{
+    postgres::{Server, fresh_database},
+    proxy::{Cut, Proxy},
+};
 use sqlx::{Connection as _, Executor as _, PgConnection, postgres::PgPoolOptions};
 
-use super::Table;
-use crate::proxy::{Mode, Proxy};
+use super::{Table, disturb};
 
 const SCHEMA: &str = "
     CREATE TABLE parent (id int PRIMARY KEY);
@@ -251,44 +253,40 @@ async fn every_row() {
         Phase::InTransaction,
         third.execute("SELECT 1").await,
     );
-    let (proxy, through) = Proxy::before(url).await;
-    for (how, phase, mode) in [
+    let (proxy, through) = Proxy::before(url).await.unwrap();
+    for (how, phase, cut) in [
         (
             "cut before it was heard, in a transaction",
             Phase::InTransaction,
-            Mode::CutBefore,
+            Some(Cut::Before),
         ),
         (
             "cut before it was heard, by itself",
             Phase::Statement,
-            Mode::CutBefore,
+            Some(Cut::Before),
         ),
         (
             "cut after it was heard, by itself",
             Phase::Statement,
-            Mode::CutAfter,
+            Some(Cut::Answer),
         ),
         (
             "cut before it was heard, at the commit",
             Phase::Commit,
-            Mode::CutBefore,
+            Some(Cut::Before),
         ),
         (
             "cut after it was heard, at the commit",
             Phase::Commit,
-            Mode::CutAfter,
+            Some(Cut::Answer),
         ),
-        (
-            "a black hole, in a transaction",
-            Phase::InTransaction,
-            Mode::Hole,
-        ),
-        ("a black hole, by itself", Phase::Statement, Mode::Hole),
-        ("a black hole, at the commit", Phase::Commit, Mode::Hole),
+        ("a black hole, in a transaction", Phase::InTransaction, None),
+        ("a black hole, by itself", Phase::Statement, None),
+        ("a black hole, at the commit", Phase::Commit, None),
     ] {
-        proxy.set(Mode::Pass);
+        proxy.heal().await.unwrap();
         let mut third = PgConnection::connect(&through).await.unwrap();
-        proxy.set(mode);
+        disturb(&proxy, "SELECT 1", cut);
         let deadline = Deadline::after(Duration::from_millis(500));
         let said: Result<_, StoreError> = deadline.run(phase, third.execute("SELECT 1")).await;
         table.saw(how, phase, said);

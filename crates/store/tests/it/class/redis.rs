@@ -7,10 +7,12 @@ use ::redis::{
     aio::{ConnectionLike, MultiplexedConnection},
 };
 use buttress_store::{Deadline, Phase, StoreError};
-use buttress_testkit::redis::{Server, StartError};
+use buttress_testkit::{
+    proxy::{Cut, Proxy},
+    redis::{Server, StartError},
+};
 
-use super::Table;
-use crate::proxy::{Mode, Proxy};
+use super::{Table, disturb};
 
 /// A command in words, as one types it.
 fn command(words: &str) -> Cmd {
@@ -163,15 +165,15 @@ async fn every_row() {
     drop(many);
     ok("CONFIG SET maxclients 100").await;
 
-    let (proxy, through) = Proxy::before(&format!("redis://{host}/0")).await;
-    for (how, mode) in [
-        ("cut before it was heard", Mode::CutBefore),
-        ("cut after it was heard", Mode::CutAfter),
-        ("a black hole", Mode::Hole),
+    let (proxy, through) = Proxy::before(&format!("redis://{host}/0")).await.unwrap();
+    for (how, cut) in [
+        ("cut before it was heard", Some(Cut::Before)),
+        ("cut after it was heard", Some(Cut::Answer)),
+        ("a black hole", None),
     ] {
-        proxy.set(Mode::Pass);
+        proxy.heal().await.unwrap();
         let mut third = connect(&through).await.unwrap();
-        proxy.set(mode);
+        disturb(&proxy, "SET", cut);
         let deadline = Deadline::after(Duration::from_millis(300));
         let get = command("SET text z");
         let said: Result<(), StoreError> = deadline
