@@ -3,12 +3,16 @@
 use std::{
     fmt,
     ops::{Deref, DerefMut},
+    time::Duration,
 };
 
 use sqlx::{Pool, pool::PoolConnection};
 
 use super::SqlDatabase;
-use crate::{Deadline, Phase, StoreError};
+use crate::{Deadline, Phase, StoreError, StoreErrorKind};
+
+/// How soon a database is opened again that was just being made by another process.
+const AGAIN: Duration = Duration::from_millis(10);
 
 /// A pool's connection for statements that are transactions by themselves.
 ///
@@ -31,12 +35,26 @@ impl<DB: SqlDatabase> Loan<DB> {
     ///
     /// [`StoreError`], always of the class not done.
     pub async fn acquire(pool: &Pool<DB>, deadline: Deadline) -> Result<Self, StoreError> {
-        let connection = deadline.run(Phase::Connect, pool.acquire()).await?;
-        Ok(Self {
-            connection: Some(connection),
-            deadline,
-            open: false,
-        })
+        loop {
+            match deadline.run(Phase::Connect, pool.acquire()).await {
+                Ok(connection) => {
+                    return Ok(Self {
+                        connection: Some(connection),
+                        deadline,
+                        open: false,
+                    });
+                }
+                // SQLite says so at once, whatever patience it was told to have, while another
+                // process gives the same new file its write-ahead log.
+                Err(error)
+                    if error.kind() == StoreErrorKind::Contended
+                        && !deadline.remaining().is_zero() =>
+                {
+                    tokio::time::sleep(AGAIN).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// When the whole operation must be over. Each statement goes through [`Deadline::run`].

@@ -19,6 +19,9 @@ const BUSY: Duration = Duration::from_secs(5);
 /// (`synchronous=FULL`: with `NORMAL` a power cut takes the last ones back); five seconds of
 /// patience with other processes; foreign keys.
 ///
+/// Open pools with `connect_lazy_with`: while another process makes the same file, opening it fails
+/// with `SQLITE_BUSY` at once, and what is ours tries again where `connect_with` does not.
+///
 /// Your own writes should begin with BEGIN IMMEDIATE too, or go through a [`Writer`]: a
 /// transaction that reads first and writes later can fail with `SQLITE_BUSY_SNAPSHOT`, which no
 /// patience helps.

@@ -48,11 +48,9 @@ fn migrations(dialect: Dialect) -> Migrations {
     Migrations::new("race", STEPS, &Tables::default(), dialect).unwrap()
 }
 
-async fn sqlite_pool(url: &str) -> SqlitePool {
+fn sqlite_pool(url: &str) -> SqlitePool {
     let file = url.trim_start_matches("sqlite:");
-    SqlitePool::connect_with(sqlite::options(file))
-        .await
-        .unwrap()
+    SqlitePool::connect_lazy_with(sqlite::options(file))
 }
 
 /// Migrates what `url` leads to, and describes it.
@@ -83,7 +81,7 @@ async fn migrate(url: &str) -> Vec<String> {
         pool.close().await;
         return rows.iter().map(|row| row.get(0)).collect();
     }
-    let pool = sqlite_pool(url).await;
+    let pool = sqlite_pool(url);
     migrations(Dialect::Sqlite).migrate(&pool).await.unwrap();
     migrations(Dialect::Sqlite).check(&pool).await.unwrap();
     let schema = "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL
@@ -105,7 +103,7 @@ fn process(url: &str) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "migrate_race::a_process_migrates"])
         .env(URL, url)
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
         .spawn()
         .unwrap()
@@ -122,11 +120,14 @@ async fn race(url: &str) -> usize {
         // It fails when the process is gone, which is as well.
         let _ = victim.kill();
     }
-    for (number, child) in processes.iter_mut().enumerate() {
-        let status = child.wait().unwrap();
+    for (number, child) in processes.into_iter().enumerate() {
+        // What it says fits into a pipe, so it is not kept from ending.
+        let ended = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stdout);
         assert!(
-            number < KILLED || status.success(),
-            "process {number}: {status}"
+            number < KILLED || ended.status.success(),
+            "process {number}: {}\n{said}",
+            ended.status
         );
     }
     killed
