@@ -61,7 +61,8 @@ impl Verdict {
         Self::new(Outcome::Success, Class::Done)
     }
 
-    /// It failed before it had any effect: a refused connection, a 503, a serialization failure.
+    /// It failed before it had any effect: a refused connection, a 429, a serialization failure.
+    /// A 5xx of something that has effects is [`Verdict::unknown`]: it may have come after them.
     #[must_use]
     pub const fn not_done() -> Self {
         Self::new(Outcome::Failure, Class::NotDone)
