@@ -173,8 +173,10 @@ fn describe(programs: &Programs, port: u16) -> Description {
         "--pid-file=pid",
         "--max-connections=200",
     ];
-    // A relative path would be taken from the installation's folder.
-    let script = r#"exec "$@" --datadir="$PWD/data""#;
+    // Relative paths would be taken from the installation's folder. The folder for temporary tables
+    // is its own: a server that starts removes whatever temporary tables it finds in its folder, and
+    // in a shared one those are another server's, which is just starting too and dies of it.
+    let script = r#"mkdir -p tmp && TMPDIR="$PWD/tmp" exec "$@" --datadir="$PWD/data""#;
     let words = |program: &Path, own: &[&str]| {
         let arguments = first.iter().chain(&SETTINGS).chain(own);
         let mut words = ["-c", script, "here"].map(OsString::from).to_vec();

@@ -1,6 +1,8 @@
 //! A fresh database a test, and fresh keys.
 
-use buttress_testkit::{mysql, postgres, redis};
+use std::path::Path;
+
+use buttress_testkit::{left_out::LeftOut, mysql, postgres, redis};
 use sqlx::{Connection as _, MySqlConnection, PgConnection};
 
 #[tokio::test]
@@ -99,4 +101,24 @@ fn a_fresh_prefix_is_nobody_elses_on_the_same_server() {
     };
     assert_ne!(one.as_str(), other.as_str());
     assert_eq!(one.url(), other.url());
+}
+
+/// A server that starts removes every temporary table it finds in its folder: in `/tmp` those of
+/// another one, which dies of it.
+#[tokio::test]
+async fn a_mysql_server_shares_its_temporary_tables_with_no_other() -> Result<(), sqlx::Error> {
+    let server = match mysql::Server::start() {
+        Ok(server) => server,
+        Err(mysql::StartError::NotFound(why)) => {
+            LeftOut::new("temporary tables of MySQL", why.to_string()).register();
+            return Ok(());
+        }
+        Err(other) => panic!("{other}"),
+    };
+    let mut connection = MySqlConnection::connect(&server.url("mysql")).await?;
+    let folder: String = sqlx::query_scalar("SELECT @@tmpdir")
+        .fetch_one(&mut connection)
+        .await?;
+    assert_eq!(Path::new(&folder), server.directory().join("tmp"));
+    connection.close().await
 }
