@@ -16,6 +16,7 @@
 //! | [`programs`] | where a server's programs are installed |
 //! | `planted` (feature `planted-bugs`) | objects with bugs, on which the checkers must fail |
 //! | [`left_out`] | what a test run says on its last line that it did not test |
+//! | [`tier`] | how much a test does: little in every run, much in the torture run |
 //! | [`afterwards`] | a thing that is done once this process is gone, however it went |
 //!
 //! Without features it pulls no driver. Features `postgres`, `mysql` and `sqlite` add
@@ -48,5 +49,8 @@ pub mod seed;
 mod shared;
 mod start_error;
 pub mod supervisor;
+pub mod tier;
 
-pub use self::{cancel_sweep::cancel_sweep, eventually::eventually, fault::fault_sweep};
+pub use self::{
+    cancel_sweep::cancel_sweep, eventually::eventually, fault::fault_sweep, tier::short_or_long,
+};
