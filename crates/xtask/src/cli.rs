@@ -38,6 +38,17 @@ pub(crate) enum Command {
         #[arg(long)]
         install: bool,
     },
+    /// What is too long for everybody's run: all orders of threads, and the tests' long tier
+    Torture {
+        /// Install with apt-get what servers are missing
+        #[arg(long)]
+        install: bool,
+        /// Repeat the choices of a run that printed this seed
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Only of these, as in `circuit-breaker store`; else of all
+        packages: Vec<String>,
+    },
     /// Which servers there are, and how to get the others
     Servers {
         /// Install with apt-get what servers are missing

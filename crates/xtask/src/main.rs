@@ -16,6 +16,7 @@ mod features;
 mod report;
 mod servers;
 mod tidy;
+mod torture;
 mod unit;
 
 use std::process::ExitCode;
@@ -63,6 +64,19 @@ fn run(command: &Command) -> Result<ExitCode> {
             let servers = servers::all();
             servers::require(&servers, install)?;
             report.part("tests", || unit::test(&cargo, &servers));
+        }
+        Command::Torture {
+            install,
+            seed,
+            ref packages,
+        } => {
+            let packages = torture::chosen(&cargo, packages)?;
+            let servers = servers::all();
+            servers::require(&servers, install)?;
+            report.part("orders", || torture::all_orders(&cargo, &packages));
+            report.part("long tier", || {
+                torture::long_tier(&cargo, &packages, &servers, seed)
+            });
         }
         Command::Servers { install } => {
             let servers = servers::all();

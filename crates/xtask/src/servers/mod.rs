@@ -2,6 +2,7 @@
 
 mod install;
 mod standing;
+mod started;
 
 use std::{any::Any, env, path::PathBuf, process::Command};
 
@@ -9,6 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use buttress_testkit::{mysql, postgres, programs::NotFound, redis};
 
 use self::install::Installer;
+pub(crate) use self::started::Started;
 
 /// A kind of server: how it is found, installed and started.
 pub(crate) struct Server {
