@@ -6,12 +6,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use buttress_core::{Chain, Class};
+use buttress_core::Chain;
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    clients::{CallFailed, Clients},
+    clients::{Clients, Unanswered},
     order::{CancelReason, OrderStatus, StepName, StepState},
     repository::{Claim, Database, Fenced, Progress, Settling, StoreError},
     upstreams::{ChargeAnswer, ChargeRequest, ShipmentAnswer, ShipmentRequest},
@@ -137,7 +137,10 @@ impl Settler {
             return Ok(Next::Stop);
         };
         let fenced = self.database.progress(claim, progress).await?;
-        let waits = matches!(progress, Progress::Unanswered { .. });
+        let waits = matches!(
+            progress,
+            Progress::Unanswered { .. } | Progress::Postponed { .. }
+        );
         Ok(if fenced == Fenced::Lost || waits {
             Next::Stop
         } else {
@@ -178,7 +181,7 @@ impl Settler {
                 Ok(ChargeAnswer::Declined) => Progress::Declined,
                 // Only an undo cancels the key, and it says so before; this is a late twin of ours.
                 Ok(ChargeAnswer::Cancelled) => Progress::GiveUp(CancelReason::PaymentUnavailable),
-                Err(failed) => unanswered(StepName::Charge, failed, order),
+                Err(failed) => again(Some(StepName::Charge), &failed, order),
             },
         ))
     }
@@ -200,10 +203,12 @@ impl Settler {
             match self.clients.shipments.book(&key, &shipment).await {
                 Ok(ShipmentAnswer::Booked) => Progress::Shipped,
                 // Nobody cancels a shipment of ours. Whoever did: the order is stuck, and is seen to be.
-                Ok(ShipmentAnswer::Cancelled) => {
-                    unanswered(StepName::Ship, CallFailed::Refused, order)
-                }
-                Err(failed) => unanswered(StepName::Ship, failed, order),
+                Ok(ShipmentAnswer::Cancelled) => Progress::Unanswered {
+                    step: StepName::Ship,
+                    may_be_done: false,
+                    again_in: pause(order),
+                },
+                Err(failed) => again(Some(StepName::Ship), &failed, order),
             },
         ))
     }
@@ -212,7 +217,7 @@ impl Settler {
         Some(
             match self.clients.payments.cancel(&charge_key(order)).await {
                 Ok(()) => Progress::Undone,
-                Err(failed) => unanswered(StepName::Charge, failed, order),
+                Err(failed) => again(None, &failed, order),
             },
         )
     }
@@ -223,12 +228,26 @@ fn charge_key(order: &Settling) -> String {
     format!("{}-charge", order.id)
 }
 
-fn unanswered(step: StepName, failed: CallFailed, order: &Settling) -> Progress {
-    let may_be_done = failed.verdict().class() == Class::Unknown;
-    Progress::Unanswered {
-        step,
-        may_be_done,
-        again_in: pause(order),
+/// When to try again what gave no answer. `begun` is the step that was begun for it; an undo begins
+/// none, and counts with the charge that it undoes.
+///
+/// A breaker that is open asks nobody: that is no attempt, and nothing is known of the service's
+/// answer by it. It may last as long as it likes and gives no order up.
+fn again(begun: Option<StepName>, failed: &Unanswered, order: &Settling) -> Progress {
+    let asked = failed.asked_to_wait().unwrap_or_default();
+    if failed.was_tried() {
+        Progress::Unanswered {
+            step: begun.unwrap_or(StepName::Charge),
+            may_be_done: failed.may_be_done(),
+            again_in: pause(order).max(asked).min(LONGEST_PAUSE),
+        }
+    } else {
+        // Soon after the breaker lets a probe through, and not all at the same moment.
+        let after = asked + Duration::from_millis(rand::random_range(20..=500));
+        Progress::Postponed {
+            begun,
+            again_in: after.min(LONGEST_PAUSE),
+        }
     }
 }
 

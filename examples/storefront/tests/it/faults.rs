@@ -1,7 +1,8 @@
 //! Orders while the services behind the shop fail, in every way they can.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::shop::{Database, Shop, error, two_of};
@@ -116,5 +117,83 @@ async fn shipments_are_retried_until_they_work_and_never_cost_an_order() {
             assert_eq!(order["status"], "confirmed", "{order}");
         }
     }
+    shop.assert_invariants(1000).await;
+}
+
+/// What the breaker keeps from the payments is no attempt, and gives no order up.
+#[tokio::test]
+async fn an_open_breaker_cancels_no_order_and_all_are_settled_soon_after_it_closes() {
+    join_all(["error", "hang", "lost"].map(thirty_orders_through)).await;
+}
+
+async fn thirty_orders_through(mode: &str) {
+    let shop = Shop::alone();
+    shop.fault("payments", mode, 1.0, 0).await;
+    let mut ids = Vec::new();
+    for number in 0..30 {
+        let order = two_of(&format!("p{}", 1 + number));
+        ids.push(shop.accepted(&format!("{mode}-{number}"), &order).await);
+    }
+    // Longer than five tries would take without the breaker.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    shop.fault("payments", "ok", 1.0, 0).await;
+    let healed = Instant::now();
+    let mut confirmed = 0;
+    for id in &ids {
+        let order = shop.settled(id).await;
+        let tried = order["steps"][1]["attempts"].as_i64().unwrap();
+        if order["status"] == "confirmed" {
+            confirmed += 1;
+        } else {
+            assert_eq!(order["reason"], "PAYMENT_UNAVAILABLE");
+            assert!(tried >= 5, "{mode}: {order}");
+        }
+    }
+    let took = healed.elapsed();
+    assert!(took < Duration::from_secs(30), "{took:?}");
+    assert!(confirmed >= 20, "{mode}: {confirmed} of {}", ids.len());
+    shop.assert_invariants(1000).await;
+}
+
+#[tokio::test]
+async fn a_charge_whose_answer_never_comes_is_given_up_and_refunded() {
+    for database in Database::each().await {
+        let shop = Shop::start(&database);
+        shop.fault("payments", "lost", 1.0, 0).await;
+        let id = shop.accepted("k", &two_of("p1")).await;
+        loop {
+            let order = shop.read(&format!("/orders/{id}")).await["data"].take();
+            let charges = shop.read("/ledger").await["data"]["charges"].take();
+            // The cancellation is done, and its answer is lost as well.
+            if charges[0]["refunded"].as_i64().is_some_and(|it| it > 0) {
+                assert_eq!(order["steps"][1]["state"], "unknown", "{order}");
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        shop.fault("payments", "ok", 1.0, 0).await;
+        let settled = shop.settled(&id).await;
+        assert_eq!(settled["reason"], "PAYMENT_UNAVAILABLE");
+        shop.assert_invariants(1000).await;
+        drop(shop);
+        database.close().await;
+    }
+}
+
+/// Each answer that is lost makes the retry send the charge again, under the key of the first.
+#[tokio::test]
+async fn a_retry_never_makes_a_second_charge() {
+    let shop = Shop::alone();
+    shop.fault("payments", "lost", 0.4, 0).await;
+    let mut ids = Vec::new();
+    for number in 0..30 {
+        let order = two_of(&format!("p{}", 1 + number));
+        ids.push(shop.accepted(&format!("{number}"), &order).await);
+    }
+    for id in &ids {
+        assert_eq!(shop.settled(id).await["status"], "confirmed");
+    }
+    let charges = shop.read("/ledger").await["data"]["charges"].take();
+    assert_eq!(charges.as_array().unwrap().len(), ids.len());
     shop.assert_invariants(1000).await;
 }
