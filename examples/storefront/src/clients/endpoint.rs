@@ -95,6 +95,11 @@ impl Endpoint {
         })
     }
 
+    /// For how long its breaker is still open, if it is: who need not ask now need not try.
+    pub(super) fn paused_for(&self) -> Option<Duration> {
+        self.breaker.retry_after().filter(|left| !left.is_zero())
+    }
+
     pub(super) fn url(&self, path: &str) -> String {
         format!("{}{path}", self.base)
     }
@@ -133,6 +138,11 @@ async fn attempt<T: DeserializeOwned>(request: Option<RequestBuilder>) -> Result
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    };
+
     use buttress_circuit_breaker::State;
     use buttress_core::{Clock, Fault as _};
 
@@ -155,6 +165,57 @@ mod tests {
         Endpoint::new(&http, address, TERMS, registry).unwrap()
     }
 
+    /// Of a service that answers everything with this, and counts the requests.
+    async fn answering(status: u16, wait: Option<&'static str>) -> (Endpoint, Arc<AtomicUsize>) {
+        let requests = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&requests);
+        let answer = move || {
+            counted.fetch_add(1, Relaxed);
+            let response = http::Response::builder().status(status);
+            let response = match wait {
+                Some(wait) => response.header("retry-after", wait),
+                None => response,
+            };
+            std::future::ready(response.body(axum::body::Body::empty()).unwrap())
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = axum::Router::new().fallback(answer);
+        tokio::spawn(async { axum::serve(listener, router).await });
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let endpoint = Endpoint::new(&http, address, TERMS, &Registry::new()).unwrap();
+        (endpoint, requests)
+    }
+
+    #[tokio::test]
+    async fn what_may_have_been_done_is_sent_again_only_with_a_key() {
+        for (key, status, sent) in [
+            (None, 500, 1),
+            (Some("k"), 500, 3),
+            (None, 429, 3),
+            (Some("k"), 422, 1),
+        ] {
+            let (endpoint, requests) = answering(status, None).await;
+            let mut request = endpoint.http.post(endpoint.url("/"));
+            if let Some(key) = key {
+                request = request.header("idempotency-key", key);
+            }
+            let failed = endpoint.ask::<()>(request).await.unwrap_err();
+            assert_eq!(requests.load(Relaxed), sent, "{key:?} {status}");
+            assert_eq!((failed.code(), failed.status()), ("UPSTREAM_FAILED", 502));
+            assert_eq!(failed.may_be_done(), status == 500);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_service_that_asks_to_be_left_alone_is_and_the_caller_is_told_for_how_long() {
+        let (endpoint, requests) = answering(503, Some("2")).await;
+        let asked = endpoint.http.get(endpoint.url("/"));
+        let failed = endpoint.ask::<()>(asked).await.unwrap_err();
+        assert_eq!(failed.asked_to_wait(), Some(Duration::from_secs(2)));
+        assert_eq!(requests.load(Relaxed), 1);
+    }
+
     #[tokio::test]
     async fn an_open_breaker_costs_microseconds_and_says_when_to_come_back() {
         let registry = Registry::new();
@@ -169,7 +230,11 @@ mod tests {
                     .asked_to_wait()
                     .is_none_or(|it| it > LONGEST_WAIT)
             );
-            if endpoint.breaker.state() == State::Open {
+            assert_eq!(
+                endpoint.paused_for().is_some(),
+                endpoint.breaker.state() == State::Open
+            );
+            if endpoint.paused_for().is_some() {
                 break;
             }
         }

@@ -157,6 +157,9 @@ impl Settler {
         if order.unanswered >= CHARGE_ATTEMPTS {
             return Ok(Some(Progress::GiveUp(CancelReason::PaymentUnavailable)));
         }
+        if let Some(left) = self.clients.payments.paused_for() {
+            return Ok(Some(postponed(None, left)));
+        }
         if self
             .database
             .progress(claim, Progress::Begin(StepName::Charge))
@@ -187,6 +190,9 @@ impl Settler {
     }
 
     async fn ship(&self, claim: &Claim, order: &Settling) -> Result<Option<Progress>, StoreError> {
+        if let Some(left) = self.clients.shipments.paused_for() {
+            return Ok(Some(postponed(None, left)));
+        }
         if self
             .database
             .progress(claim, Progress::Begin(StepName::Ship))
@@ -230,24 +236,25 @@ fn charge_key(order: &Settling) -> String {
 
 /// When to try again what gave no answer. `begun` is the step that was begun for it; an undo begins
 /// none, and counts with the charge that it undoes.
-///
-/// A breaker that is open asks nobody: that is no attempt, and nothing is known of the service's
-/// answer by it. It may last as long as it likes and gives no order up.
 fn again(begun: Option<StepName>, failed: &Unanswered, order: &Settling) -> Progress {
     let asked = failed.asked_to_wait().unwrap_or_default();
-    if failed.was_tried() {
-        Progress::Unanswered {
-            step: begun.unwrap_or(StepName::Charge),
-            may_be_done: failed.may_be_done(),
-            again_in: pause(order).max(asked).min(LONGEST_PAUSE),
-        }
-    } else {
-        // Soon after the breaker lets a probe through, and not all at the same moment.
-        let after = asked + Duration::from_millis(rand::random_range(20..=500));
-        Progress::Postponed {
-            begun,
-            again_in: after.min(LONGEST_PAUSE),
-        }
+    if !failed.was_tried() {
+        return postponed(begun, asked);
+    }
+    Progress::Unanswered {
+        step: begun.unwrap_or(StepName::Charge),
+        may_be_done: failed.may_be_done(),
+        again_in: pause(order).max(asked).min(LONGEST_PAUSE),
+    }
+}
+
+/// A breaker that is open asks nobody: that is no try, and may last as long as it likes. It gives
+/// no order up. `left` is how long it is still open; those who wait for it come one after the other.
+fn postponed(begun: Option<StepName>, left: Duration) -> Progress {
+    let after = left + Duration::from_millis(rand::random_range(20..=1000));
+    Progress::Postponed {
+        begun,
+        again_in: after.min(LONGEST_PAUSE),
     }
 }
 
