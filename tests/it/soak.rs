@@ -115,8 +115,9 @@ impl Shared {
         each.collect()
     }
 
-    /// What is missing, once no call is under way and the target is well.
-    async fn missing(&self, stacks: &[Stack], target: &Target) -> Vec<String> {
+    /// What is missing, once no call is under way and the target is well. `patience` is how long
+    /// the breaker may take to close.
+    async fn missing(&self, stacks: &[Stack], target: &Target, patience: Duration) -> Vec<String> {
         let mut missing = Vec::new();
         // Successes close the breaker, and fill those budgets that they fill.
         let well = async {
@@ -132,10 +133,7 @@ impl Shared {
                 }
             }
         };
-        if tokio::time::timeout(Duration::from_secs(20), well)
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout(patience, well).await.is_err() {
             missing.push(format!(
                 "a probe slot: the breaker is {}",
                 self.breaker.state()
@@ -281,7 +279,9 @@ async fn no_place_no_probe_slot_and_no_token_is_lost_in_a_storm_of_faults() {
     }
     panics.store(0, Relaxed);
     target.otherwise(|| Act::Answer(200));
-    let missing = shared.missing(&stacks, &target).await;
+    let missing = shared
+        .missing(&stacks, &target, Duration::from_secs(20))
+        .await;
     println!(
         "{calls} calls, {} requests, {openings} openings by hand",
         target.requests()
@@ -293,11 +293,15 @@ async fn no_place_no_probe_slot_and_no_token_is_lost_in_a_storm_of_faults() {
 /// What the check is worth: each of the three is lost on purpose, and found.
 #[tokio::test]
 async fn a_place_a_probe_slot_and_a_token_that_are_lost_are_found() {
+    const SOON: Duration = Duration::from_secs(4);
     let target = Target::start([]).await;
     let none = Arc::new(AtomicU64::new(0));
     let whole = Shared::new();
     let stacks = whole.stacks(&none);
-    assert_eq!(whole.missing(&stacks, &target).await, Vec::<String>::new());
+    assert_eq!(
+        whole.missing(&stacks, &target, SOON).await,
+        Vec::<String>::new()
+    );
 
     let shared = Shared::new();
     let stacks = shared.stacks(&none);
@@ -305,7 +309,7 @@ async fn a_place_a_probe_slot_and_a_token_that_are_lost_are_found() {
         .try_acquire_owned()
         .unwrap()
         .forget();
-    let found = shared.missing(&stacks, &target).await;
+    let found = shared.missing(&stacks, &target, SOON).await;
     assert!(found[0].starts_with("places: 5"), "{found:?}");
 
     // A call that is forgotten half-way never gives back what it took of a share.
@@ -324,7 +328,7 @@ async fn a_place_a_probe_slot_and_a_token_that_are_lost_are_found() {
         assert!(half_way.await.is_err());
         std::mem::forget(call);
     }
-    let found = shared.missing(&stacks, &target).await;
+    let found = shared.missing(&stacks, &target, SOON).await;
     assert!(found.iter().any(|it| it.contains("Share")), "{found:?}");
 
     let shared = Shared::new();
@@ -332,7 +336,7 @@ async fn a_place_a_probe_slot_and_a_token_that_are_lost_are_found() {
     shared.breaker.open_for(Duration::ZERO);
     std::mem::forget(shared.breaker.try_acquire().unwrap());
     std::mem::forget(shared.breaker.try_acquire().unwrap());
-    let found = shared.missing(&stacks, &target).await;
+    let found = shared.missing(&stacks, &target, SOON).await;
     assert!(found[0].starts_with("a probe slot"), "{found:?}");
 }
 

@@ -111,7 +111,7 @@ async fn row_2_a_breaker_outside_the_retry_does_not_see_what_the_retry_mends() {
 }
 
 #[tokio::test]
-async fn row_3_a_timeout_outside_the_breaker_opens_it_by_what_is_abandoned_and_not_if_that_is_ignored()
+async fn row_3_a_timeout_outside_of_all_opens_the_breaker_by_what_is_abandoned_and_not_if_that_is_ignored()
  {
     let target = Target::always(Act::Hang).await;
     for (abandoned, opens) in [
@@ -122,6 +122,7 @@ async fn row_3_a_timeout_outside_the_breaker_opens_it_by_what_is_abandoned_and_n
         let breaker = breaker(Policy::builder().count_window(5).abandoned(abandoned));
         let service = ServiceBuilder::new()
             .layer(TimeoutLayer::new(millis(30)))
+            .layer(RetryLayer::http(retry()).unwrapped())
             .layer(CircuitBreakerLayer::new(&breaker).by(ByStatus))
             .service(http());
         let mut timed_out = 0;
