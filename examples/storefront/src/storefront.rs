@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
+use buttress_core::Registry;
 use tokio::{net::TcpListener, sync::Notify, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -32,6 +33,7 @@ pub(crate) struct Storefront {
     address: SocketAddr,
     drain: Duration,
     readiness: Readiness,
+    registry: Registry,
     database: Database,
     stop_serving: CancellationToken,
     stop_upstreams: CancellationToken,
@@ -48,7 +50,8 @@ impl Storefront {
         let behind = Upstreams::start(&database, &stop_upstreams, &upstreams)
             .await
             .context("the services behind the shop cannot listen")?;
-        let clients = Clients::new(&behind).context("no HTTP client")?;
+        let registry = Registry::new();
+        let clients = Clients::new(&behind, &registry).context("no HTTP client")?;
 
         let wake = Arc::new(Notify::new());
         let settler = Settler::new(Arc::clone(&database), clients.clone(), Arc::clone(&wake));
@@ -76,6 +79,7 @@ impl Storefront {
             address,
             drain: config.drain,
             readiness,
+            registry,
             database,
             stop_serving,
             stop_upstreams,
@@ -88,6 +92,11 @@ impl Storefront {
     /// Where it listens.
     pub(crate) const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The handles of this instance: what stands before each service that it calls.
+    pub(crate) const fn registry(&self) -> &Registry {
+        &self.registry
     }
 
     /// Stops accepting, ends what is in flight, hands the claims back. Takes at most the drain

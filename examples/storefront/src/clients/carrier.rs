@@ -2,11 +2,17 @@
 
 use std::time::Duration;
 
-use super::{CallFailed, Endpoint, ask};
+use super::{Endpoint, Terms, Unanswered};
 use crate::upstreams::{Quote, QuoteRequest};
 
-/// How long the carrier may take for one attempt.
-const PATIENCE: Duration = Duration::from_millis(800);
+/// A customer waits for the answer: three attempts and the waits between them stay under 3 s.
+pub(super) const TERMS: Terms = Terms {
+    name: "carrier",
+    attempt: Duration::from_millis(800),
+    attempts: 3,
+    total: Duration::from_millis(2700),
+    open: (Duration::from_secs(2), Duration::from_secs(10)),
+};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Carrier {
@@ -19,12 +25,8 @@ impl Carrier {
     }
 
     /// Asks for a price. It has no effect, so it may be asked again whatever the answer was.
-    pub(crate) async fn quote(&self, request: &QuoteRequest) -> Result<Quote, CallFailed> {
-        let quote = self
-            .endpoint
-            .http
-            .get(self.endpoint.url("/quotes"))
-            .query(request);
-        ask(quote, PATIENCE).await
+    pub(crate) async fn quote(&self, request: &QuoteRequest) -> Result<Quote, Unanswered> {
+        let quote = self.endpoint.http.get(self.endpoint.url("/quotes"));
+        self.endpoint.ask(quote.query(request)).await
     }
 }

@@ -2,11 +2,19 @@
 
 use std::time::Duration;
 
-use super::{CallFailed, Endpoint, ask, send};
+use super::{Endpoint, Terms, Unanswered};
 use crate::upstreams::{ChargeAnswer, ChargeRequest, IDEMPOTENCY_KEY};
 
-/// How long the payment service may take for one attempt.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Nobody waits for the answer, but an order's claim does: all attempts end well within it. Who
+/// settles tries again later, and remembers it over a crash, so there are few attempts here, and
+/// the breaker is never open for long.
+pub(super) const TERMS: Terms = Terms {
+    name: "payments",
+    attempt: Duration::from_millis(1500),
+    attempts: 2,
+    total: Duration::from_millis(3500),
+    open: (Duration::from_secs(1), Duration::from_secs(3)),
+};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Payments {
@@ -18,22 +26,25 @@ impl Payments {
         Self { endpoint }
     }
 
+    /// For how long calls are paused, because the service fails.
+    pub(crate) fn paused_for(&self) -> Option<Duration> {
+        self.endpoint.paused_for()
+    }
+
     /// Charges under `key`; the same key again is the same charge.
     pub(crate) async fn charge(
         &self,
         key: &str,
         charge: &ChargeRequest,
-    ) -> Result<ChargeAnswer, CallFailed> {
+    ) -> Result<ChargeAnswer, Unanswered> {
         let request = self.endpoint.http.post(self.endpoint.url("/charges"));
-        ask(request.header(IDEMPOTENCY_KEY, key).json(charge), PATIENCE).await
+        let request = request.header(IDEMPOTENCY_KEY, key).json(charge);
+        self.endpoint.ask(request).await
     }
 
     /// Refunds what was charged under `key`, and refuses what comes under it later.
-    pub(crate) async fn cancel(&self, key: &str) -> Result<(), CallFailed> {
-        let request = self
-            .endpoint
-            .http
-            .delete(self.endpoint.url(&format!("/charges/{key}")));
-        send(request, PATIENCE).await.map(drop)
+    pub(crate) async fn cancel(&self, key: &str) -> Result<(), Unanswered> {
+        let charge = self.endpoint.url(&format!("/charges/{key}"));
+        self.endpoint.ask(self.endpoint.http.delete(charge)).await
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use super::{
     customers::{Customers, OrderSeen},
-    scenes::starting_stock,
+    scenes::{CARRIER_FAILS_A_FIFTH, CARRIER_HANGS, CARRIER_IS_BACK, Told, starting_stock},
 };
 
 /// One invariant, and whether it held.
@@ -17,6 +17,7 @@ pub(super) struct Check {
 /// Checks what can be checked once nothing is pending.
 pub(super) async fn check(
     customers: &Customers,
+    told: &[Told],
     settled: Option<Duration>,
 ) -> anyhow::Result<Vec<Check>> {
     let orders = customers.orders().await?;
@@ -25,7 +26,44 @@ pub(super) async fn check(
         all_settled(&orders, settled),
         stock_adds_up(customers, &orders).await?,
         money_adds_up(customers, &orders).await?,
+        quotes_come_in_time(told),
+        quotes_survive_a_fifth(told),
+        the_breaker_opens_and_closes(told),
     ])
+}
+
+fn quotes_come_in_time(told: &[Told]) -> Check {
+    let times = told.iter().filter_map(|scene| scene.quotes.times());
+    let longest = times.map(|(_, longest)| longest).max();
+    Check {
+        claim: "every quote is answered within 3 s, whatever the carrier does",
+        held: longest.is_some_and(|longest| longest < Duration::from_secs(3)),
+        found: format!("{:.1} s", longest.unwrap_or_default().as_secs_f64()),
+    }
+}
+
+fn quotes_survive_a_fifth(told: &[Told]) -> Check {
+    let scene = told.iter().find(|it| it.title == CARRIER_FAILS_A_FIFTH);
+    let (good, all) = scene.map_or((0, 0), |it| (it.quotes.with_status(200), it.quotes.all()));
+    let closed = scene.is_some_and(|it| it.open.is_empty());
+    Check {
+        claim: "with a fifth of its calls failing, nine quotes in ten succeed, and no breaker opens",
+        held: all > 0 && good * 10 >= all * 9 && closed,
+        found: format!("{good} of {all}"),
+    }
+}
+
+fn the_breaker_opens_and_closes(told: &[Told]) -> Check {
+    let scene = |title| told.iter().find(|it| it.title == title);
+    let (hangs, back) = (scene(CARRIER_HANGS), scene(CARRIER_IS_BACK));
+    let opened = hangs.is_some_and(|it| it.open == ["carrier"]);
+    let closed = back.is_some_and(|it| it.open.is_empty() && it.quotes.with_status(200) > 0);
+    let in_vain = hangs.map_or(0, |it| it.quotes.longer_than(Duration::from_millis(500)));
+    Check {
+        claim: "a carrier that hangs opens its breaker, and one that is back closes it",
+        held: opened && closed && in_vain <= 10,
+        found: format!("{in_vain} quotes waited in vain before it was open"),
+    }
 }
 
 fn one_order_a_key(customers: &Customers, orders: &[OrderSeen]) -> Check {

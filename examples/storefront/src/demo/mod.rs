@@ -44,14 +44,14 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let mut told = Vec::new();
     for scene in &scenes {
         bar.set_message(scene.title);
-        told.push(scene.play(&customers, &bar).await?);
+        told.push(scene.play(&customers, storefront.registry(), &bar).await?);
     }
     bar.set_message("healed; every order is to be settled");
     customers.heal().await?;
     let settled = customers.wait_until_settled(SETTLED_WITHIN).await?;
     bar.finish_and_clear();
 
-    let checks = invariants::check(&customers, settled).await?;
+    let checks = invariants::check(&customers, &told, settled).await?;
     let held = checks.iter().all(|check| check.held);
     report::print(&told, &customers.orders().await?, &checks)?;
     storefront.stop().await;

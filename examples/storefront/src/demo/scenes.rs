@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use buttress_core::Registry;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
@@ -17,12 +18,19 @@ const REPEATS: usize = 3;
 /// How long a scene lasts at most once its requests are answered.
 const LONGEST_SCENE: Duration = Duration::from_secs(8);
 
+/// The scenes that the checks ask about.
+pub(super) const CARRIER_FAILS_A_FIFTH: &str = "a fifth of the carrier's calls fail";
+pub(super) const CARRIER_HANGS: &str = "the carrier hangs";
+pub(super) const CARRIER_IS_BACK: &str = "the carrier is back, one quote after the other";
+
 /// One state of the services behind the shop, and the traffic sent through it.
 pub(super) struct Scene {
     pub(super) title: &'static str,
     faults: &'static [(&'static str, &'static str, f64, u64)],
     orders: usize,
     quotes: usize,
+    /// How long each quote comes after the one before; zero sends eight at once.
+    pace: Duration,
     /// The product that is wanted; `None` takes one after the other.
     product: Option<&'static str>,
 }
@@ -32,6 +40,8 @@ pub(super) struct Told {
     pub(super) title: &'static str,
     pub(super) orders: Answers,
     pub(super) quotes: Answers,
+    /// The breakers that were open at its end.
+    pub(super) open: Vec<String>,
 }
 
 /// Answers of one kind, counted.
@@ -43,10 +53,25 @@ pub(super) struct Answers {
 }
 
 impl Answers {
+    /// How many there were.
+    pub(super) fn all(&self) -> usize {
+        self.times.len()
+    }
+
+    /// How many there were with this status.
+    pub(super) fn with_status(&self, status: u16) -> usize {
+        self.by_status.get(&status).copied().unwrap_or_default()
+    }
+
     fn count(&mut self, answer: &Answer) {
         *self.by_status.entry(answer.status).or_default() += 1;
         self.replayed += usize::from(answer.replayed);
         self.times.push(answer.took);
+    }
+
+    /// How many took longer than `time`.
+    pub(super) fn longer_than(&self, time: Duration) -> usize {
+        self.times.iter().filter(|took| **took > time).count()
     }
 
     /// The median, and the longest.
@@ -64,17 +89,22 @@ impl Scene {
             faults,
             orders,
             quotes,
+            pace: Duration::ZERO,
             product: None,
         };
         vec![
             scene("all is well", &[], 40, 20),
             scene(
-                "a fifth of the carrier's calls fail",
+                CARRIER_FAILS_A_FIFTH,
                 &[("carrier", "error", 0.2, 0)],
                 0,
                 60,
             ),
-            scene("the carrier hangs", &[("carrier", "hang", 1.0, 0)], 0, 8),
+            scene(CARRIER_HANGS, &[("carrier", "hang", 1.0, 0)], 0, 32),
+            Self {
+                pace: Duration::from_millis(250),
+                ..scene(CARRIER_IS_BACK, &[], 0, 24)
+            },
             scene(
                 "payments lose half their answers",
                 &[("payments", "lost", 0.5, 0)],
@@ -96,7 +126,9 @@ impl Scene {
             scene(
                 "payments charge, and never say so",
                 &[("payments", "lost", 1.0, 0)],
-                8,
+                // One order, so that its tries are not kept from payments by the breaker: it is
+                // given up, and what was charged is refunded.
+                1,
                 0,
             ),
             scene("payments are down", &[("payments", "error", 1.0, 0)], 10, 0),
@@ -121,6 +153,7 @@ impl Scene {
     pub(super) async fn play(
         &self,
         customers: &Customers,
+        registry: &Registry,
         bar: &ProgressBar,
     ) -> anyhow::Result<Told> {
         customers.heal().await?;
@@ -138,6 +171,7 @@ impl Scene {
             title: self.title,
             orders: Answers::default(),
             quotes: Answers::default(),
+            open: Vec::new(),
         };
         let sends = (0..self.orders).flat_map(|number| {
             let times = if number % 4 == 0 { REPEATS } else { 1 };
@@ -153,9 +187,13 @@ impl Scene {
             told.orders.count(&answer);
             bar.inc(1);
         }
+        let at_once = if self.pace.is_zero() { AT_ONCE } else { 1 };
         let mut answers = stream::iter(0..self.quotes)
-            .map(|_| customers.quote())
-            .buffer_unordered(AT_ONCE);
+            .map(|_| async {
+                tokio::time::sleep(self.pace).await;
+                customers.quote().await
+            })
+            .buffer_unordered(at_once);
         while let Some(answer) = answers.try_next().await? {
             told.quotes.count(&answer);
             bar.inc(1);
@@ -164,6 +202,11 @@ impl Scene {
         if self.orders > 0 {
             customers.wait_until_settled(LONGEST_SCENE).await?;
         }
+        let breakers = registry.entries().into_iter();
+        told.open = breakers
+            .filter(|entry| entry.pattern() == "circuit_breaker" && entry.state() == "open")
+            .map(|entry| entry.name().to_owned())
+            .collect();
         Ok(told)
     }
 

@@ -142,6 +142,12 @@ pub(crate) enum Progress {
         may_be_done: bool,
         again_in: Duration,
     },
+    /// The service was not asked at all, so the step that was begun for it, if any, was not; try it
+    /// again after this long. The claim is handed back.
+    Postponed {
+        begun: Option<StepName>,
+        again_in: Duration,
+    },
 }
 
 /// Whether a settlement's word still counts.

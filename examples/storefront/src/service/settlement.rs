@@ -6,12 +6,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use buttress_core::{Chain, Class};
+use buttress_core::Chain;
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    clients::{CallFailed, Clients},
+    clients::{Clients, Unanswered},
     order::{CancelReason, OrderStatus, StepName, StepState},
     repository::{Claim, Database, Fenced, Progress, Settling, StoreError},
     upstreams::{ChargeAnswer, ChargeRequest, ShipmentAnswer, ShipmentRequest},
@@ -137,7 +137,10 @@ impl Settler {
             return Ok(Next::Stop);
         };
         let fenced = self.database.progress(claim, progress).await?;
-        let waits = matches!(progress, Progress::Unanswered { .. });
+        let waits = matches!(
+            progress,
+            Progress::Unanswered { .. } | Progress::Postponed { .. }
+        );
         Ok(if fenced == Fenced::Lost || waits {
             Next::Stop
         } else {
@@ -153,6 +156,9 @@ impl Settler {
     ) -> Result<Option<Progress>, StoreError> {
         if order.unanswered >= CHARGE_ATTEMPTS {
             return Ok(Some(Progress::GiveUp(CancelReason::PaymentUnavailable)));
+        }
+        if let Some(left) = self.clients.payments.paused_for() {
+            return Ok(Some(postponed(None, left)));
         }
         if self
             .database
@@ -178,12 +184,15 @@ impl Settler {
                 Ok(ChargeAnswer::Declined) => Progress::Declined,
                 // Only an undo cancels the key, and it says so before; this is a late twin of ours.
                 Ok(ChargeAnswer::Cancelled) => Progress::GiveUp(CancelReason::PaymentUnavailable),
-                Err(failed) => unanswered(StepName::Charge, failed, order),
+                Err(failed) => again(Some(StepName::Charge), &failed, order),
             },
         ))
     }
 
     async fn ship(&self, claim: &Claim, order: &Settling) -> Result<Option<Progress>, StoreError> {
+        if let Some(left) = self.clients.shipments.paused_for() {
+            return Ok(Some(postponed(None, left)));
+        }
         if self
             .database
             .progress(claim, Progress::Begin(StepName::Ship))
@@ -200,10 +209,12 @@ impl Settler {
             match self.clients.shipments.book(&key, &shipment).await {
                 Ok(ShipmentAnswer::Booked) => Progress::Shipped,
                 // Nobody cancels a shipment of ours. Whoever did: the order is stuck, and is seen to be.
-                Ok(ShipmentAnswer::Cancelled) => {
-                    unanswered(StepName::Ship, CallFailed::Refused, order)
-                }
-                Err(failed) => unanswered(StepName::Ship, failed, order),
+                Ok(ShipmentAnswer::Cancelled) => Progress::Unanswered {
+                    step: StepName::Ship,
+                    may_be_done: false,
+                    again_in: pause(order),
+                },
+                Err(failed) => again(Some(StepName::Ship), &failed, order),
             },
         ))
     }
@@ -212,7 +223,7 @@ impl Settler {
         Some(
             match self.clients.payments.cancel(&charge_key(order)).await {
                 Ok(()) => Progress::Undone,
-                Err(failed) => unanswered(StepName::Charge, failed, order),
+                Err(failed) => again(None, &failed, order),
             },
         )
     }
@@ -223,12 +234,27 @@ fn charge_key(order: &Settling) -> String {
     format!("{}-charge", order.id)
 }
 
-fn unanswered(step: StepName, failed: CallFailed, order: &Settling) -> Progress {
-    let may_be_done = failed.verdict().class() == Class::Unknown;
+/// When to try again what gave no answer. `begun` is the step that was begun for it; an undo begins
+/// none, and counts with the charge that it undoes.
+fn again(begun: Option<StepName>, failed: &Unanswered, order: &Settling) -> Progress {
+    let asked = failed.asked_to_wait().unwrap_or_default();
+    if !failed.was_tried() {
+        return postponed(begun, asked);
+    }
     Progress::Unanswered {
-        step,
-        may_be_done,
-        again_in: pause(order),
+        step: begun.unwrap_or(StepName::Charge),
+        may_be_done: failed.may_be_done(),
+        again_in: pause(order).max(asked).min(LONGEST_PAUSE),
+    }
+}
+
+/// A breaker that is open asks nobody: that is no try, and may last as long as it likes. It gives
+/// no order up. `left` is how long it is still open; those who wait for it come one after the other.
+fn postponed(begun: Option<StepName>, left: Duration) -> Progress {
+    let after = left + Duration::from_millis(rand::random_range(20..=1000));
+    Progress::Postponed {
+        begun,
+        again_in: after.min(LONGEST_PAUSE),
     }
 }
 

@@ -65,19 +65,40 @@ pub(super) async fn write(
             .bind(<&str>::from(step))
             .execute(&mut *tx)
             .await?;
-            sqlx::query("UPDATE orders SET due_at = $1, claimed_until = 0 WHERE id = $2")
-                .bind(later(now, again_in))
+            hand_back(tx, order, later(now, again_in)).await
+        }
+        Progress::Postponed { begun, again_in } => {
+            if let Some(step) = begun {
+                sqlx::query(
+                    "UPDATE order_steps SET attempts = attempts - 1,
+                         state = CASE WHEN maybe_done THEN 'unknown' ELSE 'pending' END
+                     WHERE order_id = $1 AND name = $2",
+                )
                 .bind(order)
-                .execute(tx)
+                .bind(<&str>::from(step))
+                .execute(&mut *tx)
                 .await?;
-            Ok(())
+            }
+            hand_back(tx, order, later(now, again_in)).await
         }
     }
 }
 
+/// Gives up the claim, and lets nobody claim the order before `due`.
+async fn hand_back(tx: &mut Connection, order: &str, due: i64) -> sqlx::Result<()> {
+    sqlx::query("UPDATE orders SET due_at = $1, claimed_until = 0 WHERE id = $2")
+        .bind(due)
+        .bind(order)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
 async fn begin(tx: &mut Connection, order: &str, step: StepName) -> sqlx::Result<()> {
+    // What was running and never ended, for its process died, may have been done.
     sqlx::query(
-        "UPDATE order_steps SET state = 'running', attempts = attempts + 1
+        "UPDATE order_steps SET maybe_done = (maybe_done OR state = 'running'),
+             state = 'running', attempts = attempts + 1
          WHERE order_id = $1 AND name = $2",
     )
     .bind(order)

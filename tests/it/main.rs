@@ -1,0 +1,9 @@
+//! What no single crate can prove: breaker, retry, time limits and limits around one another, over
+//! real HTTP.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::disallowed_methods, reason = "real sockets live in real time")]
+
+mod soak;
+mod stacks;
+mod target;
