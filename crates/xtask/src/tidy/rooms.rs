@@ -82,6 +82,20 @@ const OWN: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "saga",
+        &[
+            "context",
+            "definition",
+            "drive",
+            "id",
+            "run",
+            "runner",
+            "sagas",
+            "step",
+            "view",
+        ],
+    ),
+    (
         "store",
         &[
             "after_commit",
