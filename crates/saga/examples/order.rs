@@ -1,5 +1,7 @@
 //! An order of two steps on SQLite: the card is declined, and the stock is put back.
 
+#![allow(clippy::print_stdout, reason = "an example speaks to its reader")]
+
 use std::{error::Error, time::Duration};
 
 use buttress_saga::{

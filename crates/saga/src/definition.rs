@@ -214,7 +214,7 @@ where
                     step: step.name.to_string(),
                     source,
                 })?;
-            hash.update([step.name.len() as u8]);
+            hash.update((step.name.len() as u64).to_be_bytes());
             hash.update(step.name.as_bytes());
         }
         let mut shape = [0; 16];

@@ -11,6 +11,8 @@ mod machine;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod policy;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+mod rows;
 mod run;
 mod runner;
 mod sagas;

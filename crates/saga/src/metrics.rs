@@ -9,7 +9,7 @@ use crate::{Event, EventKind};
 ///
 /// | counter | labels |
 /// | --- | --- |
-/// | `buttress_saga_steps_total` | `saga`, `step`, `outcome`: done, failed, undone, undo_failed |
+/// | `buttress_saga_steps_total` | `saga`, `step`, `outcome`: `done`, `failed`, `undone`, `undo_failed` |
 /// | `buttress_saga_rested_total` | `saga`, `state` |
 /// | `buttress_saga_turned_back_total` | `saga`, `code` |
 /// | `buttress_saga_claims_total` | `saga`, `lapsed` |

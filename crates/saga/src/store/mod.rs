@@ -5,8 +5,6 @@ mod memory;
 mod mysql;
 #[cfg(feature = "postgres")]
 mod postgres;
-#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
-mod rows;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 

@@ -9,11 +9,11 @@ use buttress_store::{
 };
 use sqlx::{Sqlite, SqliteConnection, SqlitePool};
 
-use super::{
-    Alone, Ask, Census, Claimed, Filter, Hand, NewSaga, Record, Started, Store, Write,
+use super::{Alone, Ask, Census, Claimed, Filter, Hand, NewSaga, Record, Started, Store, Write};
+use crate::{
+    SagaId,
     rows::{self, CensusRow, LineRow, SagaRow},
 };
-use crate::SagaId;
 
 const MIGRATIONS: &[Migration] = &[Migration::new(
     1,
@@ -195,7 +195,7 @@ impl SqliteStore {
         connection: &mut SqliteConnection,
         new: &NewSaga,
     ) -> Result<Started, StoreError> {
-        let key = new.business_key.as_ref().map(|key| key.as_bytes());
+        let key = new.business_key.as_ref().map(buttress_store::Key::as_bytes);
         let insert = sqlx::query(&self.insert)
             .bind(Micros::of_host().get())
             .bind(&new.id.as_bytes()[..])
@@ -367,7 +367,12 @@ impl Store for SqliteStore {
                     .bind(Micros::of_host().get())
                     .bind(&filter.name)
                     .bind(filter.state.map(crate::State::code))
-                    .bind(filter.business_key.as_ref().map(|key| key.as_bytes()))
+                    .bind(
+                        filter
+                            .business_key
+                            .as_ref()
+                            .map(buttress_store::Key::as_bytes),
+                    )
                     .bind(filter.before.map(|id| id.as_bytes().to_vec()))
                     .bind(i64::from(filter.limit))
                     .fetch_all(&mut *loan);

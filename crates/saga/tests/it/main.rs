@@ -1,4 +1,6 @@
 //! What users of the crate see.
 
+mod calls;
 mod conformance;
 mod stand;
+mod world;

@@ -88,6 +88,7 @@ const OWN: &[(&str, &[&str])] = &[
             "definition",
             "drive",
             "id",
+            "rows",
             "run",
             "runner",
             "sagas",

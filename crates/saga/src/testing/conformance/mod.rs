@@ -1,19 +1,20 @@
-//! The suite that every store passes.
+//! The suite that every store passes: what is started, and who may claim it.
+
+mod journal;
 
 use std::{sync::Arc, time::Duration};
 
-use buttress_store::{Fence, Key, StoreError, Token};
+use buttress_store::{Key, StoreError, Token};
 
 use crate::{
-    By, Entry, SagaId, State,
+    Entry, SagaId, State,
     store::{
-        Alone, Ask, Claimed, DefinitionKey, Filter, Hand, NewSaga, Record, Started, Store, Then,
-        Write,
+        Alone, Ask, Claimed, DefinitionKey, Hand, NewSaga, Record, Started, Store, Then, Write,
     },
 };
 
-const LEASE: Duration = Duration::from_millis(300);
-const LONG: Duration = Duration::from_secs(60);
+pub(super) const LEASE: Duration = Duration::from_millis(300);
+pub(super) const LONG: Duration = Duration::from_secs(60);
 
 /// Judges a store by everything that sagas count on. It waits for some leases to run out, about
 /// two seconds. The store may hold other sagas.
@@ -48,12 +49,12 @@ pub async fn conformance(store: Arc<dyn Store>) -> Result<(), StoreError> {
     suite.lists_and_counts_tell_what_there_is().await
 }
 
-struct Suite {
-    store: Arc<dyn Store>,
+pub(super) struct Suite {
+    pub(super) store: Arc<dyn Store>,
 }
 
 /// A definition that nobody else in the store has.
-fn definition() -> DefinitionKey {
+pub(super) fn definition() -> DefinitionKey {
     DefinitionKey {
         name: format!("conformance-{}", SagaId::random()),
         version: 1,
@@ -61,7 +62,7 @@ fn definition() -> DefinitionKey {
     }
 }
 
-fn new(definition: &DefinitionKey, key: Option<&[u8]>) -> NewSaga {
+pub(super) fn new(definition: &DefinitionKey, key: Option<&[u8]>) -> NewSaga {
     NewSaga {
         id: SagaId::random(),
         definition: definition.clone(),
@@ -70,7 +71,7 @@ fn new(definition: &DefinitionKey, key: Option<&[u8]>) -> NewSaga {
     }
 }
 
-fn ask(definition: &DefinitionKey, length: Duration) -> Ask {
+pub(super) fn ask(definition: &DefinitionKey, length: Duration) -> Ask {
     Ask {
         definition: definition.clone(),
         limit: 10,
@@ -80,7 +81,7 @@ fn ask(definition: &DefinitionKey, length: Duration) -> Ask {
     }
 }
 
-fn started(attempt: u32) -> Entry {
+pub(super) fn started(attempt: u32) -> Entry {
     Entry::Started {
         step: 0,
         name: "step".to_owned(),
@@ -88,7 +89,7 @@ fn started(attempt: u32) -> Entry {
     }
 }
 
-fn write(expected: u64, entries: Vec<Entry>) -> Write {
+pub(super) fn write(expected: u64, entries: Vec<Entry>) -> Write {
     Write {
         expected,
         entries,
@@ -100,24 +101,24 @@ fn write(expected: u64, entries: Vec<Entry>) -> Write {
 }
 
 impl Suite {
-    async fn start(&self, definition: &DefinitionKey) -> Result<SagaId, StoreError> {
+    pub(super) async fn start(&self, definition: &DefinitionKey) -> Result<SagaId, StoreError> {
         let started = self.store.start(&new(definition, None)).await?;
         assert!(matches!(started, Started::New(_)), "a new id is a new saga");
         Ok(started.id())
     }
 
-    async fn read(&self, id: SagaId) -> Result<Record, StoreError> {
+    pub(super) async fn read(&self, id: SagaId) -> Result<Record, StoreError> {
         let found = self.store.read(id).await?;
         Ok(found.expect("what was started is there"))
     }
 
-    async fn claim_one(&self, ask: &Ask) -> Result<Claimed, StoreError> {
+    pub(super) async fn claim_one(&self, ask: &Ask) -> Result<Claimed, StoreError> {
         let mut claimed = self.store.claim(ask).await?;
         assert_eq!(claimed.len(), 1, "one saga is due");
         Ok(claimed.remove(0))
     }
 
-    async fn what_was_started_is_read_back(&self) -> Result<(), StoreError> {
+    pub(super) async fn what_was_started_is_read_back(&self) -> Result<(), StoreError> {
         let definition = definition();
         let saga = new(&definition, Some(b"key"));
         assert_eq!(self.store.start(&saga).await?, Started::New(saga.id));
@@ -133,7 +134,7 @@ impl Suite {
         Ok(())
     }
 
-    async fn one_id_is_one_saga_for_ever(&self) -> Result<(), StoreError> {
+    pub(super) async fn one_id_is_one_saga_for_ever(&self) -> Result<(), StoreError> {
         let definition = definition();
         let saga = new(&definition, None);
         assert_eq!(self.store.start(&saga).await?, Started::New(saga.id));
@@ -144,7 +145,7 @@ impl Suite {
         Ok(())
     }
 
-    async fn one_business_key_runs_once_at_a_time(&self) -> Result<(), StoreError> {
+    pub(super) async fn one_business_key_runs_once_at_a_time(&self) -> Result<(), StoreError> {
         let definition = definition();
         let first = new(&definition, Some(b"order 7"));
         let second = new(&definition, Some(b"order 7"));
@@ -158,7 +159,7 @@ impl Suite {
         Ok(())
     }
 
-    async fn keys_are_bytes(&self) -> Result<(), StoreError> {
+    pub(super) async fn keys_are_bytes(&self) -> Result<(), StoreError> {
         let definition = definition();
         for key in [
             &b"Abc"[..],
@@ -175,7 +176,7 @@ impl Suite {
         Ok(())
     }
 
-    async fn what_is_due_is_claimed_once(&self) -> Result<(), StoreError> {
+    pub(super) async fn what_is_due_is_claimed_once(&self) -> Result<(), StoreError> {
         let definition = definition();
         for _ in 0..15 {
             self.start(&definition).await?;
@@ -194,7 +195,7 @@ impl Suite {
         Ok(())
     }
 
-    async fn other_definitions_are_left_alone(&self) -> Result<(), StoreError> {
+    pub(super) async fn other_definitions_are_left_alone(&self) -> Result<(), StoreError> {
         let definition = definition();
         self.start(&definition).await?;
         let version = DefinitionKey {
@@ -211,7 +212,9 @@ impl Suite {
         Ok(())
     }
 
-    async fn a_lapsed_claim_is_fenced_and_claimed_only_as_lapsed(&self) -> Result<(), StoreError> {
+    pub(super) async fn a_lapsed_claim_is_fenced_and_claimed_only_as_lapsed(
+        &self,
+    ) -> Result<(), StoreError> {
         let definition = definition();
         let id = self.start(&definition).await?;
         let short = ask(&definition, LEASE);
@@ -241,7 +244,7 @@ impl Suite {
         Ok(())
     }
 
-    async fn only_deaths_of_lone_workers_count_and_progress_forgets_them(
+    pub(super) async fn only_deaths_of_lone_workers_count_and_progress_forgets_them(
         &self,
     ) -> Result<(), StoreError> {
         let definition = definition();
@@ -277,172 +280,7 @@ impl Suite {
         Ok(())
     }
 
-    async fn a_write_needs_the_claim_and_the_length(&self) -> Result<(), StoreError> {
-        let definition = definition();
-        let id = self.start(&definition).await?;
-        let fence = self.claim_one(&ask(&definition, LONG)).await?.fence;
-        let entries = vec![
-            started(1),
-            Entry::Succeeded {
-                step: 0,
-                output: "\"\u{e4}\\\"\"".to_owned(),
-            },
-        ];
-        let wrong = [
-            Fence::new(fence.epoch() + 1, *fence.token()),
-            Fence::new(fence.epoch(), Token::random()),
-        ];
-        for wrong in wrong {
-            let written = write(0, entries.clone());
-            assert!(!self.store.append(id, Hand::Holder(wrong), &written).await?);
-        }
-        let by = Hand::Holder(fence);
-        let first = write(0, entries.clone());
-        assert!(
-            !self
-                .store
-                .append(id, by, &write(1, entries.clone()))
-                .await?
-        );
-        assert!(self.store.append(id, by, &first).await?);
-        assert!(!self.store.append(id, by, &first).await?, "twice is once");
-        let record = self.read(id).await?;
-        let lines: Vec<_> = record
-            .journal
-            .iter()
-            .map(|line| line.entry.clone())
-            .collect();
-        assert_eq!(lines, entries);
-        assert!(
-            record
-                .journal
-                .iter()
-                .all(|line| line.epoch == fence.epoch())
-        );
-        assert_eq!((record.entries, record.held), (2, true));
-        let nobody = self.store.append(SagaId::random(), by, &first).await?;
-        assert!(!nobody, "there is no such saga");
-        Ok(())
-    }
-
-    async fn what_is_given_back_is_due_when_it_says(&self) -> Result<(), StoreError> {
-        let definition = definition();
-        let id = self.start(&definition).await?;
-        let fence = self.claim_one(&ask(&definition, LONG)).await?.fence;
-        let later = Write {
-            then: Then::Release(LEASE),
-            ..write(0, Vec::new())
-        };
-        assert!(self.store.append(id, Hand::Holder(fence), &later).await?);
-        assert!(self.store.claim(&ask(&definition, LONG)).await?.is_empty());
-        let record = self.read(id).await?;
-        assert!(!record.held && record.due_at > record.now);
-        tokio::time::sleep(LEASE + LEASE / 4).await;
-        let again = self.claim_one(&ask(&definition, LONG)).await?;
-        assert_eq!(again.fence.epoch(), 2);
-        assert_eq!(again.record.lapses, 0, "nobody died");
-        Ok(())
-    }
-
-    async fn an_operator_takes_the_claim(&self) -> Result<(), StoreError> {
-        let definition = definition();
-        let id = self.start(&definition).await?;
-        let fence = self.claim_one(&ask(&definition, LONG)).await?.fence;
-        let cancel = Write {
-            state: State::Undoing,
-            reason: Some("CANCELLED".to_owned()),
-            then: Then::Release(Duration::ZERO),
-            ..write(
-                0,
-                vec![Entry::Cancelled {
-                    by: By::new("me", "it's time"),
-                }],
-            )
-        };
-        let behind = Write {
-            expected: 1,
-            ..cancel.clone()
-        };
-        assert!(!self.store.append(id, Hand::Operator, &behind).await?);
-        assert!(self.store.append(id, Hand::Operator, &cancel).await?);
-        let late = write(1, vec![started(1)]);
-        assert!(!self.store.append(id, Hand::Holder(fence), &late).await?);
-        assert!(!self.store.extend(id, fence, LONG).await?);
-        let claimed = self.claim_one(&ask(&definition, LONG)).await?;
-        assert_eq!(claimed.record.state, State::Undoing);
-        assert_eq!(claimed.record.reason.as_deref(), Some("CANCELLED"));
-        assert!(claimed.fence.epoch() > fence.epoch() + 1);
-        Ok(())
-    }
-
-    async fn what_ended_is_pruned_with_its_lines_and_nothing_else(&self) -> Result<(), StoreError> {
-        let (ended, parked) = (definition(), definition());
-        let gone = self.start(&ended).await?;
-        let stays = self.start(&parked).await?;
-        let fence = self.claim_one(&ask(&parked, LONG)).await?.fence;
-        let park = Write {
-            state: State::NeedsAttention,
-            ..write(0, vec![started(1)])
-        };
-        assert!(self.store.append(stays, Hand::Holder(fence), &park).await?);
-        assert!(!self.read(stays).await?.held, "a parked one is nobody's");
-        self.end(&ended).await?;
-        let record = self.read(gone).await?;
-        assert!(record.ended_at.is_some() && !record.held);
-        assert!(self.store.claim(&ask(&ended, LONG)).await?.is_empty());
-        tokio::time::sleep(Duration::from_millis(5)).await;
-        assert_eq!(self.store.prune(LONG, 1000).await?, 0, "it ended just now");
-        while self.store.prune(Duration::ZERO, 1000).await? > 0 {}
-        assert!(self.store.read(gone).await?.is_none());
-        assert_eq!(self.read(stays).await?.journal.len(), 1);
-        Ok(())
-    }
-
-    async fn lists_and_counts_tell_what_there_is(&self) -> Result<(), StoreError> {
-        let definition = definition();
-        let mut ids = Vec::new();
-        for key in [&b"a"[..], b"b", b"c"] {
-            let saga = new(&definition, Some(key));
-            ids.push(self.store.start(&saga).await?.id());
-        }
-        ids.sort_unstable();
-        ids.reverse();
-        let all = Filter {
-            name: Some(definition.name.clone()),
-            state: None,
-            business_key: None,
-            before: None,
-            limit: 10,
-        };
-        let listed = self.store.list(&all).await?;
-        assert_eq!(listed.iter().map(|it| it.id).collect::<Vec<_>>(), ids);
-        let page = Filter {
-            before: Some(ids[0]),
-            limit: 1,
-            ..all.clone()
-        };
-        assert_eq!(self.store.list(&page).await?[0].id, ids[1]);
-        let by_key = Filter {
-            business_key: Key::new("b").ok(),
-            ..all.clone()
-        };
-        assert_eq!(self.store.list(&by_key).await?.len(), 1);
-        let parked = Filter {
-            state: Some(State::NeedsAttention),
-            ..all
-        };
-        assert!(self.store.list(&parked).await?.is_empty());
-        let census = self.store.census().await?;
-        let own: Vec<_> = census
-            .iter()
-            .filter(|line| line.definition == definition)
-            .collect();
-        assert_eq!(own.len(), 1);
-        assert_eq!((own[0].state, own[0].count), (State::Running, 3));
-        Ok(())
-    }
-
-    async fn end(&self, definition: &DefinitionKey) -> Result<(), StoreError> {
+    pub(super) async fn end(&self, definition: &DefinitionKey) -> Result<(), StoreError> {
         let claimed = self.claim_one(&ask(definition, LONG)).await?;
         let done = Write {
             state: State::Completed,

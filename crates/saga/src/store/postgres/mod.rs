@@ -1,23 +1,26 @@
 //! Sagas on PostgreSQL.
 
+mod statements;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
 use buttress_store::{
-    Deadline, Dialect, Fence, Gate, Lent, Loan, MigrateError, Migration, Migrations, NameError,
-    Phase, Statement, StoreError, Tables,
+    Deadline, Dialect, Fence, Gate, Lent, Loan, MigrateError, Migration, Migrations, Phase,
+    StoreError, Tables,
 };
 use sqlx::{PgConnection, PgPool};
 
-use super::{
-    Alone, Ask, Census, Claimed, Filter, Hand, NewSaga, Record, Started, Store, Write,
+use self::statements::Statements;
+use super::{Alone, Ask, Census, Claimed, Filter, Hand, NewSaga, Record, Started, Store, Write};
+use crate::{
+    SagaId,
     rows::{self, CensusRow, LineRow, SagaRow},
 };
-use crate::SagaId;
 
 const MIGRATIONS: &[Migration] = &[Migration::new(
     1,
-    include_str!("../../migrations/postgres/0001_saga.sql"),
+    include_str!("../../../migrations/postgres/0001_saga.sql"),
 )];
 
 /// Sagas on PostgreSQL, on a pool of yours.
@@ -26,83 +29,7 @@ pub struct PostgresStore {
     pool: PgPool,
     gate: Gate,
     migrations: Migrations,
-    insert: Statement,
-    rival: Statement,
-    claim: Statement,
-    claim_lapsed: Statement,
-    lines: Statement,
-    extend: Statement,
-    append: Statement,
-    release: Statement,
-    read: Statement,
-    list: Statement,
-    census: Statement,
-    prune: Statement,
-}
-
-/// The server's clock. Statements are literals, so it is a macro.
-macro_rules! now {
-    () => {
-        "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
-    };
-}
-
-macro_rules! columns {
-    ($of:literal) => {
-        concat!(
-            $of,
-            "id, ",
-            $of,
-            "name, ",
-            $of,
-            "version, ",
-            $of,
-            "shape, ",
-            $of,
-            "business_key, ",
-            $of,
-            "input, ",
-            $of,
-            "state, ",
-            $of,
-            "reason, ",
-            $of,
-            "due_at, ",
-            $of,
-            "epoch, (",
-            $of,
-            "token IS NOT NULL)::int::bigint, ",
-            $of,
-            "lapses, ",
-            $of,
-            "entries, ",
-            $of,
-            "created_at, ",
-            $of,
-            "ended_at, ",
-            now!()
-        )
-    };
-}
-
-/// What a write does to the saga's row. A claim's holder says which claim it is.
-macro_rules! move_saga {
-    () => {
-        concat!(
-            "UPDATE {schema}{prefix}saga SET entries = entries + $5, state = $6, reason = $7, ",
-            "epoch = CASE WHEN $2 THEN epoch ELSE epoch + 1 END, ",
-            "token = CASE WHEN $8 OR $6 >= 2 OR NOT $2 THEN NULL ELSE token END, ",
-            "due_at = CASE WHEN $8 THEN ",
-            now!(),
-            " + $9 ELSE due_at END, ",
-            "alone = alone AND NOT $10, lapses = CASE WHEN $10 THEN 0 ELSE lapses END, ",
-            "running_key = CASE WHEN $6 IN (2, 3) THEN NULL ELSE running_key END, ",
-            "ended_at = CASE WHEN $6 IN (2, 3) THEN ",
-            now!(),
-            " ELSE ended_at END ",
-            "WHERE id = $1 AND entries = $11 AND (NOT $2 OR (epoch = $3 AND token = $4))"
-        )
-    };
+    sql: Statements,
 }
 
 impl PostgresStore {
@@ -122,95 +49,11 @@ impl PostgresStore {
     /// [`MigrateError::Name`], when an identifier becomes too long.
     pub fn with_tables(pool: PgPool, tables: &Tables) -> Result<Self, MigrateError> {
         let migrations = Migrations::new("saga", MIGRATIONS, tables, Dialect::Postgres)?;
-        Ok(Self::rendered(pool, migrations, tables)?)
-    }
-
-    fn rendered(pool: PgPool, migrations: Migrations, tables: &Tables) -> Result<Self, NameError> {
-        let render = |sql| Statement::new(sql, tables, Dialect::Postgres);
         Ok(Self {
             pool,
             gate: Gate::sql(),
             migrations,
-            insert: render(concat!(
-                "INSERT INTO {schema}{prefix}saga (id, name, version, shape, business_key, ",
-                "running_key, input, state, due_at, created_at) ",
-                "VALUES ($1, $2, $3, $4, $5, $5, $6, 0, ",
-                now!(),
-                ", ",
-                now!(),
-                ") ",
-                "ON CONFLICT DO NOTHING"
-            ))?,
-            rival: render(concat!(
-                "SELECT id FROM {schema}{prefix}saga WHERE id = $1 OR (name = $2 AND running_key = $3) ",
-                "ORDER BY id = $1 DESC LIMIT 1"
-            ))?,
-            claim: render(concat!(
-                "WITH due AS MATERIALIZED (SELECT id AS due_id FROM {schema}{prefix}saga ",
-                "WHERE name = $1 AND version = $2 AND shape = $3 AND state < 2 AND token IS NULL AND due_at <= ",
-                now!(),
-                " ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED) ",
-                "UPDATE {schema}{prefix}saga AS s SET epoch = epoch + 1, token = $5, alone = false, ",
-                "due_at = ",
-                now!(),
-                " + $6 FROM due WHERE s.id = due_id RETURNING ",
-                columns!("s.")
-            ))?,
-            claim_lapsed: render(concat!(
-                "WITH due AS MATERIALIZED (SELECT id AS due_id FROM {schema}{prefix}saga ",
-                "WHERE name = $1 AND version = $2 AND shape = $3 AND state < 2 AND token IS NOT NULL AND due_at <= ",
-                now!(),
-                " ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED) ",
-                "UPDATE {schema}{prefix}saga AS s SET epoch = epoch + 1, token = $5, ",
-                "lapses = lapses + alone::int, alone = $7, ",
-                "due_at = ",
-                now!(),
-                " + $6 FROM due WHERE s.id = due_id RETURNING ",
-                columns!("s.")
-            ))?,
-            lines: render(
-                "SELECT saga_id, at, epoch, entry FROM {schema}{prefix}saga_journal WHERE saga_id = ANY($1) ORDER BY saga_id, seq",
-            )?,
-            extend: render(concat!(
-                "UPDATE {schema}{prefix}saga SET due_at = ",
-                now!(),
-                " + $4 WHERE id = $1 AND epoch = $2 AND token = $3"
-            ))?,
-            append: render(concat!(
-                "WITH moved AS (",
-                move_saga!(),
-                " RETURNING id, epoch) ",
-                "INSERT INTO {schema}{prefix}saga_journal (saga_id, seq, at, epoch, entry) ",
-                "SELECT moved.id, $11 + line.place - 1, ",
-                now!(),
-                ", moved.epoch, line.entry ",
-                "FROM moved, unnest($12::bytea[]) WITH ORDINALITY AS line (entry, place)"
-            ))?,
-            release: render(move_saga!())?,
-            read: render(concat!(
-                "SELECT ",
-                columns!(""),
-                " FROM {schema}{prefix}saga WHERE id = $1"
-            ))?,
-            list: render(concat!(
-                "SELECT ",
-                columns!(""),
-                " FROM {schema}{prefix}saga WHERE ($1::text IS NULL OR name = $1) ",
-                "AND ($2::bigint IS NULL OR state = $2) AND ($3::bytea IS NULL OR business_key = $3) ",
-                "AND ($4::bytea IS NULL OR id < $4) ORDER BY id DESC LIMIT $5"
-            ))?,
-            census: render(concat!(
-                "SELECT name, version, shape, state, count(*), min(due_at), ",
-                now!(),
-                " FROM {schema}{prefix}saga GROUP BY name, version, shape, state"
-            ))?,
-            prune: render(concat!(
-                "WITH old AS MATERIALIZED (SELECT id FROM {schema}{prefix}saga WHERE ended_at < ",
-                now!(),
-                " - $1 LIMIT $2 FOR UPDATE SKIP LOCKED), ",
-                "lines AS (DELETE FROM {schema}{prefix}saga_journal WHERE saga_id IN (SELECT id FROM old)) ",
-                "DELETE FROM {schema}{prefix}saga WHERE id IN (SELECT id FROM old)"
-            ))?,
+            sql: Statements::new(tables)?,
         })
     }
 
@@ -250,10 +93,10 @@ impl PostgresStore {
         connection: &mut PgConnection,
         new: &NewSaga,
     ) -> Result<Started, sqlx::Error> {
-        let key = new.business_key.as_ref().map(|key| key.as_bytes());
+        let key = new.business_key.as_ref().map(buttress_store::Key::as_bytes);
         loop {
             // Waits for whoever inserts the same and has not committed yet.
-            let insert = sqlx::query(&self.insert)
+            let insert = sqlx::query(&self.sql.insert)
                 .bind(&new.id.as_bytes()[..])
                 .bind(&new.definition.name)
                 .bind(i64::from(new.definition.version))
@@ -263,7 +106,7 @@ impl PostgresStore {
             if insert.execute(&mut *connection).await?.rows_affected() > 0 {
                 return Ok(Started::New(new.id));
             }
-            let rival: Option<(Vec<u8>,)> = sqlx::query_as(&self.rival)
+            let rival: Option<(Vec<u8>,)> = sqlx::query_as(&self.sql.rival)
                 .bind(&new.id.as_bytes()[..])
                 .bind(&new.definition.name)
                 .bind(key)
@@ -287,9 +130,9 @@ impl PostgresStore {
         let entries = write.entries.iter().map(rows::text);
         let entries: Vec<Vec<u8>> = entries.collect::<Result<_, _>>()?;
         let statement = if entries.is_empty() {
-            &self.release
+            &self.sql.release
         } else {
-            &self.append
+            &self.sql.append
         };
         let (fence, after) = (rows::fence(by), rows::released(write.then));
         let mut query = sqlx::query(statement)
@@ -326,7 +169,7 @@ impl PostgresStore {
             .map(|record| record.id.as_bytes().to_vec())
             .collect();
         if !ids.is_empty() {
-            let lines = sqlx::query_as(&self.lines).bind(ids);
+            let lines = sqlx::query_as(&self.sql.lines).bind(ids);
             let lines: Vec<LineRow> = deadline.run(Phase::Read, lines.fetch_all(loan)).await?;
             rows::give(&mut records, lines)?;
         }
@@ -358,8 +201,8 @@ impl Store for PostgresStore {
             .run(async |deadline| {
                 let mut loan = Loan::acquire(&self.pool, deadline).await?;
                 let statement = match ask.lapsed {
-                    None => &self.claim,
-                    Some(_) => &self.claim_lapsed,
+                    None => &self.sql.claim,
+                    Some(_) => &self.sql.claim_lapsed,
                 };
                 let mut claim = sqlx::query_as(statement)
                     .bind(&ask.definition.name)
@@ -386,7 +229,7 @@ impl Store for PostgresStore {
         self.gate
             .run(async |deadline| {
                 let mut loan = Loan::acquire(&self.pool, deadline).await?;
-                let extend = sqlx::query(&self.extend)
+                let extend = sqlx::query(&self.sql.extend)
                     .bind(&id.as_bytes()[..])
                     .bind(fence.epoch())
                     .bind(&fence.token().as_bytes()[..])
@@ -425,7 +268,7 @@ impl Store for PostgresStore {
         self.gate
             .run(async |deadline| {
                 let mut loan = Loan::acquire(&self.pool, deadline).await?;
-                let read = sqlx::query_as(&self.read).bind(&id.as_bytes()[..]);
+                let read = sqlx::query_as(&self.sql.read).bind(&id.as_bytes()[..]);
                 let read = read.fetch_optional(&mut *loan);
                 let row: Option<SagaRow> = deadline.run(Phase::Read, read).await?;
                 let records = row.into_iter().map(rows::record);
@@ -441,10 +284,15 @@ impl Store for PostgresStore {
         self.gate
             .run(async |deadline| {
                 let mut loan = Loan::acquire(&self.pool, deadline).await?;
-                let list = sqlx::query_as(&self.list)
+                let list = sqlx::query_as(&self.sql.list)
                     .bind(&filter.name)
                     .bind(filter.state.map(crate::State::code))
-                    .bind(filter.business_key.as_ref().map(|key| key.as_bytes()))
+                    .bind(
+                        filter
+                            .business_key
+                            .as_ref()
+                            .map(buttress_store::Key::as_bytes),
+                    )
                     .bind(filter.before.map(|id| id.as_bytes().to_vec()))
                     .bind(i64::from(filter.limit))
                     .fetch_all(&mut *loan);
@@ -459,7 +307,7 @@ impl Store for PostgresStore {
         self.gate
             .run(async |deadline| {
                 let mut loan = Loan::acquire(&self.pool, deadline).await?;
-                let census = sqlx::query_as(&self.census).fetch_all(&mut *loan);
+                let census = sqlx::query_as(&self.sql.census).fetch_all(&mut *loan);
                 let counted: Vec<CensusRow> = deadline.run(Phase::Read, census).await?;
                 loan.give_back();
                 counted.into_iter().map(rows::census).collect()
@@ -471,7 +319,7 @@ impl Store for PostgresStore {
         self.gate
             .run(async |deadline| {
                 let mut loan = Loan::acquire(&self.pool, deadline).await?;
-                let prune = sqlx::query(&self.prune)
+                let prune = sqlx::query(&self.sql.prune)
                     .bind(rows::micros(age))
                     .bind(i64::from(limit))
                     .execute(&mut *loan);

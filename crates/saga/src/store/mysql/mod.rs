@@ -1,23 +1,26 @@
 //! Sagas on MySQL 8 and MariaDB.
 
+mod statements;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
 use buttress_store::{
     Dialect, Fence, Gate, Guarded, Isolation, Lent, Loan, MigrateError, Migration, Migrations,
-    NameError, Phase, Statement, StoreError, Tables,
+    Phase, StoreError, Tables,
 };
 use sqlx::{MySqlConnection, MySqlPool};
 
-use super::{
-    Alone, Ask, Census, Claimed, Filter, Hand, NewSaga, Record, Started, Store, Write,
+use self::statements::Statements;
+use super::{Alone, Ask, Census, Claimed, Filter, Hand, NewSaga, Record, Started, Store, Write};
+use crate::{
+    SagaId,
     rows::{self, CensusRow, LineRow, SagaRow},
 };
-use crate::SagaId;
 
 const MIGRATIONS: &[Migration] = &[Migration::new(
     1,
-    include_str!("../../migrations/mysql/0001_saga.sql"),
+    include_str!("../../../migrations/mysql/0001_saga.sql"),
 )];
 
 /// Sagas on MySQL 8 or MariaDB 10.6 or later, on a pool of yours. Tested on MariaDB.
@@ -26,38 +29,7 @@ pub struct MySqlStore {
     pool: MySqlPool,
     gate: Gate,
     migrations: Migrations,
-    insert: Statement,
-    rival: Statement,
-    due: Statement,
-    due_lapsed: Statement,
-    claim: Statement,
-    claimed: Statement,
-    lines: Statement,
-    extend: Statement,
-    append: Statement,
-    line: Statement,
-    list: Statement,
-    census: Statement,
-    old: Statement,
-    prune_lines: Statement,
-    prune: Statement,
-}
-
-/// The server's clock. Statements are literals, so it is a macro.
-macro_rules! now {
-    () => {
-        "TIMESTAMPDIFF(MICROSECOND, '1970-01-01 00:00:00', UTC_TIMESTAMP(6))"
-    };
-}
-
-macro_rules! columns {
-    () => {
-        concat!(
-            "id, name, version, shape, business_key, input, state, reason, due_at, epoch, ",
-            "CAST(token IS NOT NULL AS SIGNED), lapses, entries, created_at, ended_at, ",
-            now!()
-        )
-    };
+    sql: Statements,
 }
 
 impl MySqlStore {
@@ -77,103 +49,11 @@ impl MySqlStore {
     /// [`MigrateError::Name`], when an identifier becomes too long.
     pub fn with_tables(pool: MySqlPool, tables: &Tables) -> Result<Self, MigrateError> {
         let migrations = Migrations::new("saga", MIGRATIONS, tables, Dialect::MySql)?;
-        Ok(Self::rendered(pool, migrations, tables)?)
-    }
-
-    fn rendered(
-        pool: MySqlPool,
-        migrations: Migrations,
-        tables: &Tables,
-    ) -> Result<Self, NameError> {
-        let render = |sql| Statement::new(sql, tables, Dialect::MySql);
         Ok(Self {
             pool,
             gate: Gate::sql(),
             migrations,
-            // A duplicate is refused, which takes back this statement and no other.
-            insert: render(concat!(
-                "INSERT INTO {schema}{prefix}saga (id, name, version, shape, business_key, running_key, input, state, due_at, created_at) ",
-                "VALUES (?, ?, ?, ?, ?, ?, ?, 0, ",
-                now!(),
-                ", ",
-                now!(),
-                ")"
-            ))?,
-            // The latest committed, not the transaction's snapshot.
-            rival: render(
-                "SELECT id FROM {schema}{prefix}saga WHERE id = ? OR (name = ? AND running_key = ?) \
-                 ORDER BY id = ? DESC LIMIT 1 LOCK IN SHARE MODE",
-            )?,
-            due: render(concat!(
-                "SELECT id FROM {schema}{prefix}saga WHERE name = ? AND version = ? AND shape = ? AND state IN (0, 1) ",
-                "AND token IS NULL AND due_at <= ",
-                now!(),
-                " ORDER BY due_at LIMIT ? FOR UPDATE SKIP LOCKED"
-            ))?,
-            due_lapsed: render(concat!(
-                "SELECT id FROM {schema}{prefix}saga WHERE name = ? AND version = ? AND shape = ? AND state IN (0, 1) ",
-                "AND token IS NOT NULL AND due_at <= ",
-                now!(),
-                " ORDER BY due_at LIMIT ? FOR UPDATE SKIP LOCKED"
-            ))?,
-            // Assignments are made from the left to the right, each with what those before made.
-            claim: render(concat!(
-                "UPDATE {schema}{prefix}saga SET epoch = epoch + 1, lapses = lapses + (alone AND token IS NOT NULL), ",
-                "alone = ?, token = ?, due_at = ",
-                now!(),
-                " + ? WHERE id = ?"
-            ))?,
-            claimed: render(concat!(
-                "SELECT ",
-                columns!(),
-                " FROM {schema}{prefix}saga WHERE id = ?"
-            ))?,
-            lines: render(
-                "SELECT saga_id, at, epoch, entry FROM {schema}{prefix}saga_journal WHERE saga_id = ? ORDER BY seq",
-            )?,
-            extend: render(concat!(
-                "UPDATE {schema}{prefix}saga SET due_at = ",
-                now!(),
-                " + ? WHERE id = ? AND epoch = ? AND token = ?"
-            ))?,
-            append: render(concat!(
-                "UPDATE {schema}{prefix}saga SET entries = entries + ?, state = ?, reason = ?, ",
-                "epoch = epoch + ?, token = CASE WHEN ? THEN NULL ELSE token END, ",
-                "due_at = CASE WHEN ? THEN ",
-                now!(),
-                " + ? ELSE due_at END, ",
-                "alone = CASE WHEN ? THEN FALSE ELSE alone END, lapses = CASE WHEN ? THEN 0 ELSE lapses END, ",
-                "running_key = CASE WHEN ? THEN NULL ELSE running_key END, ",
-                "ended_at = CASE WHEN ? THEN ",
-                now!(),
-                " ELSE ended_at END ",
-                "WHERE id = ? AND entries = ? AND (? OR (epoch = ? AND token = ?))"
-            ))?,
-            line: render(concat!(
-                "INSERT INTO {schema}{prefix}saga_journal (saga_id, seq, at, epoch, entry) ",
-                "SELECT id, ?, ",
-                now!(),
-                ", epoch, ? FROM {schema}{prefix}saga WHERE id = ?"
-            ))?,
-            list: render(concat!(
-                "SELECT ",
-                columns!(),
-                " FROM {schema}{prefix}saga WHERE (? IS NULL OR name = ?) ",
-                "AND (? IS NULL OR state = ?) AND (? IS NULL OR business_key = ?) ",
-                "AND (? IS NULL OR id < ?) ORDER BY id DESC LIMIT ?"
-            ))?,
-            census: render(concat!(
-                "SELECT name, version, shape, state, COUNT(*), MIN(due_at), ",
-                now!(),
-                " FROM {schema}{prefix}saga GROUP BY name, version, shape, state"
-            ))?,
-            old: render(concat!(
-                "SELECT id FROM {schema}{prefix}saga WHERE ended_at < ",
-                now!(),
-                " - ? LIMIT ? FOR UPDATE SKIP LOCKED"
-            ))?,
-            prune_lines: render("DELETE FROM {schema}{prefix}saga_journal WHERE saga_id = ?")?,
-            prune: render("DELETE FROM {schema}{prefix}saga WHERE id = ?")?,
+            sql: Statements::new(tables)?,
         })
     }
 
@@ -230,8 +110,8 @@ impl MySqlStore {
         connection: &mut MySqlConnection,
         new: &NewSaga,
     ) -> Result<Started, StoreError> {
-        let key = new.business_key.as_ref().map(|key| key.as_bytes());
-        let insert = sqlx::query(&self.insert)
+        let key = new.business_key.as_ref().map(buttress_store::Key::as_bytes);
+        let insert = sqlx::query(&self.sql.insert)
             .bind(&new.id.as_bytes()[..])
             .bind(&new.definition.name)
             .bind(i64::from(new.definition.version))
@@ -246,7 +126,7 @@ impl MySqlStore {
             Err(error) => return Err(StoreError::in_transaction(error)),
         }
         // Waited for by the insert, if it was under way, and locked by it.
-        let (rival,): (Vec<u8>,) = sqlx::query_as(&self.rival)
+        let (rival,): (Vec<u8>,) = sqlx::query_as(&self.sql.rival)
             .bind(&new.id.as_bytes()[..])
             .bind(&new.definition.name)
             .bind(key)
@@ -267,7 +147,7 @@ impl MySqlStore {
         let (fence, after) = (rows::fence(by), rows::released(write.then));
         let ended = write.state.has_ended();
         let freed = after.is_some() || !write.state.is_active() || fence.is_none();
-        let moved = sqlx::query(&self.append)
+        let moved = sqlx::query(&self.sql.append)
             .bind(rows::count(write.entries.len()))
             .bind(write.state.code())
             .bind(&write.reason)
@@ -291,7 +171,7 @@ impl MySqlStore {
             return Ok(false);
         }
         for (place, entry) in write.entries.iter().enumerate() {
-            sqlx::query(&self.line)
+            sqlx::query(&self.sql.line)
                 .bind(rows::place(write.expected, place))
                 .bind(rows::text(entry)?)
                 .bind(&id.as_bytes()[..])
@@ -307,7 +187,7 @@ impl MySqlStore {
         connection: &mut MySqlConnection,
         id: &[u8],
     ) -> Result<Option<Record>, StoreError> {
-        let row: Option<SagaRow> = sqlx::query_as(&self.claimed)
+        let row: Option<SagaRow> = sqlx::query_as(&self.sql.claimed)
             .bind(id)
             .fetch_optional(&mut *connection)
             .await
@@ -317,7 +197,7 @@ impl MySqlStore {
         };
         let mut record = rows::record(row)?;
         if record.entries > 0 {
-            let lines: Vec<LineRow> = sqlx::query_as(&self.lines)
+            let lines: Vec<LineRow> = sqlx::query_as(&self.sql.lines)
                 .bind(id)
                 .fetch_all(connection)
                 .await
@@ -333,8 +213,8 @@ impl MySqlStore {
         ask: &Ask,
     ) -> Result<Vec<Record>, StoreError> {
         let due = match ask.lapsed {
-            None => &self.due,
-            Some(_) => &self.due_lapsed,
+            None => &self.sql.due,
+            Some(_) => &self.sql.due_lapsed,
         };
         let due: Vec<(Vec<u8>,)> = sqlx::query_as(due)
             .bind(&ask.definition.name)
@@ -346,7 +226,7 @@ impl MySqlStore {
             .map_err(StoreError::in_transaction)?;
         let mut records = Vec::with_capacity(due.len());
         for (id,) in due {
-            sqlx::query(&self.claim)
+            sqlx::query(&self.sql.claim)
                 .bind(ask.lapsed == Some(Alone::Yes))
                 .bind(&ask.token.as_bytes()[..])
                 .bind(rows::micros(ask.length))
@@ -382,7 +262,7 @@ impl Store for MySqlStore {
         self.gate
             .run(async |deadline| {
                 let mut loan = Loan::acquire(&self.pool, deadline).await?;
-                let extend = sqlx::query(&self.extend)
+                let extend = sqlx::query(&self.sql.extend)
                     .bind(rows::micros(length))
                     .bind(&id.as_bytes()[..])
                     .bind(fence.epoch())
@@ -427,9 +307,12 @@ impl Store for MySqlStore {
             .run(async |deadline| {
                 let mut loan = Loan::acquire(&self.pool, deadline).await?;
                 let state = filter.state.map(crate::State::code);
-                let key = filter.business_key.as_ref().map(|key| key.as_bytes());
+                let key = filter
+                    .business_key
+                    .as_ref()
+                    .map(buttress_store::Key::as_bytes);
                 let before = filter.before.map(|id| id.as_bytes().to_vec());
-                let list = sqlx::query_as(&self.list)
+                let list = sqlx::query_as(&self.sql.list)
                     .bind(&filter.name)
                     .bind(&filter.name)
                     .bind(state)
@@ -451,7 +334,7 @@ impl Store for MySqlStore {
         self.gate
             .run(async |deadline| {
                 let mut loan = Loan::acquire(&self.pool, deadline).await?;
-                let census = sqlx::query_as(&self.census).fetch_all(&mut *loan);
+                let census = sqlx::query_as(&self.sql.census).fetch_all(&mut *loan);
                 let counted: Vec<CensusRow> = deadline.run(Phase::Read, census).await?;
                 loan.give_back();
                 counted.into_iter().map(rows::census).collect()
@@ -461,14 +344,14 @@ impl Store for MySqlStore {
 
     async fn prune(&self, age: Duration, limit: u32) -> Result<u64, StoreError> {
         self.write(async |connection| {
-            let old: Vec<(Vec<u8>,)> = sqlx::query_as(&self.old)
+            let old: Vec<(Vec<u8>,)> = sqlx::query_as(&self.sql.old)
                 .bind(rows::micros(age))
                 .bind(i64::from(limit))
                 .fetch_all(&mut *connection)
                 .await
                 .map_err(StoreError::in_transaction)?;
             for (id,) in &old {
-                for statement in [&self.prune_lines, &self.prune] {
+                for statement in [&self.sql.prune_lines, &self.sql.prune] {
                     let delete = sqlx::query(statement).bind(id).execute(&mut *connection);
                     delete.await.map_err(StoreError::in_transaction)?;
                 }

@@ -1,5 +1,9 @@
 //! One claimed saga, driven until it rests: it has ended, waits, or is no longer ours.
 
+mod follow;
+mod tell;
+mod write;
+
 use std::{
     panic::AssertUnwindSafe,
     sync::{Arc, atomic::AtomicBool},
@@ -17,11 +21,8 @@ use crate::{
     definition::{Definition, Input},
     machine::{Next, Progress},
     policy::RunnerPolicy,
-    store::{Hand, Record, Store, Then, Write},
+    store::{Record, Store, Then, Write},
 };
-
-/// How soon a store that failed is asked again.
-const AGAIN: Duration = Duration::from_millis(50);
 
 /// What is parked because too many workers died on it alone.
 pub(crate) const CRASH_LOOP: &str = "CRASH_LOOP";
@@ -364,63 +365,6 @@ impl Drive {
         }
     }
 
-    /// Everything that follows from where the saga stands, up to the next attempt.
-    fn follow(&mut self, entries: &mut Vec<Entry>) {
-        let mut progress = self.progress.clone();
-        self.follow_in(&mut progress, entries);
-        self.progress = progress;
-    }
-
-    fn follow_in(&self, progress: &mut Progress, entries: &mut Vec<Entry>) {
-        loop {
-            let entry = match progress.next(&self.definition.shape) {
-                Next::Run { open: true, .. } | Next::Undo { open: true, .. } | Next::Nothing => {
-                    return;
-                }
-                Next::Run { step, .. } if self.is_late(step) => Entry::TurnedBack {
-                    code: DEADLINE.to_owned(),
-                },
-                Next::Run { step, .. } => Entry::Started {
-                    step,
-                    name: self.definition.steps[step].name.to_string(),
-                    attempt: progress.steps[step].attempts + 1,
-                },
-                Next::Undo { step, .. } => Entry::UndoStarted {
-                    step,
-                    attempt: progress.steps[step].undo_attempts.saturating_add(1),
-                },
-                Next::TurnBack { step } => Entry::TurnedBack {
-                    code: progress.steps[step].code.clone().unwrap_or_default(),
-                },
-                Next::Park { step } => Entry::Parked {
-                    code: progress.steps[step].code.clone().unwrap_or_default(),
-                },
-                Next::Complete => Entry::Completed,
-                Next::AllUndone => Entry::AllUndone,
-            };
-            if progress.apply(&entry).is_none() {
-                // The rules propose only what can follow.
-                return;
-            }
-            entries.push(entry);
-        }
-    }
-
-    /// Whether the way forward has taken too long for this step to begin.
-    fn is_late(&self, step: usize) -> bool {
-        let passed = self.engine.clock.now().saturating_since(self.claimed);
-        let age = self.age.saturating_add(passed);
-        let limit = self.definition.forward_within;
-        step < self.definition.shape.forward_from && limit.is_some_and(|limit| age > limit)
-    }
-
-    fn next(&self) -> Next {
-        match self.progress.next(&self.definition.shape) {
-            Next::Run { step, .. } if self.is_late(step) => Next::TurnBack { step },
-            next => next,
-        }
-    }
-
     /// Takes note of an entry that is about to be written.
     fn note(&mut self, entries: &mut Vec<Entry>, entry: Entry) {
         // What is noted here answers to what the rules have just asked for.
@@ -467,101 +411,6 @@ impl Drive {
         parked.or_else(|| self.progress.reason.clone())
     }
 
-    /// Writes until it is known whether it was written. Writing twice writes once: the journal must
-    /// have the expected length.
-    async fn write(&mut self, write: Write) -> Result<Wrote, Lost> {
-        if write.entries.is_empty() && write.then == Then::Keep {
-            return Ok(Wrote::Done);
-        }
-        let by = Hand::Holder(self.lease.fence());
-        let mut unsure = false;
-        loop {
-            match self.engine.store.append(self.record.id, by, &write).await {
-                Ok(true) => {
-                    self.record.entries += write.entries.len() as u64;
-                    if write.progress {
-                        (self.on_progress)();
-                    }
-                    self.tell_turn(&write.entries);
-                    return Ok(Wrote::Done);
-                }
-                Ok(false) => return self.reread(&write, unsure).await,
-                Err(_) => {
-                    unsure = true;
-                    self.pause().await?;
-                }
-            }
-        }
-    }
-
-    /// The store refused a write: it was there already, or the step wrote by itself, or another
-    /// has the saga.
-    async fn reread(&mut self, write: &Write, unsure: bool) -> Result<Wrote, Lost> {
-        let record = self.read().await?;
-        let epoch = self.lease.fence().epoch();
-        if record.epoch != epoch {
-            return Err(Lost);
-        }
-        let expected = write.expected as usize;
-        let behind = record.journal.get(expected..).ok_or(Lost)?;
-        let same = behind.len() == write.entries.len()
-            && behind
-                .iter()
-                .zip(&write.entries)
-                .all(|(line, entry)| line.entry == *entry && line.epoch == epoch);
-        if unsure && same {
-            self.record.entries = record.entries;
-            return Ok(Wrote::Done);
-        }
-        if !record.held || behind.is_empty() {
-            return Err(Lost);
-        }
-        self.adopt(record)?;
-        Ok(Wrote::Moved)
-    }
-
-    /// Whether the journal has gone on by a transaction of the step's own. Then this goes on from
-    /// there.
-    async fn look(&mut self) -> Result<bool, Lost> {
-        let record = self.read().await?;
-        if record.epoch != self.lease.fence().epoch() {
-            return Err(Lost);
-        }
-        if record.entries == self.record.entries {
-            return Ok(false);
-        }
-        (self.on_progress)();
-        self.adopt(record)?;
-        Ok(true)
-    }
-
-    fn adopt(&mut self, record: Record) -> Result<(), Lost> {
-        let names = self.definition.names();
-        let journal = record.journal.iter().map(|line| &line.entry);
-        self.progress = Progress::fold(&names, journal).map_err(|_| Lost)?;
-        self.record.entries = record.entries;
-        Ok(())
-    }
-
-    async fn read(&self) -> Result<Record, Lost> {
-        loop {
-            match self.engine.store.read(self.record.id).await {
-                Ok(Some(record)) => return Ok(record),
-                Ok(None) => return Err(Lost),
-                Err(_) => self.pause().await?,
-            }
-        }
-    }
-
-    /// Waits a moment for a store that failed, while the claim is ours.
-    async fn pause(&self) -> Result<(), Lost> {
-        if !self.lease.is_held() {
-            return Err(Lost);
-        }
-        tokio::time::sleep(AGAIN).await;
-        Ok(())
-    }
-
     async fn park(&mut self, code: &str) -> Result<(), Lost> {
         let write = Write {
             expected: self.record.entries,
@@ -588,37 +437,6 @@ impl Drive {
         self.input
             .as_ref()
             .expect("it is decoded before the first step")
-    }
-
-    fn tell(&self, kind: EventKind) {
-        self.engine.observers.tell(|| Event {
-            id: self.record.id,
-            name: self.definition.key.name.clone(),
-            epoch: self.lease.fence().epoch(),
-            kind,
-        });
-    }
-
-    fn tell_done(&self, step: usize, attempt: u32) {
-        self.tell(EventKind::StepDone {
-            step: self.definition.steps[step].name.to_string(),
-            attempt,
-        });
-    }
-
-    fn tell_turn(&self, entries: &[Entry]) {
-        for entry in entries {
-            if let Entry::TurnedBack { code } = entry {
-                self.tell(EventKind::TurnedBack { code: code.clone() });
-            }
-        }
-    }
-
-    fn tell_rest(&self) {
-        self.tell(EventKind::Rested {
-            state: self.progress.state,
-            reason: self.reason(),
-        });
     }
 }
 

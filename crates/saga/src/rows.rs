@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use buttress_store::{Fence, Key, Micros, Phase, StoreError, StoreErrorKind};
 
-use super::{Ask, Census, Claimed, DefinitionKey, Hand, Line, Record, Then};
+use crate::store::{Ask, Census, Claimed, DefinitionKey, Hand, Line, Record, Then};
 use crate::{Entry, SagaId, State};
 
 /// The columns of a saga, in the order in which every dialect selects them:
-/// id, name, version, shape, business_key, input, state, reason, due_at, epoch, held, lapses,
-/// entries, created_at, ended_at, now.
-pub(super) type SagaRow = (
+/// `id, name, version, shape, business_key, input, state, reason, due_at, epoch, held, lapses,
+/// entries, created_at, ended_at, now`.
+pub(crate) type SagaRow = (
     Vec<u8>,
     String,
     i64,
@@ -29,13 +29,13 @@ pub(super) type SagaRow = (
     i64,
 );
 
-/// saga_id, at, epoch, entry.
-pub(super) type LineRow = (Vec<u8>, i64, i64, Vec<u8>);
+/// `saga_id, at, epoch, entry`.
+pub(crate) type LineRow = (Vec<u8>, i64, i64, Vec<u8>);
 
-/// name, version, shape, state, count, the least due_at, now.
-pub(super) type CensusRow = (String, i64, Vec<u8>, i64, i64, i64, i64);
+/// `name, version, shape, state`, how many, the least `due_at`, now.
+pub(crate) type CensusRow = (String, i64, Vec<u8>, i64, i64, i64, i64);
 
-pub(super) fn record(row: SagaRow) -> Result<Record, StoreError> {
+pub(crate) fn record(row: SagaRow) -> Result<Record, StoreError> {
     let key = row.4.map(Key::new).transpose().map_err(|_| broken())?;
     Ok(Record {
         id: id(row.0)?,
@@ -57,7 +57,7 @@ pub(super) fn record(row: SagaRow) -> Result<Record, StoreError> {
 }
 
 /// Gives each record its lines, which come in order.
-pub(super) fn give(records: &mut [Record], lines: Vec<LineRow>) -> Result<(), StoreError> {
+pub(crate) fn give(records: &mut [Record], lines: Vec<LineRow>) -> Result<(), StoreError> {
     for (saga, at, epoch, entry) in lines {
         let id = id(saga)?;
         let entry: Entry = serde_json::from_slice(&entry).map_err(|_| broken())?;
@@ -78,12 +78,12 @@ pub(super) fn give(records: &mut [Record], lines: Vec<LineRow>) -> Result<(), St
 }
 
 /// The saga, unless it was pruned between the read of its row and that of its lines.
-pub(super) fn whole(records: Vec<Record>) -> Option<Record> {
+pub(crate) fn whole(records: Vec<Record>) -> Option<Record> {
     let whole = |record: &Record| record.journal.len() as u64 == record.entries;
     records.into_iter().find(whole)
 }
 
-pub(super) fn census(row: CensusRow) -> Result<Census, StoreError> {
+pub(crate) fn census(row: CensusRow) -> Result<Census, StoreError> {
     let state = State::of_code(row.3).ok_or_else(broken)?;
     let overdue = Micros::new(row.6).saturating_since(Micros::new(row.5));
     Ok(Census {
@@ -98,18 +98,18 @@ pub(super) fn census(row: CensusRow) -> Result<Census, StoreError> {
     })
 }
 
-pub(super) fn id(bytes: Vec<u8>) -> Result<SagaId, StoreError> {
+pub(crate) fn id(bytes: Vec<u8>) -> Result<SagaId, StoreError> {
     let bytes = bytes.try_into().map_err(|_| broken())?;
     Ok(SagaId::from_bytes(bytes))
 }
 
 /// As a line is stored.
-pub(super) fn text(entry: &Entry) -> Result<Vec<u8>, StoreError> {
+pub(crate) fn text(entry: &Entry) -> Result<Vec<u8>, StoreError> {
     serde_json::to_vec(entry).map_err(|_| StoreError::new(StoreErrorKind::Misused, Phase::Connect))
 }
 
 /// The claim on whose behalf something is written, if it is one.
-pub(super) const fn fence(by: Hand) -> Option<Fence> {
+pub(crate) const fn fence(by: Hand) -> Option<Fence> {
     match by {
         Hand::Holder(fence) => Some(fence),
         Hand::Operator => None,
@@ -117,7 +117,7 @@ pub(super) const fn fence(by: Hand) -> Option<Fence> {
 }
 
 /// After how many microseconds the saga is due, if its claim is given back.
-pub(super) fn released(then: Then) -> Option<i64> {
+pub(crate) fn released(then: Then) -> Option<i64> {
     match then {
         Then::Keep => None,
         Then::Release(after) => Some(micros(after)),
@@ -125,7 +125,7 @@ pub(super) fn released(then: Then) -> Option<i64> {
 }
 
 /// All were claimed by one token; the epoch is each one's own.
-pub(super) fn claimed(ask: &Ask, records: Vec<Record>) -> Vec<Claimed> {
+pub(crate) fn claimed(ask: &Ask, records: Vec<Record>) -> Vec<Claimed> {
     let claim = |record: Record| Claimed {
         fence: Fence::new(record.epoch, ask.token),
         record,
@@ -134,18 +134,18 @@ pub(super) fn claimed(ask: &Ask, records: Vec<Record>) -> Vec<Claimed> {
 }
 
 /// How many lines, as databases count.
-pub(super) fn count(lines: usize) -> i64 {
+pub(crate) fn count(lines: usize) -> i64 {
     i64::try_from(lines).unwrap_or(i64::MAX)
 }
 
 /// The place of a line of a write.
-pub(super) fn place(expected: u64, line: usize) -> i64 {
+pub(crate) fn place(expected: u64, line: usize) -> i64 {
     i64::try_from(expected)
         .unwrap_or(i64::MAX)
         .saturating_add(count(line))
 }
 
-pub(super) fn micros(duration: Duration) -> i64 {
+pub(crate) fn micros(duration: Duration) -> i64 {
     (Micros::new(0) + duration).get()
 }
 
