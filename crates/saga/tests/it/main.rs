@@ -2,5 +2,7 @@
 
 mod calls;
 mod conformance;
+mod model;
+mod shaky;
 mod stand;
 mod world;

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     future::pending,
+    panic::resume_unwind,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -22,7 +23,7 @@ pub(crate) enum Act {
     RequestLost,
     /// It refuses for good.
     Refused,
-    /// The step panics before anything.
+    /// The step panics before anything, without a word from the panic's hook.
     Panic,
     /// It does it, and never answers.
     Hang,
@@ -131,7 +132,7 @@ impl Step for Scripted {
             }
             Act::RequestLost => return Err(StepError::unknown("LOST")),
             Act::Refused => return Err(StepError::refused("REFUSED")),
-            Act::Panic => panic!("planted"),
+            Act::Panic => resume_unwind(Box::new("planted")),
             Act::Hang => {
                 self.world.apply(key)?;
                 pending().await
@@ -164,7 +165,7 @@ impl Step for Scripted {
             }
             Act::RequestLost => return Err(StepError::unknown("LOST")),
             Act::Refused => return Err(StepError::refused("REFUSED")),
-            Act::Panic => panic!("planted"),
+            Act::Panic => resume_unwind(Box::new("planted")),
             Act::Hang => {
                 self.world.cancel(key);
                 pending().await
