@@ -80,6 +80,14 @@ where
 }
 
 impl<I> Saga<I> {
+    #[cfg(feature = "testing")]
+    pub(crate) const fn of(definition: Arc<Definition>) -> Self {
+        Self {
+            definition,
+            input: PhantomData,
+        }
+    }
+
     /// What stores know it by.
     #[must_use]
     pub fn key(&self) -> &DefinitionKey {
