@@ -110,7 +110,7 @@ impl Observer<Event> for TraceEvents {
                 state: State::NeedsAttention,
                 reason,
             } => {
-                tracing::error!(saga.id = %id, saga.name = name, ?reason, "a saga needs attention")
+                tracing::error!(saga.id = %id, saga.name = name, ?reason, "a saga needs attention");
             }
             EventKind::Illegal => {
                 tracing::error!(saga.id = %id, saga.name = name, "a saga's journal is illegal");

@@ -18,11 +18,10 @@ use buttress_saga::{
 use buttress_store::{Fence, LeaseTerms, Lent, StoreError};
 use buttress_testkit::{seed::Seed, short_or_long};
 use rand::{Rng as _, RngExt as _, SeedableRng as _, rngs::StdRng};
-use tokio::time::Instant;
 
 use crate::{
     shaky::{Fate, Shaky},
-    world::{Act, Deed, Scripted, World},
+    world::{Act, Deed, Scripted, Stopwatch, World},
 };
 
 const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
@@ -104,7 +103,7 @@ impl History {
 
     /// A store that suffers until it is calm.
     fn shaky(&mut self) -> Arc<dyn Store> {
-        let start = Instant::now();
+        let start = Stopwatch::start();
         let seed = self.rng.next_u64();
         let trouble = self.rng.random_range(0.0..0.4);
         let fate = move |number: u64| {
@@ -137,7 +136,7 @@ impl History {
             .hold(Duration::from_millis(100))
             .lone_lapses(50);
         async move {
-            let start = Instant::now();
+            let start = Stopwatch::start();
             let run = |left: Duration| {
                 let sagas = Sagas::shared(Arc::clone(&store));
                 let runner = sagas.runner().saga(&saga).policy(policy.clone());
@@ -259,15 +258,15 @@ impl History {
 
 /// Runs histories on all cores, and returns the first that failed.
 fn histories(count: u64, seed: u64, store: fn() -> Arc<dyn Store>) -> Result<Tally, u64> {
-    let threads = std::thread::available_parallelism().map_or(2, |it| it.get() as u64);
-    let worker = |first: u64| -> Result<Tally, u64> {
+    let threads = std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get);
+    let worker = |first: usize| -> Result<Tally, u64> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
             .build()
             .unwrap();
         let mut tally = Tally::default();
-        for number in (first..count).step_by(threads as usize) {
+        for number in (first as u64..count).step_by(threads) {
             let rng = StdRng::seed_from_u64(seed.wrapping_add(number));
             let run = || runtime.block_on(History::new(rng, store()).run());
             let one = catch_unwind(AssertUnwindSafe(run)).map_err(|_| number)?;

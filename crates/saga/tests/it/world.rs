@@ -8,7 +8,26 @@ use std::{
     time::Duration,
 };
 
+use buttress_core::{Clock, Moment};
 use buttress_saga::{Context, Effect, Step, StepError, UndoContext};
+
+/// Time since it was made, by tokio's clock, which tests let jump.
+pub(crate) struct Stopwatch {
+    clock: Clock,
+    start: Moment,
+}
+
+impl Stopwatch {
+    pub(crate) fn start() -> Self {
+        let clock = Clock::tokio();
+        let start = clock.now();
+        Self { clock, start }
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.clock.now().saturating_since(self.start)
+    }
+}
 
 /// What the world does at one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,7 +154,7 @@ impl Step for Scripted {
             Act::Panic => resume_unwind(Box::new("planted")),
             Act::Hang => {
                 self.world.apply(key)?;
-                pending().await
+                pending::<()>().await;
             }
             Act::Late(later) => {
                 let world = self.world.clone();
@@ -144,7 +163,7 @@ impl Step for Scripted {
                     // Nobody hears what became of it.
                     let _ = world.apply(key);
                 });
-                pending().await
+                pending::<()>().await;
             }
         }
         Ok(format!("{} of {}", self.name, context.input()))
@@ -168,7 +187,7 @@ impl Step for Scripted {
             Act::Panic => resume_unwind(Box::new("planted")),
             Act::Hang => {
                 self.world.cancel(key);
-                pending().await
+                pending::<()>().await;
             }
         }
         Ok(())
