@@ -82,6 +82,21 @@ const OWN: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "saga",
+        &[
+            "context",
+            "definition",
+            "drive",
+            "id",
+            "rows",
+            "run",
+            "runner",
+            "sagas",
+            "step",
+            "view",
+        ],
+    ),
+    (
         "store",
         &[
             "after_commit",

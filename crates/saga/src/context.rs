@@ -1,0 +1,267 @@
+//! What a step is given: the saga's input, earlier outputs, and a key to be idempotent by.
+
+use std::{
+    fmt,
+    ops::Deref,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use buttress_store::{Fence, SqlConnection, StoreError};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    Entry, Output, SagaId, State, StepError,
+    store::{Hand, Store, Then, Write},
+};
+
+/// What a step is given when it runs.
+#[derive(Clone, Copy)]
+pub struct Context<'w, I> {
+    pub(crate) input: &'w I,
+    pub(crate) work: &'w Work,
+}
+
+/// What an undo is given: the same as its step, but it cannot complete it.
+#[derive(Clone, Copy)]
+pub struct UndoContext<'w, I> {
+    pub(crate) input: &'w I,
+    pub(crate) work: &'w Work,
+}
+
+/// One attempt at a step or its undo.
+pub(crate) struct Work {
+    pub(crate) id: SagaId,
+    pub(crate) definition: u64,
+    pub(crate) name: Arc<str>,
+    pub(crate) step: usize,
+    pub(crate) attempt: u32,
+    /// As JSON, by place.
+    pub(crate) outputs: Vec<Option<String>>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) fence: Fence,
+    /// How many lines the journal has.
+    pub(crate) entries: u64,
+    /// What the journal says next, once this step is done.
+    pub(crate) then: Vec<Entry>,
+    pub(crate) then_state: State,
+    /// It was written down as done in a transaction of the step's own, which may have committed.
+    pub(crate) completed: AtomicBool,
+}
+
+impl<I> Context<'_, I> {
+    /// What the saga was started with.
+    #[must_use]
+    pub const fn input(&self) -> &I {
+        self.input
+    }
+
+    /// Which saga it is.
+    #[must_use]
+    pub const fn saga_id(&self) -> SagaId {
+        self.work.id
+    }
+
+    /// Which attempt at this step, from 1. A step that was interrupted by its worker's death runs
+    /// again as the same attempt.
+    #[must_use]
+    pub const fn attempt(&self) -> u32 {
+        self.work.attempt
+    }
+
+    /// The same for every attempt at this step of this saga, and for no other step. Printable
+    /// ASCII of at most 101 bytes: hand it to what the step calls.
+    #[must_use]
+    pub fn idempotency_key(&self) -> String {
+        self.work.key()
+    }
+
+    /// What an earlier step returned.
+    ///
+    /// # Errors
+    ///
+    /// [`OutputError`]; it becomes a refusal where a [`StepError`] is wanted.
+    pub fn output<T: DeserializeOwned>(&self, of: Output<T>) -> Result<T, OutputError> {
+        self.work.output(of)
+    }
+
+    /// Completes this step in a transaction of yours, on the database where the sagas are: your
+    /// rows and the end of the step are committed together, so the effect is there exactly once.
+    /// Commit, and return the same output.
+    ///
+    /// Should the commit fail, or its answer be lost, return an error of whatever kind: the
+    /// journal is asked what became of it.
+    ///
+    /// It locks the saga's row until your transaction ends, so let it be the last statement. It has
+    /// no deadline of ours; after dropping the future roll the transaction back.
+    ///
+    /// # Errors
+    ///
+    /// [`CompleteError`]; roll back then, and return it.
+    pub async fn complete_in<C: SqlConnection, T: Serialize + Sync>(
+        &self,
+        connection: &mut C,
+        output: &T,
+    ) -> Result<(), CompleteError> {
+        self.work.complete_in(connection, output).await
+    }
+}
+
+impl<I> UndoContext<'_, I> {
+    /// What the saga was started with.
+    #[must_use]
+    pub const fn input(&self) -> &I {
+        self.input
+    }
+
+    /// Which saga it is.
+    #[must_use]
+    pub const fn saga_id(&self) -> SagaId {
+        self.work.id
+    }
+
+    /// Which attempt at this undo, from 1.
+    #[must_use]
+    pub const fn attempt(&self) -> u32 {
+        self.work.attempt
+    }
+
+    /// The key by which the step itself was made idempotent: what is to be cancelled.
+    #[must_use]
+    pub fn idempotency_key(&self) -> String {
+        self.work.key()
+    }
+
+    /// A key for the undo, where that is a call which wants one of its own.
+    #[must_use]
+    pub fn undo_key(&self) -> String {
+        format!("{}.undo", self.work.key())
+    }
+
+    /// What an earlier step returned.
+    ///
+    /// # Errors
+    ///
+    /// [`OutputError`]; it becomes a refusal where a [`StepError`] is wanted.
+    pub fn output<T: DeserializeOwned>(&self, of: Output<T>) -> Result<T, OutputError> {
+        self.work.output(of)
+    }
+}
+
+impl Work {
+    fn key(&self) -> String {
+        format!("{}.{}", self.id, self.name)
+    }
+
+    fn output<T: DeserializeOwned>(&self, of: Output<T>) -> Result<T, OutputError> {
+        if of.definition != self.definition {
+            return Err(OutputError::Foreign);
+        }
+        let output = self.outputs.get(of.place).and_then(Option::as_ref);
+        let output = output.ok_or(OutputError::NotDone)?;
+        serde_json::from_str(output).map_err(|_| OutputError::Unreadable)
+    }
+
+    async fn complete_in<C: SqlConnection, T: Serialize + Sync>(
+        &self,
+        connection: &mut C,
+        output: &T,
+    ) -> Result<(), CompleteError> {
+        let output = serde_json::to_string(output).map_err(|_| CompleteError::Output)?;
+        let done = Entry::Succeeded {
+            step: self.step,
+            output,
+        };
+        let write = Write {
+            expected: self.entries,
+            entries: [done].into_iter().chain(self.then.clone()).collect(),
+            state: self.then_state,
+            reason: None,
+            then: Then::Keep,
+            progress: true,
+        };
+        // From here on it may have happened, whatever is returned.
+        self.completed.store(true, Ordering::Relaxed);
+        let store = self.store.deref();
+        let by = Hand::Holder(self.fence);
+        match store
+            .append_in(connection.lend(), self.id, by, &write)
+            .await
+        {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(CompleteError::Lost),
+            Err(error) => Err(CompleteError::Store(error)),
+        }
+    }
+}
+
+impl<I> fmt::Debug for Context<'_, I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.work.describe("Context", f)
+    }
+}
+
+impl<I> fmt::Debug for UndoContext<'_, I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.work.describe("UndoContext", f)
+    }
+}
+
+impl Work {
+    fn describe(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct(name)
+            .field("saga", &self.id)
+            .field("step", &self.name)
+            .field("attempt", &self.attempt)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An earlier step's output is not to be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OutputError {
+    /// The reference was made by another definition.
+    #[error("the output belongs to another saga's definition")]
+    Foreign,
+    /// The step has not been done: it stands behind this one.
+    #[error("the step has not been done yet")]
+    NotDone,
+    /// What was stored is not of this type: the type has changed since.
+    #[error("the output that was stored is not of this type")]
+    Unreadable,
+}
+
+/// Trying again would not help.
+impl From<OutputError> for StepError {
+    fn from(error: OutputError) -> Self {
+        Self::refused("OUTPUT").because(error)
+    }
+}
+
+/// A step was not completed in its own transaction, which must be rolled back.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CompleteError {
+    /// Somebody else has the saga now. Nothing of this attempt may count.
+    #[error("the saga is another worker's by now")]
+    Lost,
+    /// The output is no JSON.
+    #[error("the output cannot be written as JSON")]
+    Output,
+    /// The store did not do it.
+    #[error("the store did not complete the step")]
+    Store(#[source] StoreError),
+}
+
+/// The transaction is rolled back, so it was not done.
+impl From<CompleteError> for StepError {
+    fn from(error: CompleteError) -> Self {
+        match error {
+            CompleteError::Output => Self::refused("OUTPUT").because(error),
+            error => Self::not_done("COMPLETE").because(error),
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! A journal folded into where its saga stands.
+
+use super::{Entry, FailureKind, State, StepState};
+
+/// Where one step stands, and what is known of its effect.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct StepProgress {
+    /// How many attempts have begun.
+    pub(crate) attempts: u32,
+    pub(crate) undo_attempts: u32,
+    /// As JSON, once it was done.
+    pub(crate) output: Option<String>,
+    /// An attempt is open: it began and no end of it is known.
+    pub(crate) open: bool,
+    /// Some attempt may have had an effect that nobody has confirmed.
+    pub(crate) doubtful: bool,
+    /// It was refused for good.
+    pub(crate) refused: bool,
+    /// How its last failure was called.
+    pub(crate) code: Option<String>,
+    pub(crate) undo_open: bool,
+    pub(crate) undone: bool,
+    pub(crate) undo_refused: bool,
+}
+
+impl StepProgress {
+    pub(crate) fn state(&self) -> StepState {
+        if self.undone {
+            StepState::Undone
+        } else if self.undo_refused {
+            StepState::UndoFailed
+        } else if self.undo_attempts > 0 {
+            StepState::Undoing
+        } else if self.output.is_some() {
+            StepState::Done
+        } else if self.attempts == 0 && !self.doubtful {
+            StepState::Pending
+        } else if self.refused && !self.doubtful {
+            StepState::Failed
+        } else {
+            StepState::Running
+        }
+    }
+}
+
+/// Where a saga stands, by its journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Progress {
+    pub(crate) state: State,
+    pub(crate) steps: Vec<StepProgress>,
+    /// Why it was turned back.
+    pub(crate) reason: Option<String>,
+    /// Why it was parked, while it is.
+    pub(crate) parked: Option<String>,
+    /// The way is back, also while it is parked.
+    back: bool,
+}
+
+/// The reason of what somebody turned back.
+pub(crate) const CANCELLED: &str = "CANCELLED";
+
+/// A journal that its definition could not have written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line} of the journal cannot follow what stands before it")]
+#[expect(clippy::exhaustive_structs, reason = "a place is all there is to say")]
+pub struct IllegalEntry {
+    /// Which line, from 0.
+    pub line: usize,
+}
+
+impl Progress {
+    /// A saga of so many steps that has not begun.
+    pub(crate) fn new(steps: usize) -> Self {
+        Self {
+            state: State::Running,
+            steps: vec![StepProgress::default(); steps],
+            reason: None,
+            parked: None,
+            back: false,
+        }
+    }
+
+    /// Where a saga of these steps stands after these lines.
+    pub(crate) fn fold<'e>(
+        names: &[&str],
+        entries: impl IntoIterator<Item = &'e Entry>,
+    ) -> Result<Self, IllegalEntry> {
+        let mut progress = Self::new(names.len());
+        for (line, entry) in entries.into_iter().enumerate() {
+            if let Entry::Started { step, name, .. } = entry
+                && names.get(*step) != Some(&name.as_str())
+            {
+                return Err(IllegalEntry { line });
+            }
+            progress.apply(entry).ok_or(IllegalEntry { line })?;
+        }
+        Ok(progress)
+    }
+
+    /// Takes one more line; `None` when it cannot follow, and then nothing has changed.
+    pub(crate) fn apply(&mut self, entry: &Entry) -> Option<()> {
+        let forward = self.state == State::Running;
+        let undoing = self.state == State::Undoing;
+        match entry {
+            Entry::Started { step, attempt, .. } if forward => {
+                // One after the other: what is before is done, what is behind has not begun.
+                let place = self.steps.iter().position(|it| it.output.is_none())?;
+                let it = self.steps.get_mut(*step)?;
+                if place != *step || it.open || it.refused || *attempt != it.attempts + 1 {
+                    return None;
+                }
+                it.attempts = *attempt;
+                it.open = true;
+            }
+            Entry::Succeeded { step, output } if forward => {
+                let it = self.steps.get_mut(*step).filter(|it| it.open)?;
+                it.open = false;
+                it.doubtful = false;
+                it.output = Some(output.clone());
+            }
+            Entry::Failed {
+                step,
+                attempt,
+                kind,
+                code,
+            } if forward => {
+                let it = self.steps.get_mut(*step)?;
+                if !it.open || it.attempts != *attempt {
+                    return None;
+                }
+                it.open = false;
+                it.code = Some(code.clone());
+                it.doubtful |= *kind == FailureKind::Unknown;
+                it.refused |= *kind == FailureKind::Final;
+            }
+            Entry::Interrupted if forward || undoing => self.interrupt(),
+            Entry::TurnedBack { code } if forward => {
+                if self.steps.iter().any(|it| it.open) {
+                    return None;
+                }
+                self.turn_back(code);
+            }
+            Entry::Cancelled { .. } if forward || self.state == State::NeedsAttention => {
+                self.interrupt();
+                self.turn_back(CANCELLED);
+            }
+            Entry::UndoStarted { step, attempt } if undoing => {
+                let it = self.steps.get_mut(*step)?;
+                if it.undo_open || it.undone || *attempt != it.undo_attempts + 1 {
+                    return None;
+                }
+                it.undo_attempts = *attempt;
+                it.undo_open = true;
+            }
+            Entry::Undone { step } if undoing => {
+                let it = self.steps.get_mut(*step).filter(|it| it.undo_open)?;
+                it.undo_open = false;
+                it.undone = true;
+            }
+            Entry::UndoFailed {
+                step,
+                attempt,
+                kind,
+                code,
+            } if undoing => {
+                let it = self.steps.get_mut(*step)?;
+                if !it.undo_open || it.undo_attempts != *attempt {
+                    return None;
+                }
+                it.undo_open = false;
+                it.code = Some(code.clone());
+                it.undo_refused |= *kind == FailureKind::Final;
+            }
+            Entry::Completed if forward => {
+                if self.steps.iter().any(|it| it.output.is_none()) {
+                    return None;
+                }
+                self.state = State::Completed;
+            }
+            Entry::AllUndone if undoing => self.state = State::Undone,
+            Entry::Parked { code } if forward || undoing => {
+                self.interrupt();
+                self.state = State::NeedsAttention;
+                self.parked = Some(code.clone());
+            }
+            Entry::Resumed { .. } if self.state == State::NeedsAttention => self.resume(),
+            Entry::Forced { step, output, .. } if self.state == State::NeedsAttention => {
+                let turned = self.back;
+                let it = self.steps.get_mut(*step)?;
+                match output {
+                    Some(output) if !turned && it.output.is_none() => {
+                        it.output = Some(output.clone());
+                        it.attempts = it.attempts.max(1);
+                        it.open = false;
+                        it.doubtful = false;
+                        it.refused = false;
+                    }
+                    None if turned && !it.undone => {
+                        it.undone = true;
+                        it.undo_refused = false;
+                        it.undo_open = false;
+                    }
+                    _ => return None,
+                }
+                self.resume();
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
+    /// Whether an attempt began whose end nobody has written down.
+    pub(crate) fn is_open(&self) -> bool {
+        self.steps.iter().any(|it| it.open || it.undo_open)
+    }
+
+    fn turn_back(&mut self, code: &str) {
+        self.state = State::Undoing;
+        self.back = true;
+        self.parked = None;
+        // The first reason is the one that its user asks for.
+        self.reason.get_or_insert_with(|| code.to_owned());
+    }
+
+    /// What was open has no known end.
+    fn interrupt(&mut self) {
+        for it in &mut self.steps {
+            it.doubtful |= it.open;
+            // A crash is nobody's verdict: the same attempt is made again.
+            it.attempts -= u32::from(it.open);
+            it.undo_attempts -= u32::from(it.undo_open);
+            it.open = false;
+            it.undo_open = false;
+        }
+    }
+
+    /// What had failed for good is tried again.
+    fn resume(&mut self) {
+        self.parked = None;
+        self.state = if self.back {
+            State::Undoing
+        } else {
+            State::Running
+        };
+        for it in &mut self.steps {
+            it.refused = false;
+            it.undo_refused = false;
+        }
+    }
+}

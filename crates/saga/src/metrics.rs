@@ -1,0 +1,62 @@
+//! What happens, counted through the `metrics` facade.
+
+use buttress_core::Observer;
+use metrics::counter;
+
+use crate::{Event, EventKind};
+
+/// An observer that counts what happens, for whatever recorder is installed:
+///
+/// | counter | labels |
+/// | --- | --- |
+/// | `buttress_saga_steps_total` | `saga`, `step`, `outcome`: `done`, `failed`, `undone`, `undo_failed` |
+/// | `buttress_saga_rested_total` | `saga`, `state` |
+/// | `buttress_saga_turned_back_total` | `saga`, `code` |
+/// | `buttress_saga_claims_total` | `saga`, `lapsed` |
+/// | `buttress_saga_lost_total` | `saga` |
+///
+/// Names and codes are the program's own words. How many sagas there are in which state is read
+/// from [`Sagas::census`](crate::Sagas::census).
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct MetricsObserver {}
+
+impl MetricsObserver {
+    /// One; there is nothing to choose.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {}
+    }
+}
+
+impl Observer<Event> for MetricsObserver {
+    fn on_event(&self, event: &Event) {
+        let saga = event.name.clone();
+        let step = |step: &String, outcome: &'static str| {
+            counter!("buttress_saga_steps_total", "saga" => event.name.clone(),
+                "step" => step.clone(), "outcome" => outcome)
+            .increment(1);
+        };
+        match &event.kind {
+            EventKind::StepDone { step: name, .. } => step(name, "done"),
+            EventKind::StepFailed { step: name, .. } => step(name, "failed"),
+            EventKind::StepUndone { step: name } => step(name, "undone"),
+            EventKind::UndoFailed { step: name, .. } => step(name, "undo_failed"),
+            EventKind::Rested { state, .. } => {
+                counter!("buttress_saga_rested_total", "saga" => saga, "state" => state.as_str())
+                    .increment(1);
+            }
+            EventKind::TurnedBack { code } => {
+                counter!("buttress_saga_turned_back_total", "saga" => saga, "code" => code.clone())
+                    .increment(1);
+            }
+            EventKind::Claimed { lapsed } => {
+                let lapsed = if *lapsed { "true" } else { "false" };
+                counter!("buttress_saga_claims_total", "saga" => saga, "lapsed" => lapsed)
+                    .increment(1);
+            }
+            EventKind::Lost => counter!("buttress_saga_lost_total", "saga" => saga).increment(1),
+            EventKind::Illegal => {}
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! A runner: claims sagas that are due, drives them, and hands them back when it stops.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use buttress_core::{Clock, Observer, Observers};
+use buttress_store::{Claim, StoreError, Token};
+use tokio::{
+    sync::{Notify, watch},
+    task::{Id, JoinSet},
+};
+
+use crate::{
+    Event, EventKind, Saga,
+    definition::Definition,
+    drive::{Drive, Engine, Stop},
+    policy::{PolicyError, RunnerPolicy},
+    store::{Alone, Ask, Claimed, Store},
+};
+
+/// Claims sagas that are due and drives them. Any number of runners, in any number of processes,
+/// share the work; each saga is driven by one at a time.
+///
+/// It claims only sagas of the definitions it was given, of exactly that version and shape.
+#[must_use = "run it"]
+pub struct Runner {
+    engine: Engine,
+    stop: watch::Sender<Stop>,
+    wake: Arc<Notify>,
+    definitions: Vec<Arc<Definition>>,
+}
+
+/// A runner in the making.
+#[must_use = "build it"]
+pub struct RunnerBuilder {
+    store: Arc<dyn Store>,
+    wake: Arc<Notify>,
+    policy: RunnerPolicy,
+    clock: Clock,
+    observers: Observers<Event>,
+    definitions: Vec<Arc<Definition>>,
+}
+
+impl RunnerBuilder {
+    pub(crate) fn new(store: Arc<dyn Store>, wake: Arc<Notify>) -> Self {
+        Self {
+            store,
+            wake,
+            policy: RunnerPolicy::default(),
+            clock: Clock::tokio(),
+            observers: Observers::none(),
+            definitions: Vec::new(),
+        }
+    }
+
+    /// It drives sagas of this definition. Give it the older versions too, while some of them run.
+    pub fn saga<I>(mut self, saga: &Saga<I>) -> Self {
+        self.definitions.push(Arc::clone(&saga.definition));
+        self
+    }
+
+    /// It works like this.
+    pub fn policy(mut self, policy: RunnerPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// It tells its leases' time by this clock.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// This hears what happens.
+    pub fn observer(mut self, observer: impl Observer<Event> + 'static) -> Self {
+        self.observers = self.observers.with(observer);
+        self
+    }
+
+    /// Checks the policy.
+    ///
+    /// # Errors
+    ///
+    /// [`PolicyError`], which names the field and its range.
+    pub fn build(self) -> Result<Runner, PolicyError> {
+        self.policy.check()?;
+        if self.definitions.is_empty() {
+            return Err(PolicyError::new("saga", "given at least once"));
+        }
+        let (stop, receiver) = watch::channel(Stop::No);
+        Ok(Runner {
+            engine: Engine {
+                store: self.store,
+                policy: self.policy,
+                clock: self.clock,
+                observers: self.observers,
+                stop: receiver,
+            },
+            stop,
+            wake: self.wake,
+            definitions: self.definitions,
+        })
+    }
+}
+
+/// The sagas that a runner drives at this moment.
+#[derive(Default)]
+struct Under {
+    tasks: JoinSet<()>,
+    /// Which definition each is of, by its place.
+    of: HashMap<Id, usize>,
+    /// Somebody died on the one that runs, and it has shown no progress yet.
+    suspect: Option<Arc<AtomicBool>>,
+}
+
+impl Under {
+    fn is_exclusive(&self) -> bool {
+        self.suspect
+            .as_ref()
+            .is_some_and(|cleared| !cleared.load(Ordering::Relaxed))
+            && !self.tasks.is_empty()
+    }
+
+    fn of(&self, place: usize) -> usize {
+        self.of.values().filter(|it| **it == place).count()
+    }
+
+    /// Forgets those that have ended.
+    fn reap(&mut self) {
+        while let Some(ended) = self.tasks.try_join_next_with_id() {
+            self.forget(ended);
+        }
+    }
+
+    fn forget(&mut self, ended: Result<(Id, ()), tokio::task::JoinError>) {
+        let id = match ended {
+            Ok((id, ())) => id,
+            Err(error) => error.id(),
+        };
+        self.of.remove(&id);
+    }
+}
+
+impl Runner {
+    /// Drives sagas until `shutdown` is ready. Then nothing new begins, what is under way may end
+    /// within the grace of the policy, what has not ended is dropped and counted as interrupted,
+    /// and all claims are given back.
+    ///
+    /// While the store does not answer it waits and asks again.
+    ///
+    /// Dropping the future stops all at once; the claims run out.
+    pub async fn run_until(self, shutdown: impl Future<Output = ()> + Send) {
+        tokio::pin!(shutdown);
+        let mut under = Under::default();
+        let mut turn = 0;
+        let length = self.engine.policy.lease.length();
+        let mut look = self.engine.clock.now();
+        loop {
+            under.reap();
+            // While others are at work here, what was left behind by the dead can wait a lease.
+            let now = self.engine.clock.now();
+            let due = now >= look;
+            if due {
+                look = now.saturating_add(length);
+            }
+            // A store that fails is asked again at the next poll.
+            let filled = self.fill(&mut under, &mut turn, due).await;
+            let wake = self.wake.notified();
+            if matches!(filled, Ok(true)) {
+                continue;
+            }
+            tokio::select! {
+                () = &mut shutdown => break,
+                () = wake => {}
+                () = tokio::time::sleep(self.engine.policy.poll) => {}
+                Some(ended) = under.tasks.join_next_with_id() => under.forget(ended),
+            }
+        }
+        self.finish(under).await;
+    }
+
+    /// Drives what is due now until it rests, and says how many sagas that were. What waits for
+    /// another attempt is left for later.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`], when sagas could not be claimed. Those that were are driven first.
+    pub async fn run_once(&self) -> Result<usize, StoreError> {
+        let mut under = Under::default();
+        let (mut turn, mut count) = (0, 0);
+        loop {
+            let before = under.of.len();
+            let filled = self.fill(&mut under, &mut turn, true).await;
+            count += under.of.len() - before;
+            match (filled, under.tasks.join_next_with_id().await) {
+                (Err(error), None) => return Err(error),
+                (_, None) => return Ok(count),
+                (_, Some(ended)) => under.forget(ended),
+            }
+        }
+    }
+
+    /// Claims as much as may run beside what does. Says whether there may be more at once.
+    async fn fill(
+        &self,
+        under: &mut Under,
+        turn: &mut usize,
+        company: bool,
+    ) -> Result<bool, StoreError> {
+        if under.is_exclusive() {
+            return Ok(false);
+        }
+        under.suspect = None;
+        let count = self.definitions.len();
+        // Whom a dead worker left behind comes first, and alone: the next death is its own doing.
+        if under.tasks.is_empty() {
+            for place in 0..count {
+                if self.claim(under, place, 1, Some(Alone::Yes)).await? > 0 {
+                    return Ok(false);
+                }
+            }
+        }
+        let mut full = false;
+        for offset in 0..count {
+            let place = (*turn + offset) % count;
+            let room = self.room(under, place);
+            if room == 0 {
+                continue;
+            }
+            let mut claimed = 0;
+            if company && !under.tasks.is_empty() {
+                claimed = self.claim(under, place, room, Some(Alone::No)).await?;
+            }
+            if room > claimed {
+                claimed += self.claim(under, place, room - claimed, None).await?;
+            }
+            full |= claimed >= room;
+        }
+        *turn = turn.wrapping_add(1);
+        Ok(full && under.tasks.len() < self.engine.policy.concurrency)
+    }
+
+    fn room(&self, under: &Under, place: usize) -> usize {
+        let limit = self.definitions[place].limit.unwrap_or(usize::MAX);
+        let own = limit.saturating_sub(under.of(place));
+        let all = self
+            .engine
+            .policy
+            .concurrency
+            .saturating_sub(under.tasks.len());
+        own.min(all)
+    }
+
+    async fn claim(
+        &self,
+        under: &mut Under,
+        place: usize,
+        limit: usize,
+        lapsed: Option<Alone>,
+    ) -> Result<usize, StoreError> {
+        let definition = &self.definitions[place];
+        let ask = Ask {
+            definition: definition.key.clone(),
+            limit: u32::try_from(limit).unwrap_or(u32::MAX),
+            length: self.engine.policy.lease.length(),
+            token: Token::random(),
+            lapsed,
+        };
+        // Leases count from before the claims are sent. Should this future be dropped in between,
+        // they run out, and nobody has begun anything.
+        let terms = self.engine.policy.lease;
+        let sent: Vec<_> = (0..limit)
+            .map(|_| Claim::new(terms, self.engine.clock.clone()))
+            .collect();
+        let claimed = self.engine.store.claim(&ask).await?;
+        let count = claimed.len();
+        for (claim, claimed) in sent.into_iter().zip(claimed) {
+            self.spawn(under, place, claim, claimed, lapsed);
+        }
+        Ok(count)
+    }
+
+    fn spawn(
+        &self,
+        under: &mut Under,
+        place: usize,
+        claim: Claim,
+        claimed: Claimed,
+        lapsed: Option<Alone>,
+    ) {
+        let definition = Arc::clone(&self.definitions[place]);
+        let Claimed { fence, record } = claimed;
+        self.engine.observers.tell(|| Event {
+            id: record.id,
+            name: definition.key.name.clone(),
+            epoch: fence.epoch(),
+            kind: EventKind::Claimed {
+                lapsed: lapsed.is_some(),
+            },
+        });
+        let on_progress: Box<dyn Fn() + Send + Sync> = if lapsed == Some(Alone::Yes) {
+            let cleared = Arc::new(AtomicBool::new(false));
+            under.suspect = Some(Arc::clone(&cleared));
+            let wake = Arc::clone(&self.wake);
+            Box::new(move || {
+                if !cleared.swap(true, Ordering::Relaxed) {
+                    wake.notify_one();
+                }
+            })
+        } else {
+            Box::new(|| {})
+        };
+        let engine = self.engine.clone();
+        let drive = Drive::new(
+            engine,
+            definition,
+            claim.granted(fence),
+            record,
+            on_progress,
+        );
+        let task = under.tasks.spawn(drive.drive());
+        under.of.insert(task.id(), place);
+    }
+
+    /// Lets what is under way end, and drops what does not.
+    async fn finish(&self, mut under: Under) {
+        // Nobody listens any more when nothing runs.
+        let _ = self.stop.send(Stop::Soon);
+        let grace = self.engine.policy.grace;
+        let ended = async { while under.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(grace, ended).await.is_ok() {
+            return;
+        }
+        let _ = self.stop.send(Stop::Now);
+        while under.tasks.join_next().await.is_some() {}
+    }
+}
+
+impl fmt::Debug for Runner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runner")
+            .field("policy", &self.engine.policy)
+            .field("definitions", &self.definitions)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for RunnerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunnerBuilder")
+            .field("policy", &self.policy)
+            .field("definitions", &self.definitions)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,337 @@
+//! The handle: start sagas, look at them, help those that need it.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use buttress_store::{AfterCommit, Key, SqlConnection};
+use serde::Serialize;
+use tokio::sync::Notify;
+
+use crate::{
+    By, Entry, RunnerBuilder, Saga, SagaError, SagaId, State,
+    machine::{Next, Progress},
+    store::{Census, Filter, Hand, NewSaga, Record, Started, Store, Then, Write},
+    view::{History, Summary},
+};
+
+/// How long an input may be, as JSON, unless another limit is chosen.
+const LONGEST_INPUT: usize = 1024 * 1024;
+
+/// The handle of all sagas in a store: start them, look at them, help those that need it.
+///
+/// Cheap to clone; clones and their runners wake each other.
+#[derive(Clone)]
+pub struct Sagas {
+    store: Arc<dyn Store>,
+    wake: Arc<Notify>,
+    longest_input: usize,
+}
+
+/// What a saga is started with, beside its input.
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct StartOptions {
+    id: Option<SagaId>,
+    key: Option<Vec<u8>>,
+}
+
+impl StartOptions {
+    /// Nothing but the input.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// It is called this. Starting with one id twice is one saga, also after it has ended: what a
+    /// caller needs who did not hear the answer.
+    pub const fn id(mut self, id: SagaId) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// Its business key, 1 to 255 bytes. Of one name and key one saga runs at a time: starting
+    /// while it runs is the saga that runs.
+    pub fn key(mut self, key: impl AsRef<[u8]>) -> Self {
+        self.key = Some(key.as_ref().to_vec());
+        self
+    }
+}
+
+impl Sagas {
+    /// The sagas in this store.
+    #[must_use]
+    pub fn new(store: impl Store) -> Self {
+        Self::shared(Arc::new(store))
+    }
+
+    /// The sagas in this store, which others hold as well.
+    #[must_use]
+    pub fn shared(store: Arc<dyn Store>) -> Self {
+        Self {
+            store,
+            wake: Arc::new(Notify::new()),
+            longest_input: LONGEST_INPUT,
+        }
+    }
+
+    /// The same, whose inputs may have so many bytes as JSON; 1 MiB otherwise.
+    #[must_use]
+    pub const fn with_longest_input(mut self, bytes: usize) -> Self {
+        self.longest_input = bytes;
+        self
+    }
+
+    /// A runner for these sagas, which this handle wakes.
+    pub fn runner(&self) -> RunnerBuilder {
+        RunnerBuilder::new(Arc::clone(&self.store), Arc::clone(&self.wake))
+    }
+
+    /// Starts a saga in a transaction of its own.
+    ///
+    /// Dropping the future leaves it started or not.
+    ///
+    /// # Errors
+    ///
+    /// [`SagaError`]. After [`SagaError::Store`] of the class unknown start again with the same
+    /// id.
+    pub async fn start<I: Serialize>(
+        &self,
+        saga: &Saga<I>,
+        input: &I,
+        options: StartOptions,
+    ) -> Result<Started, SagaError> {
+        let new = self.new_saga(saga, input, options)?;
+        let started = self.store.start(&new).await?;
+        self.wake.notify_one();
+        Ok(started)
+    }
+
+    /// Starts a saga in a transaction of yours, on the database where sagas are kept: it runs if,
+    /// and only if, that commits. Fire what is returned then, and it runs at once.
+    ///
+    /// It has no deadline of ours; after dropping the future roll the transaction back.
+    ///
+    /// # Errors
+    ///
+    /// [`SagaError`].
+    pub async fn start_in<I: Serialize, C: SqlConnection>(
+        &self,
+        connection: &mut C,
+        saga: &Saga<I>,
+        input: &I,
+        options: StartOptions,
+    ) -> Result<(Started, AfterCommit), SagaError> {
+        let new = self.new_saga(saga, input, options)?;
+        let started = self.store.start_in(connection.lend(), &new).await?;
+        let wake = Arc::clone(&self.wake);
+        Ok((started, AfterCommit::new(move || wake.notify_one())))
+    }
+
+    /// A saga's summary, without a look at its journal.
+    ///
+    /// # Errors
+    ///
+    /// [`SagaError::NotFound`], [`SagaError::Store`].
+    pub async fn get(&self, id: SagaId) -> Result<Summary, SagaError> {
+        Ok(Summary::of(&self.read(id).await?))
+    }
+
+    /// A saga with all that happened to it: its steps, and every line of its journal.
+    ///
+    /// # Errors
+    ///
+    /// [`SagaError::NotFound`], [`SagaError::Store`]; [`SagaError::OtherDefinition`] when it was
+    /// not started by this one.
+    pub async fn history<I>(&self, saga: &Saga<I>, id: SagaId) -> Result<History, SagaError> {
+        let (record, progress) = self.fold(saga, id).await?;
+        Ok(History::of(&saga.definition, record, &progress))
+    }
+
+    /// Summaries, the latest first.
+    ///
+    /// # Errors
+    ///
+    /// [`SagaError::Store`].
+    pub async fn list(&self, filter: &Filter) -> Result<Vec<Summary>, SagaError> {
+        let records = self.store.list(filter).await?;
+        Ok(records.iter().map(Summary::of).collect())
+    }
+
+    /// How many sagas of each definition are in each state, and for how long the oldest is overdue.
+    /// A definition that nobody's runner has shows here as overdue.
+    ///
+    /// # Errors
+    ///
+    /// [`SagaError::Store`].
+    pub async fn census(&self) -> Result<Vec<Census>, SagaError> {
+        Ok(self.store.census().await?)
+    }
+
+    /// Sends a saga that needs attention on: what was refused for good is tried again.
+    ///
+    /// # Errors
+    ///
+    /// [`SagaError::WrongState`] when it does not need attention; [`SagaError::Moved`].
+    pub async fn resume<I>(&self, saga: &Saga<I>, id: SagaId, by: By) -> Result<(), SagaError> {
+        self.intervene(saga, id, |_| Ok(Entry::Resumed { by }))
+            .await
+    }
+
+    /// Declares a step done that a saga in need of attention cannot get past, with what it is taken
+    /// to have returned, and sends it on.
+    ///
+    /// # Errors
+    ///
+    /// As [`resume`](Self::resume); [`SagaError::NoSuchStep`].
+    pub async fn force<I, T: Serialize>(
+        &self,
+        saga: &Saga<I>,
+        id: SagaId,
+        step: &str,
+        output: &T,
+        by: By,
+    ) -> Result<(), SagaError> {
+        let output = serde_json::to_string(output).map_err(SagaError::Input)?;
+        self.intervene(saga, id, |steps| {
+            let step = place(steps, step)?;
+            let output = Some(output);
+            Ok(Entry::Forced { step, output, by })
+        })
+        .await
+    }
+
+    /// Declares a step undone that a saga in need of attention cannot undo, and sends it on.
+    ///
+    /// # Errors
+    ///
+    /// As [`resume`](Self::resume); [`SagaError::NoSuchStep`].
+    pub async fn skip_undo<I>(
+        &self,
+        saga: &Saga<I>,
+        id: SagaId,
+        step: &str,
+        by: By,
+    ) -> Result<(), SagaError> {
+        self.intervene(saga, id, |steps| {
+            let step = place(steps, step)?;
+            let output = None;
+            Ok(Entry::Forced { step, output, by })
+        })
+        .await
+    }
+
+    /// Turns a saga back that has not passed its pivot: what was done is undone. Whoever drives it
+    /// loses it; a step that is under way counts as unknown.
+    ///
+    /// # Errors
+    ///
+    /// [`SagaError::WrongState`] when it is past its pivot or has ended; [`SagaError::Moved`].
+    pub async fn cancel<I>(&self, saga: &Saga<I>, id: SagaId, by: By) -> Result<(), SagaError> {
+        let (record, progress) = self.fold(saga, id).await?;
+        let next = progress.next(&saga.definition.shape);
+        let passed =
+            matches!(next, Next::Run { step, .. } if step >= saga.definition.shape.forward_from);
+        if passed {
+            let state = record.state;
+            return Err(SagaError::WrongState { state });
+        }
+        self.write(record, progress, Entry::Cancelled { by }).await
+    }
+
+    /// Removes up to `limit` sagas that ended longer than `age` ago, and says how many. Call it from
+    /// time to time, from as many processes as you like.
+    ///
+    /// # Errors
+    ///
+    /// [`SagaError::Store`].
+    pub async fn prune(&self, age: Duration, limit: u32) -> Result<u64, SagaError> {
+        Ok(self.store.prune(age, limit).await?)
+    }
+
+    fn new_saga<I: Serialize>(
+        &self,
+        saga: &Saga<I>,
+        input: &I,
+        options: StartOptions,
+    ) -> Result<NewSaga, SagaError> {
+        let input = serde_json::to_vec(input).map_err(SagaError::Input)?;
+        if input.len() > self.longest_input {
+            return Err(SagaError::TooLong {
+                length: input.len(),
+                longest: self.longest_input,
+            });
+        }
+        Ok(NewSaga {
+            id: options.id.unwrap_or_else(SagaId::random),
+            definition: saga.definition.key.clone(),
+            business_key: options.key.map(Key::new).transpose()?,
+            input,
+        })
+    }
+
+    async fn read(&self, id: SagaId) -> Result<Record, SagaError> {
+        self.store.read(id).await?.ok_or(SagaError::NotFound)
+    }
+
+    async fn fold<I>(&self, saga: &Saga<I>, id: SagaId) -> Result<(Record, Progress), SagaError> {
+        let record = self.read(id).await?;
+        if record.definition != saga.definition.key {
+            return Err(SagaError::OtherDefinition);
+        }
+        let journal = record.journal.iter().map(|line| &line.entry);
+        let progress = Progress::fold(&saga.definition.names(), journal)?;
+        Ok((record, progress))
+    }
+
+    async fn intervene<I>(
+        &self,
+        saga: &Saga<I>,
+        id: SagaId,
+        entry: impl FnOnce(&[&str]) -> Result<Entry, SagaError>,
+    ) -> Result<(), SagaError> {
+        let (record, progress) = self.fold(saga, id).await?;
+        if record.state != State::NeedsAttention {
+            let state = record.state;
+            return Err(SagaError::WrongState { state });
+        }
+        let entry = entry(&saga.definition.names())?;
+        self.write(record, progress, entry).await
+    }
+
+    async fn write(
+        &self,
+        record: Record,
+        mut progress: Progress,
+        entry: Entry,
+    ) -> Result<(), SagaError> {
+        let state = record.state;
+        if progress.apply(&entry).is_none() {
+            return Err(match entry {
+                Entry::Forced { .. } => SagaError::NoSuchStep,
+                _ => SagaError::WrongState { state },
+            });
+        }
+        let write = Write {
+            expected: record.entries,
+            entries: vec![entry],
+            state: progress.state,
+            reason: progress.reason,
+            then: Then::Release(Duration::ZERO),
+            progress: true,
+        };
+        if !self.store.append(record.id, Hand::Operator, &write).await? {
+            return Err(SagaError::Moved);
+        }
+        self.wake.notify_one();
+        Ok(())
+    }
+}
+
+fn place(steps: &[&str], step: &str) -> Result<usize, SagaError> {
+    let place = steps.iter().position(|it| *it == step);
+    place.ok_or(SagaError::NoSuchStep)
+}
+
+impl fmt::Debug for Sagas {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sagas").finish_non_exhaustive()
+    }
+}

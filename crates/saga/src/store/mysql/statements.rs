@@ -1,0 +1,132 @@
+//! The statements of MySQL, rendered once.
+
+use buttress_store::{Dialect, NameError, Statement, Tables};
+
+/// The statements, with the names of the tables in them.
+#[derive(Clone, Debug)]
+pub(super) struct Statements {
+    pub(super) insert: Statement,
+    pub(super) rival: Statement,
+    pub(super) due: Statement,
+    pub(super) due_lapsed: Statement,
+    pub(super) claim: Statement,
+    pub(super) claimed: Statement,
+    pub(super) lines: Statement,
+    pub(super) extend: Statement,
+    pub(super) append: Statement,
+    pub(super) line: Statement,
+    pub(super) list: Statement,
+    pub(super) census: Statement,
+    pub(super) old: Statement,
+    pub(super) prune_lines: Statement,
+    pub(super) prune: Statement,
+}
+
+/// The server's clock. Statements are literals, so it is a macro.
+macro_rules! now {
+    () => {
+        "TIMESTAMPDIFF(MICROSECOND, '1970-01-01 00:00:00', UTC_TIMESTAMP(6))"
+    };
+}
+
+macro_rules! columns {
+    () => {
+        concat!(
+            "id, name, version, shape, business_key, input, state, reason, due_at, epoch, ",
+            "CAST(token IS NOT NULL AS SIGNED), lapses, entries, created_at, ended_at, ",
+            now!()
+        )
+    };
+}
+
+impl Statements {
+    pub(super) fn new(tables: &Tables) -> Result<Self, NameError> {
+        let render = |sql| Statement::new(sql, tables, Dialect::MySql);
+        Ok(Self {
+            // A duplicate is refused, which takes back this statement and no other.
+            insert: render(concat!(
+                "INSERT INTO {schema}{prefix}saga (id, name, version, shape, business_key, running_key, input, state, due_at, created_at) ",
+                "VALUES (?, ?, ?, ?, ?, ?, ?, 0, ",
+                now!(),
+                ", ",
+                now!(),
+                ")"
+            ))?,
+            // The latest committed, not the transaction's snapshot.
+            rival: render(
+                "SELECT id FROM {schema}{prefix}saga WHERE id = ? OR (name = ? AND running_key = ?) \
+                 ORDER BY id = ? DESC LIMIT 1 LOCK IN SHARE MODE",
+            )?,
+            due: render(concat!(
+                "SELECT id FROM {schema}{prefix}saga WHERE name = ? AND version = ? AND shape = ? AND state IN (0, 1) ",
+                "AND token IS NULL AND due_at <= ",
+                now!(),
+                " ORDER BY due_at LIMIT ? FOR UPDATE SKIP LOCKED"
+            ))?,
+            due_lapsed: render(concat!(
+                "SELECT id FROM {schema}{prefix}saga WHERE name = ? AND version = ? AND shape = ? AND state IN (0, 1) ",
+                "AND token IS NOT NULL AND due_at <= ",
+                now!(),
+                " ORDER BY due_at LIMIT ? FOR UPDATE SKIP LOCKED"
+            ))?,
+            // Assignments are made from the left to the right, each with what those before made.
+            claim: render(concat!(
+                "UPDATE {schema}{prefix}saga SET epoch = epoch + 1, lapses = lapses + (alone AND token IS NOT NULL), ",
+                "alone = ?, token = ?, due_at = ",
+                now!(),
+                " + ? WHERE id = ?"
+            ))?,
+            claimed: render(concat!(
+                "SELECT ",
+                columns!(),
+                " FROM {schema}{prefix}saga WHERE id = ?"
+            ))?,
+            lines: render(
+                "SELECT saga_id, at, epoch, entry FROM {schema}{prefix}saga_journal WHERE saga_id = ? ORDER BY seq",
+            )?,
+            extend: render(concat!(
+                "UPDATE {schema}{prefix}saga SET due_at = ",
+                now!(),
+                " + ? WHERE id = ? AND epoch = ? AND token = ?"
+            ))?,
+            append: render(concat!(
+                "UPDATE {schema}{prefix}saga SET entries = entries + ?, state = ?, reason = ?, ",
+                "epoch = epoch + ?, token = CASE WHEN ? THEN NULL ELSE token END, ",
+                "due_at = CASE WHEN ? THEN ",
+                now!(),
+                " + ? ELSE due_at END, ",
+                "alone = CASE WHEN ? THEN FALSE ELSE alone END, lapses = CASE WHEN ? THEN 0 ELSE lapses END, ",
+                "running_key = CASE WHEN ? THEN NULL ELSE running_key END, ",
+                "ended_at = CASE WHEN ? THEN ",
+                now!(),
+                " ELSE ended_at END ",
+                "WHERE id = ? AND entries = ? AND (? OR (epoch = ? AND token = ?))"
+            ))?,
+            line: render(concat!(
+                "INSERT INTO {schema}{prefix}saga_journal (saga_id, seq, at, epoch, entry) ",
+                "SELECT id, ?, ",
+                now!(),
+                ", epoch, ? FROM {schema}{prefix}saga WHERE id = ?"
+            ))?,
+            list: render(concat!(
+                "SELECT ",
+                columns!(),
+                " FROM {schema}{prefix}saga WHERE (? IS NULL OR name = ?) ",
+                "AND (? IS NULL OR state = ?) AND (? IS NULL OR business_key = ?) ",
+                "AND (? IS NULL OR id < ?) ORDER BY id DESC LIMIT ?"
+            ))?,
+            census: render(concat!(
+                "SELECT name, version, shape, state, COUNT(*), MIN(due_at), ",
+                now!(),
+                " FROM {schema}{prefix}saga GROUP BY name, version, shape, state"
+            ))?,
+            old: render(concat!(
+                "SELECT id FROM {schema}{prefix}saga WHERE ended_at < ",
+                now!(),
+                " - ? LIMIT ? FOR UPDATE SKIP LOCKED"
+            ))?,
+            prune_lines: render("DELETE FROM {schema}{prefix}saga_journal WHERE saga_id = ?")?,
+            prune: render("DELETE FROM {schema}{prefix}saga WHERE id = ?")?,
+        })
+    }
+}

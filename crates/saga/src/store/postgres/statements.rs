@@ -1,0 +1,173 @@
+//! The statements of PostgreSQL, rendered once.
+
+use buttress_store::{Dialect, NameError, Statement, Tables};
+
+/// The statements, with the names of the tables in them.
+#[derive(Clone, Debug)]
+pub(super) struct Statements {
+    pub(super) insert: Statement,
+    pub(super) rival: Statement,
+    pub(super) claim: Statement,
+    pub(super) claim_lapsed: Statement,
+    pub(super) lines: Statement,
+    pub(super) extend: Statement,
+    pub(super) append: Statement,
+    pub(super) release: Statement,
+    pub(super) read: Statement,
+    pub(super) list: Statement,
+    pub(super) census: Statement,
+    pub(super) prune: Statement,
+}
+
+/// The server's clock. Statements are literals, so it is a macro.
+macro_rules! now {
+    () => {
+        "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+    };
+}
+
+macro_rules! columns {
+    ($of:literal) => {
+        concat!(
+            $of,
+            "id, ",
+            $of,
+            "name, ",
+            $of,
+            "version, ",
+            $of,
+            "shape, ",
+            $of,
+            "business_key, ",
+            $of,
+            "input, ",
+            $of,
+            "state, ",
+            $of,
+            "reason, ",
+            $of,
+            "due_at, ",
+            $of,
+            "epoch, (",
+            $of,
+            "token IS NOT NULL)::int::bigint, ",
+            $of,
+            "lapses, ",
+            $of,
+            "entries, ",
+            $of,
+            "created_at, ",
+            $of,
+            "ended_at, ",
+            now!()
+        )
+    };
+}
+
+/// What a write does to the saga's row. A claim's holder says which claim it is.
+macro_rules! move_saga {
+    () => {
+        concat!(
+            "UPDATE {schema}{prefix}saga SET entries = entries + $5, state = $6, reason = $7, ",
+            "epoch = CASE WHEN $2 THEN epoch ELSE epoch + 1 END, ",
+            "token = CASE WHEN $8 OR $6 >= 2 OR NOT $2 THEN NULL ELSE token END, ",
+            "due_at = CASE WHEN $8 THEN ",
+            now!(),
+            " + $9 ELSE due_at END, ",
+            "alone = alone AND NOT $10, lapses = CASE WHEN $10 THEN 0 ELSE lapses END, ",
+            "running_key = CASE WHEN $6 IN (2, 3) THEN NULL ELSE running_key END, ",
+            "ended_at = CASE WHEN $6 IN (2, 3) THEN ",
+            now!(),
+            " ELSE ended_at END ",
+            "WHERE id = $1 AND entries = $11 AND (NOT $2 OR (epoch = $3 AND token = $4))"
+        )
+    };
+}
+
+impl Statements {
+    pub(super) fn new(tables: &Tables) -> Result<Self, NameError> {
+        let render = |sql| Statement::new(sql, tables, Dialect::Postgres);
+        Ok(Self {
+            insert: render(concat!(
+                "INSERT INTO {schema}{prefix}saga (id, name, version, shape, business_key, ",
+                "running_key, input, state, due_at, created_at) ",
+                "VALUES ($1, $2, $3, $4, $5, $5, $6, 0, ",
+                now!(),
+                ", ",
+                now!(),
+                ") ",
+                "ON CONFLICT DO NOTHING"
+            ))?,
+            rival: render(concat!(
+                "SELECT id FROM {schema}{prefix}saga WHERE id = $1 OR (name = $2 AND running_key = $3) ",
+                "ORDER BY id = $1 DESC LIMIT 1"
+            ))?,
+            claim: render(concat!(
+                "WITH due AS MATERIALIZED (SELECT id AS due_id FROM {schema}{prefix}saga ",
+                "WHERE name = $1 AND version = $2 AND shape = $3 AND state < 2 AND token IS NULL AND due_at <= ",
+                now!(),
+                " ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED) ",
+                "UPDATE {schema}{prefix}saga AS s SET epoch = epoch + 1, token = $5, alone = false, ",
+                "due_at = ",
+                now!(),
+                " + $6 FROM due WHERE s.id = due_id RETURNING ",
+                columns!("s.")
+            ))?,
+            claim_lapsed: render(concat!(
+                "WITH due AS MATERIALIZED (SELECT id AS due_id FROM {schema}{prefix}saga ",
+                "WHERE name = $1 AND version = $2 AND shape = $3 AND state < 2 AND token IS NOT NULL AND due_at <= ",
+                now!(),
+                " ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED) ",
+                "UPDATE {schema}{prefix}saga AS s SET epoch = epoch + 1, token = $5, ",
+                "lapses = lapses + alone::int, alone = $7, ",
+                "due_at = ",
+                now!(),
+                " + $6 FROM due WHERE s.id = due_id RETURNING ",
+                columns!("s.")
+            ))?,
+            lines: render(
+                "SELECT saga_id, at, epoch, entry FROM {schema}{prefix}saga_journal WHERE saga_id = ANY($1) ORDER BY saga_id, seq",
+            )?,
+            extend: render(concat!(
+                "UPDATE {schema}{prefix}saga SET due_at = ",
+                now!(),
+                " + $4 WHERE id = $1 AND epoch = $2 AND token = $3"
+            ))?,
+            append: render(concat!(
+                "WITH moved AS (",
+                move_saga!(),
+                " RETURNING id, epoch) ",
+                "INSERT INTO {schema}{prefix}saga_journal (saga_id, seq, at, epoch, entry) ",
+                "SELECT moved.id, $11 + line.place - 1, ",
+                now!(),
+                ", moved.epoch, line.entry ",
+                "FROM moved, unnest($12::bytea[]) WITH ORDINALITY AS line (entry, place)"
+            ))?,
+            release: render(move_saga!())?,
+            read: render(concat!(
+                "SELECT ",
+                columns!(""),
+                " FROM {schema}{prefix}saga WHERE id = $1"
+            ))?,
+            list: render(concat!(
+                "SELECT ",
+                columns!(""),
+                " FROM {schema}{prefix}saga WHERE ($1::text IS NULL OR name = $1) ",
+                "AND ($2::bigint IS NULL OR state = $2) AND ($3::bytea IS NULL OR business_key = $3) ",
+                "AND ($4::bytea IS NULL OR id < $4) ORDER BY id DESC LIMIT $5"
+            ))?,
+            census: render(concat!(
+                "SELECT name, version, shape, state, count(*), min(due_at), ",
+                now!(),
+                " FROM {schema}{prefix}saga GROUP BY name, version, shape, state"
+            ))?,
+            prune: render(concat!(
+                "WITH old AS MATERIALIZED (SELECT id FROM {schema}{prefix}saga WHERE ended_at < ",
+                now!(),
+                " - $1 LIMIT $2 FOR UPDATE SKIP LOCKED), ",
+                "lines AS (DELETE FROM {schema}{prefix}saga_journal WHERE saga_id IN (SELECT id FROM old)) ",
+                "DELETE FROM {schema}{prefix}saga WHERE id IN (SELECT id FROM old)"
+            ))?,
+        })
+    }
+}

@@ -1,0 +1,438 @@
+//! Sagas on SQLite.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use buttress_store::{
+    Dialect, Fence, Gate, Lent, Loan, Micros, MigrateError, Migration, Migrations, NameError,
+    Phase, Statement, StoreError, Tables, sqlite::Writer,
+};
+use sqlx::{Sqlite, SqliteConnection, SqlitePool};
+
+use super::{Alone, Ask, Census, Claimed, Filter, Hand, NewSaga, Record, Started, Store, Write};
+use crate::{
+    SagaId,
+    rows::{self, CensusRow, LineRow, SagaRow},
+};
+
+const MIGRATIONS: &[Migration] = &[Migration::new(
+    1,
+    include_str!("../../migrations/sqlite/0001_saga.sql"),
+)];
+
+/// Sagas on SQLite, in a file of yours. It is told the time: by this host's clock.
+///
+/// Open the pool with the options of [`buttress_store::sqlite::options`], lazily.
+#[derive(Clone, Debug)]
+pub struct SqliteStore {
+    writer: Writer,
+    gate: Gate,
+    migrations: Migrations,
+    insert: Statement,
+    rival: Statement,
+    claim: Statement,
+    claim_lapsed: Statement,
+    lines: Statement,
+    extend: Statement,
+    append: Statement,
+    line: Statement,
+    read: Statement,
+    list: Statement,
+    census: Statement,
+    old: Statement,
+    prune_lines: Statement,
+    prune: Statement,
+}
+
+/// `?1` is the time.
+macro_rules! columns {
+    () => {
+        "id, name, version, shape, business_key, input, state, reason, due_at, epoch, \
+         token IS NOT NULL, lapses, entries, created_at, ended_at, ?1"
+    };
+}
+
+impl SqliteStore {
+    /// Sagas in the default tables, `buttress_saga` and `buttress_saga_journal`.
+    ///
+    /// # Errors
+    ///
+    /// Never, with the default names; the type is that of [`with_tables`](Self::with_tables).
+    pub fn new(pool: SqlitePool) -> Result<Self, MigrateError> {
+        Self::with_tables(Writer::new(pool), &Tables::default())
+    }
+
+    /// Sagas in tables of other names, by a writer that other patterns on the same file share.
+    ///
+    /// # Errors
+    ///
+    /// [`MigrateError::Name`], when an identifier becomes too long or a schema is asked for.
+    pub fn with_tables(writer: Writer, tables: &Tables) -> Result<Self, MigrateError> {
+        let migrations = Migrations::new("saga", MIGRATIONS, tables, Dialect::Sqlite)?;
+        Ok(Self::rendered(writer, migrations, tables)?)
+    }
+
+    fn rendered(
+        writer: Writer,
+        migrations: Migrations,
+        tables: &Tables,
+    ) -> Result<Self, NameError> {
+        let render = |sql| Statement::new(sql, tables, Dialect::Sqlite);
+        Ok(Self {
+            writer,
+            gate: Gate::sql(),
+            migrations,
+            insert: render(
+                "INSERT INTO {prefix}saga (id, name, version, shape, business_key, running_key, input, state, due_at, created_at) \
+                 VALUES (?2, ?3, ?4, ?5, ?6, ?6, ?7, 0, ?1, ?1) ON CONFLICT DO NOTHING",
+            )?,
+            rival: render(
+                "SELECT id FROM {prefix}saga WHERE id = ?1 OR (name = ?2 AND running_key = ?3) ORDER BY id = ?1 DESC LIMIT 1",
+            )?,
+            claim: render(concat!(
+                "UPDATE {prefix}saga SET epoch = epoch + 1, token = ?6, alone = 0, due_at = ?1 + ?7 WHERE id IN (",
+                "SELECT id FROM {prefix}saga WHERE name = ?2 AND version = ?3 AND shape = ?4 AND state < 2 ",
+                "AND token IS NULL AND due_at <= ?1 ORDER BY due_at LIMIT ?5) RETURNING ",
+                columns!()
+            ))?,
+            claim_lapsed: render(concat!(
+                "UPDATE {prefix}saga SET epoch = epoch + 1, token = ?6, lapses = lapses + alone, alone = ?8, ",
+                "due_at = ?1 + ?7 WHERE id IN (",
+                "SELECT id FROM {prefix}saga WHERE name = ?2 AND version = ?3 AND shape = ?4 AND state < 2 ",
+                "AND token IS NOT NULL AND due_at <= ?1 ORDER BY due_at LIMIT ?5) RETURNING ",
+                columns!()
+            ))?,
+            lines: render(
+                "SELECT saga_id, at, epoch, entry FROM {prefix}saga_journal WHERE saga_id = ?1 ORDER BY seq",
+            )?,
+            extend: render(
+                "UPDATE {prefix}saga SET due_at = ?1 + ?5 WHERE id = ?2 AND epoch = ?3 AND token = ?4",
+            )?,
+            append: render(
+                "UPDATE {prefix}saga SET entries = entries + ?6, state = ?7, reason = ?8, \
+                 epoch = CASE WHEN ?3 THEN epoch ELSE epoch + 1 END, \
+                 token = CASE WHEN ?9 OR ?7 >= 2 OR NOT ?3 THEN NULL ELSE token END, \
+                 due_at = CASE WHEN ?9 THEN ?1 + ?10 ELSE due_at END, \
+                 alone = alone AND NOT ?11, lapses = CASE WHEN ?11 THEN 0 ELSE lapses END, \
+                 running_key = CASE WHEN ?7 IN (2, 3) THEN NULL ELSE running_key END, \
+                 ended_at = CASE WHEN ?7 IN (2, 3) THEN ?1 ELSE ended_at END \
+                 WHERE id = ?2 AND entries = ?12 AND (NOT ?3 OR (epoch = ?4 AND token = ?5))",
+            )?,
+            line: render(
+                "INSERT INTO {prefix}saga_journal (saga_id, seq, at, epoch, entry) \
+                 SELECT id, ?3, ?1, epoch, ?4 FROM {prefix}saga WHERE id = ?2",
+            )?,
+            read: render(concat!(
+                "SELECT ",
+                columns!(),
+                " FROM {prefix}saga WHERE id = ?2"
+            ))?,
+            list: render(concat!(
+                "SELECT ",
+                columns!(),
+                " FROM {prefix}saga WHERE (?2 IS NULL OR name = ?2) ",
+                "AND (?3 IS NULL OR state = ?3) AND (?4 IS NULL OR business_key = ?4) ",
+                "AND (?5 IS NULL OR id < ?5) ORDER BY id DESC LIMIT ?6"
+            ))?,
+            census: render(
+                "SELECT name, version, shape, state, count(*), min(due_at), ?1 FROM {prefix}saga GROUP BY name, version, shape, state",
+            )?,
+            old: render("SELECT id FROM {prefix}saga WHERE ended_at < ?1 LIMIT ?2")?,
+            prune_lines: render("DELETE FROM {prefix}saga_journal WHERE saga_id = ?1")?,
+            prune: render("DELETE FROM {prefix}saga WHERE id = ?1")?,
+        })
+    }
+
+    /// The same behind another gate: another deadline, or one that other patterns share.
+    #[must_use]
+    pub fn with_gate(mut self, gate: Gate) -> Self {
+        self.gate = gate;
+        self
+    }
+
+    /// Makes its tables, or brings them up to date. Safe from many processes at once.
+    ///
+    /// # Errors
+    ///
+    /// [`MigrateError`].
+    pub async fn migrate(&self) -> Result<(), MigrateError> {
+        self.migrations.migrate(self.writer.pool()).await
+    }
+
+    /// Whether its tables are there and up to date.
+    ///
+    /// # Errors
+    ///
+    /// [`MigrateError::Missing`], which says what and how to get it.
+    pub async fn check(&self) -> Result<(), MigrateError> {
+        self.migrations.check(self.writer.pool()).await
+    }
+
+    /// The SQL of its migrations, for a tool of your own.
+    #[must_use]
+    pub fn schema(&self) -> String {
+        self.migrations.print()
+    }
+
+    /// One write, in its turn.
+    async fn write<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.gate
+            .run(async |deadline| {
+                let mut transaction = self.writer.begin(deadline).await?;
+                let result = deadline
+                    .run(Phase::InTransaction, work(&mut transaction))
+                    .await;
+                transaction.finish(result).await
+            })
+            .await
+    }
+
+    async fn insert_on(
+        &self,
+        connection: &mut SqliteConnection,
+        new: &NewSaga,
+    ) -> Result<Started, StoreError> {
+        let key = new.business_key.as_ref().map(buttress_store::Key::as_bytes);
+        let insert = sqlx::query(&self.insert)
+            .bind(Micros::of_host().get())
+            .bind(&new.id.as_bytes()[..])
+            .bind(&new.definition.name)
+            .bind(i64::from(new.definition.version))
+            .bind(&new.definition.shape[..])
+            .bind(key)
+            .bind(&new.input)
+            .execute(&mut *connection);
+        let inserted = insert.await.map_err(StoreError::in_transaction)?;
+        if inserted.rows_affected() > 0 {
+            return Ok(Started::New(new.id));
+        }
+        // Nobody else writes while this transaction does.
+        let (rival,): (Vec<u8>,) = sqlx::query_as(&self.rival)
+            .bind(&new.id.as_bytes()[..])
+            .bind(&new.definition.name)
+            .bind(key)
+            .fetch_one(connection)
+            .await
+            .map_err(StoreError::in_transaction)?;
+        Ok(Started::Running(rows::id(rival)?))
+    }
+
+    async fn append_on(
+        &self,
+        connection: &mut SqliteConnection,
+        id: SagaId,
+        by: Hand,
+        write: &Write,
+    ) -> Result<bool, StoreError> {
+        let now = Micros::of_host().get();
+        let (fence, after) = (rows::fence(by), rows::released(write.then));
+        let moved = sqlx::query(&self.append)
+            .bind(now)
+            .bind(&id.as_bytes()[..])
+            .bind(fence.is_some())
+            .bind(fence.map_or(0, |fence| fence.epoch()))
+            .bind(fence.map(|fence| fence.token().as_bytes().to_vec()))
+            .bind(rows::count(write.entries.len()))
+            .bind(write.state.code())
+            .bind(&write.reason)
+            .bind(after.is_some())
+            .bind(after.unwrap_or(0))
+            .bind(write.progress)
+            .bind(rows::place(write.expected, 0))
+            .execute(&mut *connection)
+            .await
+            .map_err(StoreError::in_transaction)?;
+        if moved.rows_affected() == 0 {
+            return Ok(false);
+        }
+        for (place, entry) in write.entries.iter().enumerate() {
+            sqlx::query(&self.line)
+                .bind(now)
+                .bind(&id.as_bytes()[..])
+                .bind(rows::place(write.expected, place))
+                .bind(rows::text(entry)?)
+                .execute(&mut *connection)
+                .await
+                .map_err(StoreError::in_transaction)?;
+        }
+        Ok(true)
+    }
+
+    async fn with_lines(
+        &self,
+        connection: &mut SqliteConnection,
+        mut records: Vec<Record>,
+    ) -> Result<Vec<Record>, StoreError> {
+        for record in &mut records {
+            let lines: Vec<LineRow> = sqlx::query_as(&self.lines)
+                .bind(&record.id.as_bytes()[..])
+                .fetch_all(&mut *connection)
+                .await
+                .map_err(StoreError::in_transaction)?;
+            rows::give(std::slice::from_mut(record), lines)?;
+        }
+        Ok(records)
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn start(&self, new: &NewSaga) -> Result<Started, StoreError> {
+        self.write(async |connection| self.insert_on(connection, new).await)
+            .await
+    }
+
+    async fn start_in(&self, connection: Lent<'_>, new: &NewSaga) -> Result<Started, StoreError> {
+        self.insert_on(connection.sqlite()?, new).await
+    }
+
+    async fn claim(&self, ask: &Ask) -> Result<Vec<Claimed>, StoreError> {
+        self.write(async |connection| {
+            let statement = match ask.lapsed {
+                None => &self.claim,
+                Some(_) => &self.claim_lapsed,
+            };
+            let mut claim = sqlx::query_as(statement)
+                .bind(Micros::of_host().get())
+                .bind(&ask.definition.name)
+                .bind(i64::from(ask.definition.version))
+                .bind(&ask.definition.shape[..])
+                .bind(i64::from(ask.limit))
+                .bind(&ask.token.as_bytes()[..])
+                .bind(rows::micros(ask.length));
+            if let Some(alone) = ask.lapsed {
+                claim = claim.bind(alone == Alone::Yes);
+            }
+            let claimed = claim.fetch_all(&mut *connection).await;
+            let claimed: Vec<SagaRow> = claimed.map_err(StoreError::in_transaction)?;
+            let records = claimed.into_iter().map(rows::record);
+            let records = records.collect::<Result<_, _>>()?;
+            let records = self.with_lines(connection, records).await?;
+            Ok(rows::claimed(ask, records))
+        })
+        .await
+    }
+
+    async fn extend(&self, id: SagaId, fence: Fence, length: Duration) -> Result<bool, StoreError> {
+        self.write(async |connection| {
+            let extend = sqlx::query(&self.extend)
+                .bind(Micros::of_host().get())
+                .bind(&id.as_bytes()[..])
+                .bind(fence.epoch())
+                .bind(&fence.token().as_bytes()[..])
+                .bind(rows::micros(length))
+                .execute(connection);
+            let done = extend.await.map_err(StoreError::in_transaction)?;
+            Ok(done.rows_affected() > 0)
+        })
+        .await
+    }
+
+    async fn append(&self, id: SagaId, by: Hand, write: &Write) -> Result<bool, StoreError> {
+        self.write(async |connection| self.append_on(connection, id, by, write).await)
+            .await
+    }
+
+    async fn append_in(
+        &self,
+        connection: Lent<'_>,
+        id: SagaId,
+        by: Hand,
+        write: &Write,
+    ) -> Result<bool, StoreError> {
+        self.append_on(connection.sqlite()?, id, by, write).await
+    }
+
+    async fn read(&self, id: SagaId) -> Result<Option<Record>, StoreError> {
+        self.gate
+            .run(async |deadline| {
+                let mut loan = Loan::<Sqlite>::acquire(self.writer.pool(), deadline).await?;
+                let found = deadline
+                    .run(Phase::Read, self.read_on(&mut loan, id))
+                    .await?;
+                loan.give_back();
+                Ok(found)
+            })
+            .await
+    }
+
+    async fn list(&self, filter: &Filter) -> Result<Vec<Record>, StoreError> {
+        self.gate
+            .run(async |deadline| {
+                let mut loan = Loan::acquire(self.writer.pool(), deadline).await?;
+                let list = sqlx::query_as(&self.list)
+                    .bind(Micros::of_host().get())
+                    .bind(&filter.name)
+                    .bind(filter.state.map(crate::State::code))
+                    .bind(
+                        filter
+                            .business_key
+                            .as_ref()
+                            .map(buttress_store::Key::as_bytes),
+                    )
+                    .bind(filter.before.map(|id| id.as_bytes().to_vec()))
+                    .bind(i64::from(filter.limit))
+                    .fetch_all(&mut *loan);
+                let listed: Vec<SagaRow> = deadline.run(Phase::Read, list).await?;
+                loan.give_back();
+                listed.into_iter().map(rows::record).collect()
+            })
+            .await
+    }
+
+    async fn census(&self) -> Result<Vec<Census>, StoreError> {
+        self.gate
+            .run(async |deadline| {
+                let mut loan = Loan::acquire(self.writer.pool(), deadline).await?;
+                let census = sqlx::query_as(&self.census)
+                    .bind(Micros::of_host().get())
+                    .fetch_all(&mut *loan);
+                let counted: Vec<CensusRow> = deadline.run(Phase::Read, census).await?;
+                loan.give_back();
+                counted.into_iter().map(rows::census).collect()
+            })
+            .await
+    }
+
+    async fn prune(&self, age: Duration, limit: u32) -> Result<u64, StoreError> {
+        self.write(async |connection| {
+            let before = Micros::of_host() - age;
+            let old: Vec<(Vec<u8>,)> = sqlx::query_as(&self.old)
+                .bind(before.get())
+                .bind(i64::from(limit))
+                .fetch_all(&mut *connection)
+                .await
+                .map_err(StoreError::in_transaction)?;
+            for (id,) in &old {
+                for statement in [&self.prune_lines, &self.prune] {
+                    let delete = sqlx::query(statement).bind(id).execute(&mut *connection);
+                    delete.await.map_err(StoreError::in_transaction)?;
+                }
+            }
+            Ok(old.len() as u64)
+        })
+        .await
+    }
+}
+
+impl SqliteStore {
+    async fn read_on(
+        &self,
+        connection: &mut SqliteConnection,
+        id: SagaId,
+    ) -> Result<Option<Record>, StoreError> {
+        let row: Option<SagaRow> = sqlx::query_as(&self.read)
+            .bind(Micros::of_host().get())
+            .bind(&id.as_bytes()[..])
+            .fetch_optional(&mut *connection)
+            .await
+            .map_err(|error| StoreError::of_sqlx(error, Phase::Read))?;
+        let records = row.into_iter().map(rows::record);
+        let records = records.collect::<Result<_, _>>()?;
+        let records = self.with_lines(connection, records).await?;
+        Ok(rows::whole(records))
+    }
+}

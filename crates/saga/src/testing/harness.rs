@@ -1,0 +1,367 @@
+//! A harness for sagas of one's own: every step repeated and failed, every undo repeated and failed,
+//! a crash at every write.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::time::timeout;
+
+use super::point::Point;
+use crate::{
+    Effect, FailureKind, Saga, SagaId, Sagas, StartOptions, State, StepError,
+    context::Work,
+    definition::{Defined, Definition, Input},
+    run::AnyStep,
+    store::{MemoryStore, Store},
+};
+
+/// How long a saga may take to come to rest, in virtual time.
+const PATIENCE: Duration = Duration::from_secs(3600);
+
+/// What is done to a saga.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Trouble {
+    /// Nothing.
+    None,
+    /// This step runs twice under one key, as after a crash behind its effect.
+    RepeatStep(String),
+    /// This step fails in this way: certainly not done, once; done, and the answer lost, every
+    /// time; refused.
+    FailStep(String, FailureKind),
+    /// The first step is refused, and the undo of the second runs twice.
+    RepeatUndo {
+        /// Which step is refused.
+        refused: String,
+        /// Which undo is repeated.
+        undo: String,
+    },
+    /// The first step is refused, and the undo of the second works and says that nobody knows.
+    FailUndo {
+        /// Which step is refused.
+        refused: String,
+        /// Which undo fails once.
+        undo: String,
+    },
+    /// The process dies at this operation on the store, before or after it is done.
+    Crash {
+        /// Which operation, from 0.
+        operation: u64,
+        /// Before it is done.
+        before: bool,
+    },
+    /// A step is refused, and the process dies at this operation.
+    CrashOnTheWayBack {
+        /// Which step is refused.
+        refused: String,
+        /// Which operation, from 0.
+        operation: u64,
+        /// Before it is done.
+        before: bool,
+    },
+}
+
+/// How a saga ended after its trouble.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Outcome {
+    /// What was done to it.
+    pub trouble: Trouble,
+    /// Which saga it was.
+    pub id: SagaId,
+    /// Where it stands: completed, undone, or in need of attention.
+    pub state: State,
+    /// Why it was turned back or parked.
+    pub reason: Option<String>,
+}
+
+/// The saga never came to rest.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the saga did not come to rest within an hour after {trouble:?}")]
+#[non_exhaustive]
+pub struct HarnessError {
+    /// What was done to it.
+    pub trouble: Trouble,
+}
+
+/// Runs a saga of yours through every [`Trouble`], each time in a world of its own.
+///
+/// It runs on a clock that jumps, in memory, so an hour of backoff takes a moment. Steps that talk
+/// to real servers cannot be run by it: their answers do not come while the clock jumps.
+///
+/// ```
+/// use buttress_saga::{Context, Saga, State, Step, StepError, testing::Harness};
+///
+/// # struct Nothing;
+/// # impl Step for Nothing {
+/// #     type Input = u64;
+/// #     type Output = ();
+/// #     async fn run(&self, _: &Context<'_, u64>) -> Result<(), StepError> { Ok(()) }
+/// # }
+/// let make = || {
+///     let mut saga = Saga::define("mine", 1);
+///     saga.step("first", Nothing);
+///     (saga.build().expect("it has a step and a name"), 7)
+/// };
+/// let runs = Harness::new(make).run(|outcome, _world| {
+///     assert_ne!(outcome.state, State::NeedsAttention, "{outcome:?}");
+/// })?;
+/// assert!(runs > 5);
+/// # Ok::<(), buttress_saga::testing::HarnessError>(())
+/// ```
+pub struct Harness<F> {
+    make: F,
+}
+
+impl<F, I> Harness<F>
+where
+    F: Fn() -> (Saga<I>, I),
+    I: Serialize + DeserializeOwned + Send + Sync + 'static,
+{
+    /// A harness for the sagas that this makes, each with the input it is started with. What their
+    /// steps change should be new each time, too.
+    pub const fn new(make: F) -> Self {
+        Self { make }
+    }
+
+    /// Runs them all, and lets `check` judge how each ended; it is given the saga, whose steps it
+    /// made. Returns how many there were.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError`], when one never comes to rest.
+    ///
+    /// # Panics
+    ///
+    /// When `check` does; when no runtime is to be had.
+    pub fn run(self, mut check: impl FnMut(&Outcome, &I)) -> Result<usize, HarnessError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime without I/O needs nothing of the system");
+        let (saga, _) = (self.make)();
+        let names: Vec<String> = saga.steps().map(str::to_owned).collect();
+        let mut runs = 0;
+        let mut one = |trouble: Trouble| {
+            let (saga, input) = (self.make)();
+            let (outcome, operations) = runtime.block_on(suffer(&saga, &input, trouble))?;
+            check(&outcome, &input);
+            runs += 1;
+            Ok(operations)
+        };
+        let operations = one(Trouble::None)?;
+        crashes(operations, |operation, before| {
+            one(Trouble::Crash { operation, before })
+        })?;
+        for (place, name) in names.iter().enumerate() {
+            one(Trouble::RepeatStep(name.clone()))?;
+            for kind in [FailureKind::NotDone, FailureKind::Unknown] {
+                one(Trouble::FailStep(name.clone(), kind))?;
+            }
+            let refused = name.clone();
+            let operations = one(Trouble::FailStep(refused.clone(), FailureKind::Final))?;
+            crashes(operations, |operation, before| {
+                one(Trouble::CrashOnTheWayBack {
+                    refused: refused.clone(),
+                    operation,
+                    before,
+                })
+            })?;
+            for undo in &names[..place] {
+                let (refused, undo) = (name.clone(), undo.clone());
+                one(Trouble::RepeatUndo {
+                    refused: refused.clone(),
+                    undo: undo.clone(),
+                })?;
+                one(Trouble::FailUndo { refused, undo })?;
+            }
+        }
+        Ok(runs)
+    }
+}
+
+impl<F> fmt::Debug for Harness<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Harness").finish_non_exhaustive()
+    }
+}
+
+fn crashes(
+    operations: u64,
+    mut one: impl FnMut(u64, bool) -> Result<u64, HarnessError>,
+) -> Result<(), HarnessError> {
+    for operation in 0..operations {
+        one(operation, true)?;
+        one(operation, false)?;
+    }
+    Ok(())
+}
+
+/// One saga with one trouble, until it rests. Says on how many operations that was.
+async fn suffer<I>(
+    saga: &Saga<I>,
+    input: &I,
+    trouble: Trouble,
+) -> Result<(Outcome, u64), HarnessError>
+where
+    I: Serialize + DeserializeOwned + Send + Sync + 'static,
+{
+    let troubled = Saga::of(Arc::new(saga.definition.troubled(&trouble)));
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let dies = match trouble {
+        Trouble::Crash { operation, before }
+        | Trouble::CrashOnTheWayBack {
+            operation, before, ..
+        } => Some((operation, before)),
+        _ => None,
+    };
+    let point = Arc::new(Point::new(Arc::clone(&store), dies));
+    let sagas = Sagas::shared(Arc::clone(&store));
+    let stuck = || HarnessError {
+        trouble: trouble.clone(),
+    };
+    let started = sagas.start(&troubled, input, StartOptions::new()).await;
+    let id = started.map_err(|_| stuck())?.id();
+    let rest = async {
+        loop {
+            match sagas.get(id).await {
+                Ok(saga) if saga.state.is_active() => {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                other => return other,
+            }
+        }
+    };
+    tokio::pin!(rest);
+    let first = Sagas::shared(Arc::clone(&point) as Arc<dyn Store>);
+    let first = first
+        .runner()
+        .saga(&troubled)
+        .build()
+        .map_err(|_| stuck())?;
+    let rested = tokio::select! {
+        rested = timeout(PATIENCE, &mut rest) => Some(rested),
+        // Its future is dropped: nothing of it goes on.
+        () = point.died.notified() => None,
+        () = first.run_until(std::future::pending()) => None,
+    };
+    let rested = match rested {
+        Some(rested) => rested,
+        None => {
+            let second = sagas.runner().saga(&troubled).build();
+            let second = second.map_err(|_| stuck())?;
+            tokio::select! {
+                rested = timeout(PATIENCE, &mut rest) => rested,
+                () = second.run_until(std::future::pending()) => return Err(stuck()),
+            }
+        }
+    };
+    let saga = rested.map_err(|_| stuck())?.map_err(|_| stuck())?;
+    let outcome = Outcome {
+        trouble,
+        id,
+        state: saga.state,
+        reason: saga.reason,
+    };
+    Ok((outcome, point.operations()))
+}
+
+impl Definition {
+    /// The same with steps that suffer.
+    fn troubled(&self, trouble: &Trouble) -> Self {
+        let steps = self.steps.iter().map(|defined| {
+            let name = &*defined.name;
+            let mut acts = Acts::default();
+            match trouble {
+                Trouble::RepeatStep(step) if step == name => acts.repeat = true,
+                Trouble::FailStep(step, kind) if step == name => acts.fail = Some(*kind),
+                Trouble::RepeatUndo { refused, undo } => {
+                    acts.refuse_if(refused == name);
+                    acts.repeat_undo = undo == name;
+                }
+                Trouble::FailUndo { refused, undo } => {
+                    acts.refuse_if(refused == name);
+                    acts.fail_undo = undo == name;
+                }
+                Trouble::CrashOnTheWayBack { refused, .. } => acts.refuse_if(refused == name),
+                _ => {}
+            }
+            Defined {
+                step: Arc::new(Troubled {
+                    inner: Arc::clone(&defined.step),
+                    acts,
+                }),
+                ..defined.clone()
+            }
+        });
+        Self {
+            key: self.key.clone(),
+            number: self.number,
+            shape: self.shape.clone(),
+            steps: steps.collect(),
+            forward_within: self.forward_within,
+            limit: self.limit,
+            decode: self.decode,
+        }
+    }
+}
+
+#[derive(Default)]
+struct Acts {
+    repeat: bool,
+    fail: Option<FailureKind>,
+    repeat_undo: bool,
+    fail_undo: bool,
+}
+
+impl Acts {
+    fn refuse_if(&mut self, refused: bool) {
+        if refused {
+            self.fail = Some(FailureKind::Final);
+        }
+    }
+}
+
+struct Troubled {
+    inner: Arc<dyn AnyStep>,
+    acts: Acts,
+}
+
+#[async_trait]
+impl AnyStep for Troubled {
+    async fn run(&self, input: &Input, work: &Work) -> Result<String, StepError> {
+        match self.acts.fail {
+            Some(FailureKind::NotDone) if work.attempt == 1 => {
+                return Err(StepError::not_done("PLANTED"));
+            }
+            Some(FailureKind::Unknown) => {
+                self.inner.run(input, work).await?;
+                return Err(StepError::unknown("PLANTED"));
+            }
+            Some(FailureKind::Final) => return Err(StepError::refused("PLANTED")),
+            _ => {}
+        }
+        let output = self.inner.run(input, work).await?;
+        if self.acts.repeat {
+            return self.inner.run(input, work).await;
+        }
+        Ok(output)
+    }
+
+    async fn undo(
+        &self,
+        input: &Input,
+        work: &Work,
+        effect: Effect<String>,
+    ) -> Result<(), StepError> {
+        self.inner.undo(input, work, effect.clone()).await?;
+        if self.acts.repeat_undo {
+            self.inner.undo(input, work, effect).await?;
+        } else if self.acts.fail_undo && work.attempt == 1 {
+            return Err(StepError::unknown("PLANTED"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,237 @@
+//! A bank on the database of the sagas: money that is withdrawn exactly once, and deposited at least
+//! once under a key.
+
+use std::{sync::Arc, time::Duration};
+
+use buttress_retry_backoff::Backoff;
+use buttress_saga::{
+    Context, Effect, RunnerPolicy, Saga, Sagas, Step, StepError, StepPolicy, UndoContext,
+    store::{MySqlStore, PostgresStore, SqliteStore, Store},
+};
+use buttress_store::LeaseTerms;
+use serde::{Deserialize, Serialize};
+
+pub(crate) const ACCOUNTS: i64 = 8;
+pub(crate) const BALANCE: i64 = 1_000_000;
+
+/// Money from one account to another.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Transfer {
+    pub(crate) number: u64,
+    pub(crate) from: i64,
+    pub(crate) to: i64,
+    pub(crate) amount: i64,
+}
+
+impl Transfer {
+    pub(crate) fn new(number: u64) -> Self {
+        let place = i64::try_from(number).unwrap();
+        Self {
+            number,
+            from: place % ACCOUNTS,
+            to: (place * 3 + 1) % ACCOUNTS,
+            amount: 1 + place % 97,
+        }
+    }
+
+    /// Every fifth is refused, after the money was taken.
+    pub(crate) const fn is_refused(self) -> bool {
+        self.number.is_multiple_of(5)
+    }
+}
+
+/// Refuses some, and does not answer some at first.
+struct Check;
+
+impl Step for Check {
+    type Input = Transfer;
+    type Output = ();
+
+    async fn run(&self, context: &Context<'_, Transfer>) -> Result<(), StepError> {
+        let transfer = *context.input();
+        if transfer.number.is_multiple_of(7) && context.attempt() == 1 {
+            return Err(StepError::unknown("NO_ANSWER"));
+        }
+        tokio::time::sleep(Duration::from_millis(transfer.number % 20)).await;
+        if transfer.is_refused() {
+            return Err(StepError::refused("REFUSED"));
+        }
+        Ok(())
+    }
+}
+
+/// What works on each database, by its own SQL.
+macro_rules! bank {
+    ($name:ident, $pool:ty, $store:ty, $connect:expr, $add:literal, $mark:literal) => {
+        pub(crate) mod $name {
+            use super::*;
+
+            #[derive(Clone)]
+            pub(crate) struct Bank {
+                pub(crate) pool: $pool,
+            }
+
+            impl Bank {
+                pub(crate) async fn open(url: &str) -> Self {
+                    let connect = $connect;
+                    Self {
+                        pool: connect(url.to_owned()).await,
+                    }
+                }
+
+                pub(crate) fn store(&self) -> $store {
+                    <$store>::new(self.pool.clone()).unwrap()
+                }
+
+                pub(crate) async fn create(&self) {
+                    for sql in [
+                        "CREATE TABLE accounts (id BIGINT PRIMARY KEY, balance BIGINT NOT NULL)",
+                        "CREATE TABLE marks (mark VARCHAR(120) PRIMARY KEY)",
+                    ] {
+                        sqlx::query(sql).execute(&self.pool).await.unwrap();
+                    }
+                    for _ in 0..ACCOUNTS {
+                        let open = "INSERT INTO accounts SELECT COUNT(*), 1000000 FROM accounts";
+                        sqlx::query(open).execute(&self.pool).await.unwrap();
+                    }
+                    self.store().migrate().await.unwrap();
+                }
+
+                pub(crate) async fn balances(&self) -> Vec<(i64, i64)> {
+                    let all = sqlx::query_as("SELECT id, balance FROM accounts ORDER BY id");
+                    all.fetch_all(&self.pool).await.unwrap()
+                }
+
+                /// Adds to an account, once for each mark.
+                async fn add_once(
+                    &self,
+                    mark: String,
+                    account: i64,
+                    amount: i64,
+                ) -> Result<(), StepError> {
+                    let failed = |error| StepError::unknown("SQL").because(error);
+                    let mut transaction = self.pool.begin().await.map_err(failed)?;
+                    let marked = sqlx::query($mark).bind(mark);
+                    let marked = marked.execute(&mut *transaction).await.map_err(failed)?;
+                    if marked.rows_affected() > 0 {
+                        let add = sqlx::query($add).bind(amount).bind(account);
+                        add.execute(&mut *transaction).await.map_err(failed)?;
+                    }
+                    transaction.commit().await.map_err(failed)
+                }
+            }
+
+            struct Withdraw(Bank);
+
+            impl Step for Withdraw {
+                type Input = Transfer;
+                type Output = i64;
+
+                async fn run(&self, context: &Context<'_, Transfer>) -> Result<i64, StepError> {
+                    let transfer = *context.input();
+                    let failed = |error| StepError::unknown("SQL").because(error);
+                    let mut transaction = self.0.pool.begin().await.map_err(failed)?;
+                    // No mark: the fence alone keeps it to once.
+                    let take = sqlx::query($add).bind(-transfer.amount).bind(transfer.from);
+                    take.execute(&mut *transaction).await.map_err(failed)?;
+                    context
+                        .complete_in(&mut *transaction, &transfer.amount)
+                        .await?;
+                    transaction.commit().await.map_err(failed)?;
+                    Ok(transfer.amount)
+                }
+
+                async fn undo(
+                    &self,
+                    context: &UndoContext<'_, Transfer>,
+                    effect: Effect<i64>,
+                ) -> Result<(), StepError> {
+                    let Effect::Done(amount) = effect else {
+                        return Ok(()); // It is done with its journal, or not at all.
+                    };
+                    let from = context.input().from;
+                    self.0.add_once(context.undo_key(), from, amount).await
+                }
+            }
+
+            struct Deposit(Bank);
+
+            impl Step for Deposit {
+                type Input = Transfer;
+                type Output = ();
+
+                async fn run(&self, context: &Context<'_, Transfer>) -> Result<(), StepError> {
+                    let Transfer { to, amount, .. } = *context.input();
+                    self.0.add_once(context.idempotency_key(), to, amount).await
+                }
+            }
+
+            pub(crate) fn transfer(bank: &Bank) -> Saga<Transfer> {
+                let backoff = Backoff::constant(Duration::from_millis(20));
+                let policy = StepPolicy::default()
+                    .attempts(50)
+                    .backoff(backoff.clone())
+                    .undo_backoff(backoff)
+                    .timeout(Duration::from_secs(5));
+                let mut saga = Saga::define("transfer", 1);
+                saga.step_with("withdraw", Withdraw(bank.clone()), policy.clone());
+                saga.step_with("check", Check, policy.clone());
+                saga.pivot();
+                saga.step_with("deposit", Deposit(bank.clone()), policy);
+                saga.build().unwrap()
+            }
+
+            /// A process that drives transfers until it is killed.
+            pub(crate) async fn work(url: &str) {
+                let bank = Bank::open(url).await;
+                let saga = transfer(&bank);
+                let store: Arc<dyn Store> = Arc::new(bank.store());
+                let lease = LeaseTerms::new(Duration::from_millis(600)).unwrap();
+                let policy = RunnerPolicy::default()
+                    .lease(lease.with_ceiling(1000).unwrap())
+                    .concurrency(8)
+                    .poll(Duration::from_millis(30))
+                    .lone_lapses(1000);
+                let runner = Sagas::shared(store).runner().saga(&saga).policy(policy);
+                let runner = runner.build().unwrap();
+                runner.run_until(std::future::pending()).await;
+            }
+        }
+    };
+}
+
+bank!(
+    postgres,
+    sqlx::PgPool,
+    PostgresStore,
+    async |url: String| {
+        let options = buttress_store::Harden::harden(sqlx::postgres::PgPoolOptions::new());
+        options.connect(&url).await.unwrap()
+    },
+    "UPDATE accounts SET balance = balance + $1 WHERE id = $2",
+    "INSERT INTO marks (mark) VALUES ($1) ON CONFLICT DO NOTHING"
+);
+
+bank!(
+    mysql,
+    sqlx::MySqlPool,
+    MySqlStore,
+    async |url: String| {
+        let options = buttress_store::Harden::harden(sqlx::mysql::MySqlPoolOptions::new());
+        options.connect(&url).await.unwrap()
+    },
+    "UPDATE accounts SET balance = balance + ? WHERE id = ?",
+    "INSERT IGNORE INTO marks (mark) VALUES (?)"
+);
+
+bank!(
+    sqlite,
+    sqlx::SqlitePool,
+    SqliteStore,
+    async |url: String| {
+        let file = url.trim_start_matches("sqlite:");
+        sqlx::SqlitePool::connect_lazy_with(buttress_store::sqlite::options(file))
+    },
+    "UPDATE accounts SET balance = balance + ? WHERE id = ?",
+    "INSERT INTO marks (mark) VALUES (?) ON CONFLICT DO NOTHING"
+);

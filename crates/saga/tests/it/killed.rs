@@ -1,0 +1,157 @@
+//! Processes that drive sagas are killed and stopped: money is conserved, and no saga is lost.
+
+use std::time::Duration;
+
+use buttress_saga::{Sagas, StartOptions, State};
+use buttress_testkit::{
+    child::{Child, role},
+    mysql, postgres,
+    seed::Seed,
+    short_or_long,
+};
+use rand::RngExt as _;
+
+use crate::bank::{self, ACCOUNTS, BALANCE, Transfer};
+
+const URL: &str = "BUTTRESS_TEST_SAGA_URL";
+
+#[tokio::test]
+async fn worker_role() {
+    let Some(role) = role("saga-worker") else {
+        return;
+    };
+    let url = std::env::var(URL).unwrap();
+    role.announce("begun", "");
+    if url.starts_with("postgres:") {
+        bank::postgres::work(&url).await;
+    } else if url.starts_with("mysql:") {
+        bank::mysql::work(&url).await;
+    } else {
+        bank::sqlite::work(&url).await;
+    }
+}
+
+fn worker(url: &str) -> Child {
+    let spawn = Child::role("saga-worker", "killed::worker_role");
+    spawn.environment(URL, url).spawn()
+}
+
+/// Kills workers at random times while they work; one of them is stopped for longer than its lease
+/// now and then, and wakes as a zombie.
+async fn torment(url: &str, kills: u32, seed: &Seed) {
+    let mut rng = seed.rng();
+    let mut workers: Vec<Child> = (0..3).map(|_| worker(url)).collect();
+    for worker in &mut workers {
+        worker.until("begun").await;
+    }
+    for kill in 0..kills {
+        let victim = rng.random_range(0..workers.len());
+        if kill % 10 == 9 {
+            workers[victim].stop();
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+            workers[victim].resume();
+            continue;
+        }
+        let range = Duration::from_millis(20)..Duration::from_millis(250);
+        workers[victim].kill_within(range, &mut rng).await;
+        workers[victim] = worker(url);
+        workers[victim].until("begun").await;
+    }
+}
+
+macro_rules! kill {
+    ($claim:ident, $bank:ident, $open:expr) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $claim() {
+            let Some((url, _guard)) = $open.await else {
+                return;
+            };
+            let seed = Seed::new();
+            let bank = bank::$bank::Bank::open(&url).await;
+            bank.create().await;
+            let saga = bank::$bank::transfer(&bank);
+            let sagas = Sagas::new(bank.store());
+            let (count, kills) = (short_or_long(300, 30_000), short_or_long(30, 3_000));
+            let starter = async {
+                let mut ids = Vec::new();
+                for number in 0..count {
+                    let transfer = Transfer::new(number);
+                    // Every second is started in a transaction with rows of ours, and of those
+                    // every fourth is rolled back: it must never run.
+                    let mut transaction = bank.pool.begin().await.unwrap();
+                    let options = StartOptions::new();
+                    let started = sagas.start_in(&mut *transaction, &saga, &transfer, options);
+                    let (started, wake) = started.await.unwrap();
+                    if number % 4 == 3 {
+                        transaction.rollback().await.unwrap();
+                        continue;
+                    }
+                    transaction.commit().await.unwrap();
+                    wake.fire();
+                    ids.push((transfer, started.id()));
+                    if number % 16 == 0 {
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
+                }
+                ids
+            };
+            let (ids, ()) = tokio::join!(starter, torment(&url, kills, &seed));
+            let mut workers = [worker(&url), worker(&url)];
+            let mut expected: Vec<i64> = vec![BALANCE; usize::try_from(ACCOUNTS).unwrap()];
+            for (transfer, id) in &ids {
+                let mut rest = sagas.get(*id).await.unwrap();
+                let mut looks = 0;
+                while rest.state.is_active() {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    rest = sagas.get(*id).await.unwrap();
+                    looks += 1;
+                    assert!(looks < 1200, "it does not rest: {rest:?}");
+                }
+                if transfer.is_refused() {
+                    assert_eq!(rest.state, State::Undone, "{transfer:?}");
+                } else {
+                    assert_eq!(rest.state, State::Completed, "{transfer:?} {rest:?}");
+                    expected[usize::try_from(transfer.from).unwrap()] -= transfer.amount;
+                    expected[usize::try_from(transfer.to).unwrap()] += transfer.amount;
+                }
+            }
+            for worker in &mut workers {
+                worker.kill();
+            }
+            let balances: Vec<i64> = bank.balances().await.iter().map(|it| it.1).collect();
+            assert_eq!(
+                balances, expected,
+                "money is where it should be, to the last coin"
+            );
+            bank.pool.close().await;
+        }
+    };
+}
+
+kill!(
+    killed_and_stopped_processes_lose_no_saga_and_no_money_on_postgres,
+    postgres,
+    async {
+        let database = postgres::fresh_database().await?;
+        Some((database.url().to_owned(), database))
+    }
+);
+
+kill!(
+    killed_and_stopped_processes_lose_no_saga_and_no_money_on_mysql,
+    mysql,
+    async {
+        let database = mysql::fresh_database().await?;
+        Some((database.url().to_owned(), database))
+    }
+);
+
+kill!(
+    killed_and_stopped_processes_lose_no_saga_and_no_money_on_sqlite,
+    sqlite,
+    async {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("bank.db");
+        Some((format!("sqlite:{}", file.display()), folder))
+    }
+);

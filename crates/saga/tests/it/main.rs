@@ -1,0 +1,19 @@
+//! What users of the crate see.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "outside of a test function too: what cannot go on fails the test"
+)]
+
+mod bank;
+mod calls;
+mod conformance;
+mod harness;
+mod killed;
+mod lapses;
+mod model;
+mod runners;
+mod shaky;
+mod stand;
+mod vectors;
+mod world;

@@ -1,0 +1,124 @@
+//! A store whose operations fail, vanish, and come late, as chance or a plan says.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use buttress_saga::{
+    SagaId,
+    store::{Ask, Census, Claimed, Filter, Hand, NewSaga, Record, Started, Store, Write},
+};
+use buttress_store::{Fence, Lent, Phase, StoreError, StoreErrorKind};
+
+/// What becomes of one operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Well,
+    /// It is not done, and says so.
+    Fails,
+    /// It is done, and says that nobody knows.
+    AnswerLost,
+    /// It is done this much later.
+    LateBefore(Duration),
+    /// It is done, and says so this much later.
+    LateAfter(Duration),
+}
+
+/// A store that suffers.
+pub(crate) struct Shaky<F> {
+    pub(crate) inner: Arc<dyn Store>,
+    /// Told the number of the operation.
+    pub(crate) fate: F,
+    pub(crate) operations: AtomicU64,
+    pub(crate) appends: AtomicU64,
+}
+
+impl<F: Fn(u64) -> Fate + Send + Sync + 'static> Shaky<F> {
+    pub(crate) fn new(inner: Arc<dyn Store>, fate: F) -> Self {
+        Self {
+            inner,
+            fate,
+            operations: AtomicU64::new(0),
+            appends: AtomicU64::new(0),
+        }
+    }
+
+    async fn suffer<T>(
+        &self,
+        operation: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        let number = self.operations.fetch_add(1, Ordering::Relaxed);
+        match (self.fate)(number) {
+            Fate::Well => operation.await,
+            Fate::Fails => Err(StoreError::new(StoreErrorKind::Unreachable, Phase::Connect)),
+            Fate::AnswerLost => {
+                operation.await?;
+                Err(StoreError::new(StoreErrorKind::Lost, Phase::Commit))
+            }
+            Fate::LateBefore(late) => {
+                tokio::time::sleep(late).await;
+                operation.await
+            }
+            Fate::LateAfter(late) => {
+                let result = operation.await;
+                tokio::time::sleep(late).await;
+                result
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl<F: Fn(u64) -> Fate + Send + Sync + 'static> Store for Shaky<F> {
+    async fn start(&self, new: &NewSaga) -> Result<Started, StoreError> {
+        self.suffer(self.inner.start(new)).await
+    }
+
+    async fn start_in(&self, connection: Lent<'_>, new: &NewSaga) -> Result<Started, StoreError> {
+        self.inner.start_in(connection, new).await
+    }
+
+    async fn claim(&self, ask: &Ask) -> Result<Vec<Claimed>, StoreError> {
+        self.suffer(self.inner.claim(ask)).await
+    }
+
+    async fn extend(&self, id: SagaId, fence: Fence, length: Duration) -> Result<bool, StoreError> {
+        self.suffer(self.inner.extend(id, fence, length)).await
+    }
+
+    async fn append(&self, id: SagaId, by: Hand, write: &Write) -> Result<bool, StoreError> {
+        self.appends.fetch_add(1, Ordering::Relaxed);
+        self.suffer(self.inner.append(id, by, write)).await
+    }
+
+    async fn append_in(
+        &self,
+        connection: Lent<'_>,
+        id: SagaId,
+        by: Hand,
+        write: &Write,
+    ) -> Result<bool, StoreError> {
+        self.inner.append_in(connection, id, by, write).await
+    }
+
+    async fn read(&self, id: SagaId) -> Result<Option<Record>, StoreError> {
+        self.suffer(self.inner.read(id)).await
+    }
+
+    async fn list(&self, filter: &Filter) -> Result<Vec<Record>, StoreError> {
+        self.inner.list(filter).await
+    }
+
+    async fn census(&self) -> Result<Vec<Census>, StoreError> {
+        self.inner.census().await
+    }
+
+    async fn prune(&self, age: Duration, limit: u32) -> Result<u64, StoreError> {
+        self.inner.prune(age, limit).await
+    }
+}
