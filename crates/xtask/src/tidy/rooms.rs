@@ -49,6 +49,7 @@ const OWN: &[(&str, &[&str])] = &[
         &[
             "call_error",
             "chain",
+            "classify",
             "clock",
             "fault",
             "observer",
@@ -78,7 +79,7 @@ const OWN: &[(&str, &[&str])] = &[
         "retry-backoff",
         &[
             "attempt", "attempts", "backoff", "budget", "call", "dice", "future", "hedge", "hint",
-            "progress", "redis", "reqwest", "retry", "sqlx", "tonic",
+            "progress", "redis", "retry", "sqlx",
         ],
     ),
     (
