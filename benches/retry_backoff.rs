@@ -56,6 +56,13 @@ impl Policy<u32, u32, u32> for Attempts {
     }
 }
 
+/// None fails in the end.
+#[cold]
+#[inline(never)]
+fn fail<E>(error: E) {
+    drop(black_box(error));
+}
+
 /// Polls on this thread, with tokio's timers there for those who use them.
 macro_rules! run {
     ($group:expr, $name:expr, $runtime:expr, $call:expr) => {
@@ -65,7 +72,11 @@ macro_rules! run {
                     let clock = buttress_core::Clock::quanta();
                     let begin = clock.now();
                     for _ in 0..rounds {
-                        black_box($call.await).ok();
+                        // What comes out is used as `?` would use it: the value, if there is one.
+                        match $call.await {
+                            Ok(answer) => _ = black_box(answer),
+                            Err(error) => fail(error),
+                        }
                     }
                     clock.now().saturating_since(begin)
                 })

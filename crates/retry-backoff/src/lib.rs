@@ -7,6 +7,7 @@ mod backoff;
 mod blocking;
 mod budget;
 pub mod call;
+mod deadline;
 mod dice;
 mod error;
 mod event;
@@ -14,6 +15,8 @@ mod future;
 pub mod hedge;
 mod hint;
 mod machine;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod policy;
 mod progress;
 #[cfg(feature = "redis")]
@@ -31,12 +34,16 @@ pub use buttress_core::classify::reqwest;
 #[cfg(feature = "tonic")]
 pub use buttress_core::classify::tonic;
 
+#[cfg(feature = "metrics")]
+pub use self::metrics::MetricsObserver;
 pub use self::{
     attempt::Attempt,
     attempts::Attempts,
     backoff::{Backoff, Delays, Jitter},
+    blocking::BlockingRetry,
     budget::{Budget, BudgetRule},
     call::RetryExt,
+    deadline::Deadline,
     dice::Dice,
     error::{Failure, RetryError, Stopped, TimedOut},
     event::{Event, TraceEvents},

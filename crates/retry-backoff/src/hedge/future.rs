@@ -14,6 +14,7 @@ use tokio::time::Sleep;
 use super::Hedge;
 use crate::{
     Attempt, Event, Failure, RetryError, Stopped,
+    attempt::Times,
     budget::{Strain, Ticket},
     call::Operation,
 };
@@ -94,7 +95,7 @@ impl<O: Operation, C> Hedging<O, C> {
     pub(super) fn begin(hedge: Hedge, mut operation: O, classifier: C) -> Self {
         let began = hedge.measures().then(|| hedge.inner.clock.now());
         let ticket = hedge.inner.budget.as_ref().map(crate::Budget::enter);
-        let first = operation.begin(Attempt::new(1, None, None, None));
+        let first = operation.begin(Attempt::first());
         Self {
             hedge,
             operation,
@@ -198,7 +199,7 @@ where
                     name: this.hedge.inner.name.clone(),
                     attempt: begun,
                 });
-                let attempt = Attempt::new(begun, None, None, None);
+                let attempt = Attempt::new(begun, None, Times::NONE);
                 this.beside.push(Box::pin(this.operation.begin(attempt)));
                 *this.next = Next::after(this.hedge.delay());
                 continue;

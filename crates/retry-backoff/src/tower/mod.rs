@@ -3,6 +3,7 @@
 #[cfg(feature = "http")]
 mod body;
 mod future;
+mod held;
 #[cfg(feature = "http")]
 mod http;
 mod layer;

@@ -78,8 +78,8 @@ const OWN: &[(&str, &[&str])] = &[
     (
         "retry-backoff",
         &[
-            "attempt", "attempts", "backoff", "budget", "call", "dice", "future", "hedge", "hint",
-            "progress", "redis", "retry", "sqlx",
+            "attempt", "attempts", "backoff", "budget", "call", "deadline", "dice", "future",
+            "hedge", "hint", "progress", "redis", "retry", "sqlx",
         ],
     ),
     (
