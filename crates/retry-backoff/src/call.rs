@@ -188,6 +188,11 @@ pub trait Operation: Fallible {
     /// Begins an attempt.
     fn begin(&mut self, attempt: Attempt<'_, Self::Error>) -> Self::Future;
 
+    /// Whether a further attempt can be begun beside those that are under way.
+    fn is_there(&self) -> bool {
+        true
+    }
+
     /// What the attempt came to.
     ///
     /// # Errors

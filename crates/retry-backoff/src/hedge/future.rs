@@ -47,8 +47,9 @@ pin_project! {
 #[derive(Debug, Default)]
 struct Count {
     begun: u32,
-    /// There will be no further attempt: the budget refused, or one was rejected.
-    closed: bool,
+    /// Why there will be no further attempt: the budget refused, one was rejected, or the request
+    /// cannot be had again.
+    closed: Option<Stopped>,
 }
 
 /// When the next attempt is begun.
@@ -106,7 +107,7 @@ impl<O: Operation, C> Hedging<O, C> {
             beside: Vec::new(),
             count: Count {
                 begun: 1,
-                closed: false,
+                closed: None,
             },
             next: Next::Unset,
             outcome: None,
@@ -154,7 +155,7 @@ where
                     Ended::Won | Ended::Final => {
                         this.first.set(None);
                         this.beside.clear();
-                        this.count.closed = true;
+                        this.count.closed = Some(Stopped::Final);
                         let stopped = matches!(meaning, Ended::Final).then_some(Stopped::Final);
                         let failures = std::mem::take(this.failures);
                         tell_end(
@@ -170,7 +171,7 @@ where
                     }
                     Ended::Failed(None) => *this.next = Next::Now,
                     Ended::Failed(delay) => *this.next = Next::after(delay),
-                    Ended::Rejected => this.count.closed = true,
+                    Ended::Rejected => this.count.closed = Some(Stopped::Rejected),
                 }
                 match (is_first, result) {
                     (true, result) => *this.outcome = Some(result),
@@ -183,14 +184,18 @@ where
             if matches!(this.next, Next::Unset) {
                 *this.next = Next::after(this.hedge.delay());
             }
-            let may = this.count.begun <= this.hedge.inner.most && !this.count.closed;
+            let may = this.count.begun <= this.hedge.inner.most && this.count.closed.is_none();
             if may && this.next.is_due(cx) {
+                if !this.operation.is_there() {
+                    this.count.closed = Some(Stopped::Unrepeatable);
+                    continue;
+                }
                 if this
                     .ticket
                     .as_mut()
                     .is_some_and(|it| !it.withdraw(Strain::Error))
                 {
-                    this.count.closed = true;
+                    this.count.closed = Some(Stopped::Budget);
                     continue;
                 }
                 this.count.begun += 1;
@@ -213,8 +218,7 @@ where
             };
             let stopped = match &outcome {
                 Err(Failure::Rejected(_)) => Stopped::Rejected,
-                _ if this.count.closed => Stopped::Budget,
-                _ => Stopped::Attempts,
+                _ => this.count.closed.unwrap_or(Stopped::Attempts),
             };
             tell_end(
                 this.hedge,

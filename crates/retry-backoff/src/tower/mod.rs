@@ -3,6 +3,7 @@
 #[cfg(feature = "http")]
 mod body;
 mod future;
+mod hedge;
 mod held;
 #[cfg(feature = "http")]
 mod http;
@@ -17,6 +18,7 @@ pub use self::{
 };
 pub use self::{
     future::ResponseFuture,
+    hedge::{HedgeLayer, HedgeService, Requests, Sent},
     layer::{RetryLayer, RetryService},
     replay::{Cloned, Replay},
     split::{Own, Split, Unwrapped},
