@@ -185,6 +185,7 @@ mod tests {
             Just(Jitter::Full),
             Just(Jitter::Equal),
             Just(Jitter::Proportional(0.25)),
+            Just(Jitter::Spread(Duration::from_secs(1))),
             Just(Jitter::Decorrelated),
             Just(Jitter::DecorrelatedV2),
         ];

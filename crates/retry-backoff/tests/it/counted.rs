@@ -52,7 +52,7 @@ impl HistogramFn for Line {
 
 impl Book {
     fn line(&self, key: &Key) -> Arc<Line> {
-        let labels = key.labels().map(|label| label.value());
+        let labels = key.labels().map(metrics::Label::value);
         let labels: Vec<_> = labels.collect();
         let name = key.name().strip_prefix("buttress_retry_backoff_").unwrap();
         Arc::new(Line {
