@@ -14,7 +14,9 @@ use std::{
 
 use backon::Retryable;
 use buttress_core::ByResult;
-use buttress_retry_backoff::{Backoff, Budget, BudgetRule, Retry, RetryPolicy, tower::RetryLayer};
+use buttress_retry_backoff::{
+    Backoff, Budget, BudgetRule, Event, Retry, RetryPolicy, tower::RetryLayer,
+};
 use criterion::{Criterion, criterion_group, criterion_main};
 use tower::{Layer, Service, ServiceExt, retry::Policy};
 
@@ -124,6 +126,15 @@ fn happy(c: &mut Criterion) {
     run!(group, "ours, tower service", runtime, async {
         ours.ready().await?.call(1).await
     });
+    let service = tower::service_fn(|_: u32| failing(0)());
+    let heard = retry.clone().with_observer(|_: &Event| {});
+    let mut heard = RetryLayer::new(heard, ByResult).idempotent().layer(service);
+    run!(
+        group,
+        "ours, tower service, with a listener",
+        runtime,
+        async { heard.ready().await?.call(1).await }
+    );
     let service = tower::service_fn(|_: u32| failing(0)());
     let mut theirs = tower::retry::Retry::new(Attempts(3), service);
     run!(group, "peer tower::retry", runtime, async {
