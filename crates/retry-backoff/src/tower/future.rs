@@ -70,36 +70,20 @@ where
     pub(super) fn begin(
         mut service: S,
         retry: &Retry,
-        alone: Option<&Alone>,
+        alone: &Alone,
         classifier: C,
         replay: M,
         request: Req,
     ) -> Self {
         let repeatable = replay.is_idempotent(&request);
         let limited = !retry.inner.plain || replay.deadline(&request).is_some();
-        if let Some(&alone) = alone
-            && !limited
-        {
+        if !limited {
+            let shared = (!alone.is_whole()).then_some(retry);
             let (request, saved) = replay.first(request);
             let attempt = service.call(request);
             Self {
                 service,
-                held: Held::alone(alone),
-                classifier,
-                replay,
-                saved,
-                repeatable,
-                progress: Progress::idle(),
-                cold: Slot::default(),
-                work: Work::Attempt { attempt },
-                errors: PhantomData,
-            }
-        } else if !limited {
-            let (request, saved) = replay.first(request);
-            let attempt = service.call(request);
-            Self {
-                service,
-                held: Held::shared(retry),
+                held: Held::of(shared, alone),
                 classifier,
                 replay,
                 saved,
@@ -112,7 +96,7 @@ where
         } else {
             Self {
                 service,
-                held: Held::shared(retry),
+                held: Held::of(Some(retry), alone),
                 classifier,
                 replay,
                 saved: None,

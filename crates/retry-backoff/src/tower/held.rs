@@ -14,17 +14,13 @@ pub(super) struct Held {
 }
 
 impl Held {
+    /// The policy is copied whether it says something or not: one copy, whatever is true.
     #[inline(always)]
-    pub(super) fn shared(retry: &Retry) -> Self {
+    pub(super) fn of(retry: Option<&Retry>, alone: &Alone) -> Self {
         Self {
-            retry: Some(retry.clone()),
-            alone: Alone::NOTHING,
+            retry: retry.cloned(),
+            alone: *alone,
         }
-    }
-
-    #[inline(always)]
-    pub(super) const fn alone(alone: Alone) -> Self {
-        Self { retry: None, alone }
     }
 
     /// The handle, if it was one.
@@ -88,7 +84,7 @@ const RULES: [RetryAfterRule; 3] = [
 ];
 
 impl Alone {
-    /// What stands beside a handle.
+    /// What stands beside a handle. No policy is so, for it has one attempt at least.
     const NOTHING: Self = Self {
         first_nanos: 0,
         cap_nanos: 0,
@@ -96,8 +92,18 @@ impl Alone {
         attempts_and_choices: 0,
     };
 
-    /// What `retry` says, if it fits: all of it, to the nanosecond.
-    pub(super) fn of(retry: &Retry) -> Option<Self> {
+    /// What `retry` says, if it fits: all of it, to the nanosecond. Else nothing.
+    pub(super) fn of(retry: &Retry) -> Self {
+        Self::whole(retry).unwrap_or(Self::NOTHING)
+    }
+
+    /// Whether it says all.
+    #[inline(always)]
+    pub(super) const fn is_whole(&self) -> bool {
+        self.attempts_and_choices > 0
+    }
+
+    fn whole(retry: &Retry) -> Option<Self> {
         let policy = retry.is_policy_alone().then(|| retry.policy())?;
         let (first, constant) = policy.backoff.simple()?;
         let (jitter, cap) = policy.backoff.bounds();
@@ -206,7 +212,7 @@ mod tests {
         #[test]
         fn a_policy_is_held_alone_whole_or_not_at_all(
             backoff in backoffs(),
-            attempts: u32,
+            attempts in 1..=u32::MAX,
             longest_wait in durations(),
             rule in 0..4,
             keep_errors: bool,
@@ -224,7 +230,8 @@ mod tests {
                 },
                 ..RetryPolicy::default()
             };
-            if let Some(alone) = Alone::of(&Retry::new("test", policy.clone())) {
+            let alone = Alone::of(&Retry::new("test", policy.clone()));
+            if alone.is_whole() {
                 prop_assert_eq!(alone.policy(), policy);
             }
         }
@@ -233,10 +240,10 @@ mod tests {
     #[test]
     fn the_default_policy_is_held_alone_and_what_limits_or_listens_is_not() {
         let retry = || Retry::new("test", RetryPolicy::default());
-        assert!(Alone::of(&retry()).is_some());
-        assert!(Alone::of(&retry().with_observer(|_: &crate::Event| {})).is_none());
-        assert!(Alone::of(&retry().with_dice(Dice::seeded(1))).is_none());
+        assert!(Alone::of(&retry()).is_whole());
+        assert!(!Alone::of(&retry().with_observer(|_: &crate::Event| {})).is_whole());
+        assert!(!Alone::of(&retry().with_dice(Dice::seeded(1))).is_whole());
         let limited = RetryPolicy::builder().total_time(Duration::from_secs(1));
-        assert!(Alone::of(&Retry::new("test", limited.build().unwrap())).is_none());
+        assert!(!Alone::of(&Retry::new("test", limited.build().unwrap())).is_whole());
     }
 }

@@ -40,7 +40,7 @@ pub struct RetryLayer<C, M = Cloned, W = Own> {
 /// What the services that the layer makes share.
 struct Parts<C, M, W> {
     retry: Retry,
-    alone: Option<Alone>,
+    alone: Alone,
     classifier: C,
     replay: M,
     errors: PhantomData<fn() -> W>,
@@ -185,6 +185,6 @@ where
             ..
         } = &self.parts;
         let (classifier, replay) = (classifier.clone(), replay.clone());
-        ResponseFuture::begin(ready, retry, alone.as_ref(), classifier, replay, request)
+        ResponseFuture::begin(ready, retry, alone, classifier, replay, request)
     }
 }

@@ -5,6 +5,7 @@
     reason = "outside of a test function too: what cannot go on fails the test"
 )]
 
+mod against_model;
 mod blocking;
 mod budgets;
 mod calls;
