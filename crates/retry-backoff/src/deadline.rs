@@ -79,8 +79,15 @@ impl<E> Attempt<'_, E> {
     /// [`Attempt::limit`] as a value that can be handed on: when this attempt will be dropped.
     #[must_use]
     pub fn deadline(&self) -> Option<Deadline> {
-        let (clock, limit) = (self.clock()?, self.limit()?);
-        let now = self.now().unwrap_or_else(|| clock.now());
-        Some(Deadline::at(clock, now.saturating_add(limit)))
+        self.later_deadline().map(|deadline| deadline())
+    }
+
+    /// The same when it is asked for, which is when the clock is read.
+    pub(crate) fn later_deadline(&self) -> Option<impl FnOnce() -> Deadline> {
+        let (clock, limit, now) = (self.clock()?, self.limit()?, self.now());
+        Some(move || {
+            let now = now.unwrap_or_else(|| clock.now());
+            Deadline::at(clock, now.saturating_add(limit))
+        })
     }
 }

@@ -21,7 +21,8 @@ use crate::{
 
 pin_project! {
     /// A call that is under way: an attempt, or the wait before the next one. The first attempt was
-    /// begun when this was made. Dropping it drops whichever is under way; nothing stays behind.
+    /// begun when this was made; where time is limited or a budget pays, it is on the first poll.
+    /// Dropping it drops whichever is under way; nothing stays behind.
     ///
     /// It needs memory of its own only when an attempt fails, or has to wait under a time limit.
     #[must_use = "futures do nothing unless polled"]

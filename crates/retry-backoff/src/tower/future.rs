@@ -136,7 +136,7 @@ where
 
 /// Tells the attempt's request until when it may take.
 fn tell<Req, M: Replay<Req>, E>(replay: &M, request: &mut M::Request, attempt: Attempt<'_, E>) {
-    if let Some(deadline) = attempt.deadline() {
+    if let Some(deadline) = attempt.later_deadline() {
         replay.limit(request, deadline);
     }
 }

@@ -116,8 +116,8 @@ where
         request.extensions().get::<Deadline>().cloned()
     }
 
-    fn limit(&self, request: &mut Self::Request, deadline: Deadline) {
-        request.extensions_mut().insert(deadline);
+    fn limit(&self, request: &mut Self::Request, deadline: impl FnOnce() -> Deadline) {
+        request.extensions_mut().insert(deadline());
     }
 
     fn is_there(&self, saved: &SavedRequest<B>) -> bool {

@@ -29,8 +29,8 @@ pub trait Replay<Req> {
     }
 
     /// Tells an attempt's request when the attempt will be dropped. Called only where something
-    /// limits it.
-    fn limit(&self, request: &mut Self::Request, deadline: Deadline) {
+    /// limits it; it is `deadline` that reads the clock.
+    fn limit(&self, request: &mut Self::Request, deadline: impl FnOnce() -> Deadline) {
         let _ = (request, deadline);
     }
 }

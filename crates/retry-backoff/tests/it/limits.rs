@@ -227,6 +227,9 @@ async fn a_call_that_nothing_limits_reads_no_clock_whether_it_succeeds_or_fails(
     let timed = retry.policy().to_builder().attempt_timeout(ms(100));
     let timed = Retry::new("test", timed.build().unwrap()).with_clock(clock);
     assert_eq!(timed.call(async || Ok::<_, ()>(7)).await.unwrap(), 7);
+    let layer = RetryLayer::new(timed, ByResult).idempotent();
+    let service = layer.layer(tower::service_fn(async |()| Ok::<_, ()>(7)));
+    assert_eq!(service.oneshot(()).await.unwrap(), 7);
     assert_eq!(hand.reads(), 0);
     // And the count can fail: a limit of the whole is read once.
     let call = retry.call(async || Ok::<_, ()>(7)).within(ms(100));
