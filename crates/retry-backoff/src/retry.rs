@@ -118,7 +118,8 @@ impl Retry {
     }
 
     /// Calls `operation` until it succeeds or a limit is reached; see [`Call`] for what counts as a
-    /// failure, and how to change that. The same as `operation.retry(&retry)`.
+    /// failure, and how to change that. The same as `operation.retry(&retry)`. An operation that
+    /// fails with a [`CallError`] belongs into [`Retry::call_wrapped`].
     ///
     /// Dropping the future drops the attempt or the wait that is under way.
     #[inline]
