@@ -14,7 +14,9 @@ use std::{
 
 use backon::Retryable;
 use buttress_core::ByResult;
-use buttress_retry_backoff::{Backoff, Budget, BudgetRule, Retry, RetryPolicy, tower::RetryLayer};
+use buttress_retry_backoff::{
+    Backoff, Budget, BudgetRule, Event, Retry, RetryPolicy, tower::RetryLayer,
+};
 use criterion::{Criterion, criterion_group, criterion_main};
 use tower::{Layer, Service, ServiceExt, retry::Policy};
 
@@ -56,6 +58,13 @@ impl Policy<u32, u32, u32> for Attempts {
     }
 }
 
+/// None fails in the end.
+#[cold]
+#[inline(never)]
+fn fail<E>(error: E) {
+    drop(black_box(error));
+}
+
 /// Polls on this thread, with tokio's timers there for those who use them.
 macro_rules! run {
     ($group:expr, $name:expr, $runtime:expr, $call:expr) => {
@@ -65,7 +74,11 @@ macro_rules! run {
                     let clock = buttress_core::Clock::quanta();
                     let begin = clock.now();
                     for _ in 0..rounds {
-                        black_box($call.await).ok();
+                        // What comes out is used as `?` would use it: the value, if there is one.
+                        match $call.await {
+                            Ok(answer) => _ = black_box(answer),
+                            Err(error) => fail(error),
+                        }
                     }
                     clock.now().saturating_since(begin)
                 })
@@ -113,6 +126,15 @@ fn happy(c: &mut Criterion) {
     run!(group, "ours, tower service", runtime, async {
         ours.ready().await?.call(1).await
     });
+    let service = tower::service_fn(|_: u32| failing(0)());
+    let heard = retry.clone().with_observer(|_: &Event| {});
+    let mut heard = RetryLayer::new(heard, ByResult).idempotent().layer(service);
+    run!(
+        group,
+        "ours, tower service, with a listener",
+        runtime,
+        async { heard.ready().await?.call(1).await }
+    );
     let service = tower::service_fn(|_: u32| failing(0)());
     let mut theirs = tower::retry::Retry::new(Attempts(3), service);
     run!(group, "peer tower::retry", runtime, async {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use buttress_core::{Clock, Moment};
+
 use crate::Failure;
 
 /// The attempt that is about to be made.
@@ -9,24 +11,46 @@ use crate::Failure;
 pub struct Attempt<'a, E> {
     number: u32,
     last: Option<&'a Failure<E>>,
-    left: Option<Duration>,
-    limit: Option<Duration>,
+    times: Times<'a>,
+}
+
+/// What limits it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Times<'a> {
+    /// For the whole call.
+    pub(crate) left: Option<Duration>,
+    /// For this attempt.
+    pub(crate) limit: Option<Duration>,
+    /// Whose time it is.
+    pub(crate) clock: Option<&'a Clock>,
+    /// When `left` was so.
+    pub(crate) now: Option<Moment>,
+}
+
+impl Times<'_> {
+    /// Nothing does.
+    pub(crate) const NONE: Self = Self {
+        left: None,
+        limit: None,
+        clock: None,
+        now: None,
+    };
 }
 
 impl<'a, E> Attempt<'a, E> {
     #[inline]
-    pub(crate) const fn new(
-        number: u32,
-        last: Option<&'a Failure<E>>,
-        left: Option<Duration>,
-        limit: Option<Duration>,
-    ) -> Self {
+    pub(crate) const fn new(number: u32, last: Option<&'a Failure<E>>, times: Times<'a>) -> Self {
         Self {
             number,
             last,
-            left,
-            limit,
+            times,
         }
+    }
+
+    /// The first one of a call that nothing limits.
+    #[inline]
+    pub(crate) const fn first() -> Self {
+        Self::new(1, None, Times::NONE)
     }
 
     /// Which one it is, counted from 1.
@@ -45,17 +69,25 @@ impl<'a, E> Attempt<'a, E> {
     /// The time that is left for the whole call; `None` without such a limit.
     #[must_use]
     pub const fn left(&self) -> Option<Duration> {
-        self.left
+        self.times.left
     }
 
     /// The time after which this attempt is dropped: the attempt's own, or what is left of the
     /// whole, whichever is shorter. Worth sending along.
     #[must_use]
     pub fn limit(&self) -> Option<Duration> {
-        match (self.limit, self.left) {
+        match (self.times.limit, self.times.left) {
             (Some(limit), Some(left)) => Some(limit.min(left)),
             (limit, left) => limit.or(left),
         }
+    }
+
+    pub(crate) const fn clock(&self) -> Option<&'a Clock> {
+        self.times.clock
+    }
+
+    pub(crate) const fn now(&self) -> Option<Moment> {
+        self.times.now
     }
 }
 

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use buttress_core::{ByResult, CallError, Classify};
 
 use crate::{
-    Attempt, Failure, Retry, RetryError,
+    Attempt, Deadline, Failure, Retry, RetryError,
     progress::{May, Past, Progress, how},
 };
 
@@ -56,6 +56,12 @@ impl<E> Attempts<E> {
     pub fn within(mut self, at_most: Duration) -> Self {
         self.progress.limit(&self.retry, at_most);
         self
+    }
+
+    /// The same until `deadline`.
+    #[must_use]
+    pub fn until(self, deadline: &Deadline) -> Self {
+        self.within(deadline.left())
     }
 
     /// The attempt that is to be made, or under way.

@@ -4,7 +4,10 @@ use std::{borrow::Borrow, fmt, marker::PhantomData, time::Duration};
 
 use buttress_core::{ByResult, CallError, Classify, Verdict};
 
-use crate::{Attempt, Failure, Retry, Retrying};
+pub use crate::blocking::{
+    Blocking, BlockingOperation, BlockingWith, BlockingWrapped, BlockingWrappedWith,
+};
+use crate::{Attempt, Deadline, Failure, Retry, Retrying};
 
 /// A call that is about to be made. It begins when it is awaited.
 ///
@@ -92,13 +95,37 @@ impl<R, O, C> Call<R, O, C> {
 
     /// Limits this call to `at_most`, waits and attempts, where the policy does not limit it more.
     pub fn within(mut self, at_most: Duration) -> Self {
-        self.within = Some(at_most);
+        let earlier = self.within.unwrap_or(Duration::MAX);
+        self.within = Some(earlier.min(at_most));
         self
+    }
+
+    /// The same until `deadline`: of what calls this, say. When it is over already, no attempt is
+    /// made.
+    pub fn until(self, deadline: &Deadline) -> Self {
+        self.within(deadline.left())
     }
 
     #[inline]
     pub(crate) fn repeatable(&self) -> bool {
         self.repeat != Repeat::Refused
+    }
+}
+
+impl<R, F, C> Call<R, Plain<F>, C> {
+    /// Says that the operation is wrapped by a breaker or a limiter: [`Retry::call_wrapped`].
+    pub fn wrapped<Fut, T, E>(self) -> Call<R, Wrapped<F>, C>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<T, CallError<E>>>,
+    {
+        Call {
+            retry: self.retry,
+            operation: Wrapped::new(self.operation.operation),
+            classifier: self.classifier,
+            repeat: self.repeat,
+            within: self.within,
+        }
     }
 }
 
@@ -161,6 +188,11 @@ pub trait Operation: Fallible {
     /// Begins an attempt.
     fn begin(&mut self, attempt: Attempt<'_, Self::Error>) -> Self::Future;
 
+    /// Whether a further attempt can be begun beside those that are under way.
+    fn is_there(&self) -> bool {
+        true
+    }
+
     /// What the attempt came to.
     ///
     /// # Errors
@@ -170,7 +202,7 @@ pub trait Operation: Fallible {
     -> Result<Self::Value, Failure<Self::Error>>;
 }
 
-mod sealed {
+pub(crate) mod sealed {
     /// Keeps the trait ours.
     #[expect(unnameable_types, reason = "that is how it keeps it")]
     pub trait Sealed {}
@@ -219,24 +251,27 @@ impl<F, E> WithAttempt<F, E> {
     }
 }
 
-/// An operation that blocks its thread.
+/// An operation that is told about its attempt, and fails with a [`CallError`].
 #[derive(Clone, Copy, Debug)]
-pub struct Blocking<F> {
-    pub(crate) operation: F,
+pub struct WrappedWithAttempt<F, E> {
+    operation: F,
+    error: PhantomData<fn() -> E>,
 }
 
-impl<F> sealed::Sealed for Blocking<F> {}
+impl<F, E> WrappedWithAttempt<F, E> {
+    #[inline]
+    pub(crate) const fn new(operation: F) -> Self {
+        Self {
+            operation,
+            error: PhantomData,
+        }
+    }
+}
+
+impl<F, E> sealed::Sealed for WrappedWithAttempt<F, E> {}
 impl<F> sealed::Sealed for Plain<F> {}
 impl<F> sealed::Sealed for Wrapped<F> {}
 impl<F, E> sealed::Sealed for WithAttempt<F, E> {}
-
-impl<F, T, E> Fallible for Blocking<F>
-where
-    F: FnMut() -> Result<T, E>,
-{
-    type Value = T;
-    type Error = E;
-}
 
 impl<F, Fut, T, E> Fallible for Plain<F>
 where
@@ -318,6 +353,32 @@ where
     }
 }
 
+impl<F, Fut, T, E> Fallible for WrappedWithAttempt<F, E>
+where
+    F: FnMut(Attempt<'_, E>) -> Fut,
+    Fut: Future<Output = Result<T, CallError<E>>>,
+{
+    type Value = T;
+    type Error = E;
+}
+
+impl<F, Fut, T, E> Operation for WrappedWithAttempt<F, E>
+where
+    F: FnMut(Attempt<'_, E>) -> Fut,
+    Fut: Future<Output = Result<T, CallError<E>>>,
+{
+    type Future = Fut;
+
+    fn begin(&mut self, attempt: Attempt<'_, E>) -> Fut {
+        (self.operation)(attempt)
+    }
+
+    #[inline]
+    fn split(output: Result<T, CallError<E>>) -> Result<T, Failure<E>> {
+        output.map_err(Failure::from)
+    }
+}
+
 /// `fetch.retry(&retry).await`: for every closure that makes a future of a `Result`.
 ///
 /// ```
@@ -332,7 +393,8 @@ where
 /// # }
 /// ```
 pub trait RetryExt: Sized {
-    /// This operation, tried again as `retry` says: `&Retry` to borrow it, or `Retry`.
+    /// This operation, tried again as `retry` says: `&Retry` to borrow it, or `Retry`. One that
+    /// fails with a [`CallError`] needs [`Call::wrapped`] after it.
     fn retry<R: Borrow<Retry>>(self, retry: R) -> Call<R, Plain<Self>>;
 }
 

@@ -56,6 +56,11 @@ impl Dice {
         }
     }
 
+    /// Whether it is the thread's own generator, which all have.
+    pub(crate) const fn is_random(&self) -> bool {
+        matches!(self.source, Source::Thread)
+    }
+
     /// The next number, from 0 up to and without 1.
     #[must_use]
     pub fn roll(&self) -> f64 {

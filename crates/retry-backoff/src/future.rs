@@ -13,7 +13,7 @@ use pin_project_lite::pin_project;
 use tokio::time::Sleep;
 
 use crate::{
-    Failure, Retry, RetryError, TimedOut,
+    Attempt, Failure, Retry, RetryError, TimedOut,
     call::{Call, Operation},
     machine::How,
     progress::{May, Past, Progress, how},
@@ -21,11 +21,11 @@ use crate::{
 
 pin_project! {
     /// A call that is under way: an attempt, or the wait before the next one. The first attempt was
-    /// begun when this was made. Dropping it drops whichever is under way; nothing stays behind.
+    /// begun when this was made; where time is limited or a budget pays, it is on the first poll.
+    /// Dropping it drops whichever is under way; nothing stays behind.
     ///
     /// It needs memory of its own only when an attempt fails, or has to wait under a time limit.
     #[must_use = "futures do nothing unless polled"]
-    #[project = RetryingProjection]
     pub struct Retrying<R, O, C>
     where
         O: Operation,
@@ -35,8 +35,7 @@ pin_project! {
         classifier: C,
         repeatable: bool,
         progress: Progress,
-        // Boxed, for a call that succeeds at once has none of it.
-        cold: Option<Box<Cold<O::Error>>>,
+        cold: Slot<O::Error>,
         #[pin]
         work: Work<O::Future>,
     }
@@ -47,10 +46,49 @@ pin_project! {
     enum Work<F> {
         Attempt { #[pin] attempt: F },
         Wait,
-        // The time was over before the first attempt.
-        TooLate,
+        // The first attempt has not been made: a limit has to be looked at before.
+        Begin { within: Option<Duration> },
         Ended,
     }
+}
+
+/// The place for what a call needs once it does not succeed at once: boxed then, and nothing before.
+pub(crate) struct Slot<E> {
+    cold: Option<Box<Cold<E>>>,
+}
+
+impl<E> Default for Slot<E> {
+    #[inline(always)]
+    fn default() -> Self {
+        Self { cold: None }
+    }
+}
+
+impl<E> Slot<E> {
+    pub(crate) fn get(&mut self) -> &mut Cold<E> {
+        self.cold.get_or_insert_default()
+    }
+
+    #[inline]
+    pub(crate) fn past(&self) -> Option<&Past<E>> {
+        self.cold.as_deref().map(|cold| &cold.past)
+    }
+}
+
+/// So small that it is done in place when there is nothing.
+impl<E> Drop for Slot<E> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if let Some(cold) = self.cold.take() {
+            forget(cold);
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn forget<E>(cold: Box<Cold<E>>) {
+    drop(cold);
 }
 
 /// What a call needs once it does not succeed at once.
@@ -84,21 +122,29 @@ where
             within,
             ..
         } = call;
-        let progress = Progress::begin(retry.borrow(), within);
-        let work = match progress.first(retry.borrow()) {
-            Some(first) => Work::Attempt {
-                attempt: operation.begin(first),
-            },
-            None => Work::TooLate,
-        };
-        Self {
-            retry,
-            operation,
-            classifier,
-            repeatable,
-            progress,
-            cold: None,
-            work,
+        // Each is written where it stays: a value that is put together first and then moved costs
+        // more than all the rest.
+        if retry.borrow().inner.plain && within.is_none() {
+            let attempt = operation.begin(Attempt::first());
+            Self {
+                retry,
+                operation,
+                classifier,
+                repeatable,
+                progress: Progress::idle(),
+                cold: Slot::default(),
+                work: Work::Attempt { attempt },
+            }
+        } else {
+            Self {
+                retry,
+                operation,
+                classifier,
+                repeatable,
+                progress: Progress::idle(),
+                cold: Slot::default(),
+                work: Work::Begin { within },
+            }
         }
     }
 }
@@ -114,34 +160,42 @@ where
     /// The common case, that an attempt succeeds, is all that is here; the rest is kept away from
     /// it so that it stays small.
     #[inline(always)]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        let mut early = None;
-        if let WorkProjection::Attempt { attempt } = this.work.as_mut().project() {
-            match attempt.poll(cx) {
-                Poll::Ready(output) => match O::split(output) {
-                    Ok(value) => {
-                        if this.classifier.classify(Ok(&value)).class() == Class::Done {
-                            let past = this.cold.as_deref().map(|cold| &cold.past);
-                            this.progress.succeeded((*this.retry).borrow(), past);
-                            this.work.set(Work::Ended);
-                            return Poll::Ready(Ok(value));
-                        }
-                        early = Some(Ok(value));
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.as_mut().project();
+        if let WorkProjection::Begin { within } = this.work.as_mut().project() {
+            let retry = (*this.retry).borrow();
+            *this.progress = Progress::begin(retry, *within);
+            let Some(first) = this.progress.first(retry) else {
+                this.work.set(Work::Ended);
+                return Poll::Ready(Err(this.progress.too_late(retry, None)));
+            };
+            let attempt = this.operation.begin(first);
+            this.work.set(Work::Attempt { attempt });
+        }
+        let WorkProjection::Attempt { attempt } = this.work.as_mut().project() else {
+            return resume(self, None, cx);
+        };
+        match attempt.poll(cx) {
+            Poll::Ready(output) => match O::split(output) {
+                Ok(value) => {
+                    if this.classifier.classify(Ok(&value)).class() == Class::Done {
+                        let past = this.cold.past();
+                        this.progress.succeeded((*this.retry).borrow(), past);
+                        this.work.set(Work::Ended);
+                        return Poll::Ready(Ok(value));
                     }
-                    Err(failure) => early = Some(Err(failure)),
-                },
-                Poll::Pending if !this.progress.is_limited((*this.retry).borrow()) => {
-                    return Poll::Pending;
+                    resume(self, Some(Ok(value)), cx)
                 }
-                Poll::Pending => {
-                    let cold = this.cold.get_or_insert_default();
-                    let late = cold.poll_limit(this.progress, (*this.retry).borrow(), cx);
-                    early = Some(Err(ready!(late)));
-                }
+                Err(failure) => resume(self, Some(Err(failure)), cx),
+            },
+            Poll::Pending if !this.progress.is_limited((*this.retry).borrow()) => Poll::Pending,
+            Poll::Pending => {
+                let cold = this.cold.get();
+                let late = cold.poll_limit(this.progress, (*this.retry).borrow(), cx);
+                let late = ready!(late);
+                resume(self, Some(Err(late)), cx)
             }
         }
-        resume(this, early, cx)
     }
 }
 
@@ -149,7 +203,7 @@ where
 #[cold]
 #[inline(never)]
 fn resume<R, O, C>(
-    mut this: RetryingProjection<'_, R, O, C>,
+    call: Pin<&mut Retrying<R, O, C>>,
     mut early: Option<Result<O::Value, Failure<O::Error>>>,
     cx: &mut Context<'_>,
 ) -> Poll<Result<O::Value, RetryError<O::Error>>>
@@ -158,9 +212,10 @@ where
     O: Operation,
     C: Classify<O::Value, O::Error>,
 {
+    let mut this = call.project();
     let retry: &Retry = (*this.retry).borrow();
     loop {
-        let cold = this.cold.get_or_insert_default();
+        let cold = this.cold.get();
         let result = match (early.take(), this.work.as_mut().project()) {
             (Some(result), _) => result,
             (None, WorkProjection::Attempt { attempt }) => match attempt.poll(cx) {
@@ -181,11 +236,9 @@ where
                 this.work.set(Work::Attempt { attempt });
                 continue;
             }
-            (None, WorkProjection::TooLate) => {
-                this.work.set(Work::Ended);
-                return Poll::Ready(Err(this.progress.too_late(retry, None)));
+            (None, WorkProjection::Begin { .. } | WorkProjection::Ended) => {
+                panic!("a call was polled after it had ended")
             }
-            (None, WorkProjection::Ended) => panic!("a call was polled after it had ended"),
         };
         let (result, how) = match result {
             Ok(value) => {

@@ -7,31 +7,43 @@ mod backoff;
 mod blocking;
 mod budget;
 pub mod call;
+mod deadline;
 mod dice;
 mod error;
 mod event;
 mod future;
 pub mod hedge;
 mod hint;
-#[cfg(feature = "http")]
-pub mod http;
 mod machine;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod policy;
 mod progress;
-#[cfg(feature = "reqwest")]
-pub mod reqwest;
+#[cfg(feature = "redis")]
+pub mod redis;
 mod retry;
-#[cfg(feature = "tonic")]
-pub mod tonic;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+pub mod sqlx;
 #[cfg(feature = "tower")]
 pub mod tower;
 
+#[cfg(feature = "http")]
+pub use buttress_core::classify::http;
+#[cfg(feature = "reqwest")]
+pub use buttress_core::classify::reqwest;
+#[cfg(feature = "tonic")]
+pub use buttress_core::classify::tonic;
+
+#[cfg(feature = "metrics")]
+pub use self::metrics::MetricsObserver;
 pub use self::{
     attempt::Attempt,
     attempts::Attempts,
     backoff::{Backoff, Delays, Jitter},
+    blocking::BlockingRetry,
     budget::{Budget, BudgetRule},
     call::RetryExt,
+    deadline::Deadline,
     dice::Dice,
     error::{Failure, RetryError, Stopped, TimedOut},
     event::{Event, TraceEvents},

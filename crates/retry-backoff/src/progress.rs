@@ -6,6 +6,7 @@ use buttress_core::{Moment, Rejection, RejectionKind, Verdict};
 
 use crate::{
     Attempt, Budget, Event, Failure, Retry, RetryError, Stopped,
+    attempt::Times,
     budget::Ticket,
     machine::{Decision, How, Machine, Terms},
 };
@@ -23,6 +24,15 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
+    /// Of a call that nothing limits.
+    #[inline(always)]
+    pub(crate) const fn idle() -> Self {
+        Self {
+            times: None,
+            ticket: None,
+        }
+    }
+
     #[inline]
     pub(crate) fn begin(retry: &Retry, within: Option<Duration>) -> Self {
         let inner = &*retry.inner;
@@ -83,7 +93,7 @@ impl Progress {
     #[inline]
     pub(crate) fn attempt<'a, E>(
         &self,
-        retry: &Retry,
+        retry: &'a Retry,
         past: Option<&'a Past<E>>,
     ) -> Attempt<'a, E> {
         let (number, last) = match past {
@@ -93,20 +103,34 @@ impl Progress {
             ),
             None => (1, None),
         };
-        let limit = retry.inner.policy.attempt_timeout;
-        Attempt::new(number, last, self.left(retry), limit)
+        let now = self.times.map(|_| retry.inner.clock.now());
+        Attempt::new(number, last, self.limits(retry, now))
     }
 
     /// The first attempt, at the moment at which the call has begun: the clock is not read again.
     /// `None` when there is no time for it.
     #[inline]
-    pub(crate) fn first<'a, E>(&self, retry: &Retry) -> Option<Attempt<'a, E>> {
-        let policy = &retry.inner.policy;
-        let left = self.times.map(|(begin, end)| end.saturating_since(begin));
-        if left.is_some_and(|left| left.is_zero() || left < policy.least_time) {
+    pub(crate) fn first<'a, E>(&self, retry: &'a Retry) -> Option<Attempt<'a, E>> {
+        let times = self.limits(retry, self.times.map(|(begin, _)| begin));
+        let least = retry.inner.policy.least_time;
+        if times
+            .left
+            .is_some_and(|left| left.is_zero() || left < least)
+        {
             return None;
         }
-        Some(Attempt::new(1, None, left, policy.attempt_timeout))
+        Some(Attempt::new(1, None, times))
+    }
+
+    /// What limits an attempt that is begun `now`.
+    fn limits<'a>(&self, retry: &'a Retry, now: Option<Moment>) -> Times<'a> {
+        let left = self.times.zip(now);
+        Times {
+            left: left.map(|((_, end), now)| end.saturating_since(now)),
+            limit: retry.inner.policy.attempt_timeout,
+            clock: Some(&retry.inner.clock),
+            now,
+        }
     }
 
     #[inline]
@@ -186,6 +210,19 @@ impl Progress {
         self.error(retry, past, last, Stopped::Time)
     }
 
+    /// The error when the service did not become ready for the next attempt: no attempt was made.
+    #[cfg(feature = "tower")]
+    #[cold]
+    pub(crate) fn never_ready<E>(
+        &mut self,
+        retry: &Retry,
+        past: Past<E>,
+        last: Failure<E>,
+    ) -> RetryError<E> {
+        self.gave_up(retry, past.machine.attempts(), Stopped::Final);
+        self.error(retry, past, last, Stopped::Final)
+    }
+
     #[cold]
     pub(crate) fn error<E>(
         &self,
@@ -197,6 +234,22 @@ impl Progress {
         let attempts = past.machine.attempts();
         RetryError::new(last, past.earlier, stopped, attempts, self.elapsed(retry))
     }
+}
+
+/// So small that it is done in place when there is no ticket.
+impl Drop for Progress {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            forget(ticket);
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn forget(ticket: Ticket) {
+    drop(ticket);
 }
 
 /// What a call holds once an attempt has failed.

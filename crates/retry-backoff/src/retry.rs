@@ -5,8 +5,8 @@ use std::{fmt, sync::Arc};
 use buttress_core::{CallError, Clock, Observer, Observers, Registered, Registry};
 
 use crate::{
-    Attempt, Attempts, Budget, Dice, Event, RetryPolicy,
-    call::{Blocking, Call, Plain, WithAttempt, Wrapped},
+    Attempt, Attempts, BlockingRetry, Budget, Dice, Event, RetryPolicy,
+    call::{Blocking, Call, Plain, WithAttempt, Wrapped, WrappedWithAttempt},
 };
 
 /// Tries operations again by a policy. Made once, cheap to clone; clones share everything.
@@ -29,6 +29,10 @@ pub struct Retry {
 
 #[derive(Clone)]
 pub(crate) struct Inner {
+    /// Nothing limits a call's time and nobody is paid: nothing need be done before an attempt.
+    pub(crate) plain: bool,
+    /// There is no more to it than its policy.
+    alone: bool,
     pub(crate) name: Arc<str>,
     pub(crate) policy: RetryPolicy,
     pub(crate) budget: Option<Budget>,
@@ -43,6 +47,8 @@ impl Retry {
     pub fn new(name: impl Into<Arc<str>>, policy: RetryPolicy) -> Self {
         Self {
             inner: Arc::new(Inner {
+                plain: policy.is_plain(),
+                alone: policy.is_plain(),
                 name: name.into(),
                 policy,
                 budget: None,
@@ -54,8 +60,18 @@ impl Retry {
     }
 
     fn with(mut self, change: impl FnOnce(&mut Inner)) -> Self {
-        change(Arc::make_mut(&mut self.inner));
+        let inner = Arc::make_mut(&mut self.inner);
+        change(inner);
+        inner.plain = inner.policy.is_plain() && inner.budget.is_none();
+        inner.alone = inner.plain && inner.observers.is_silent() && inner.dice.is_random();
         self
+    }
+
+    /// Whether its policy is all that a call needs of it.
+    #[cfg(feature = "tower")]
+    #[inline]
+    pub(crate) fn is_policy_alone(&self) -> bool {
+        self.inner.alone
     }
 
     /// The same, paying for its retries from `budget`, which other handles may share.
@@ -102,7 +118,8 @@ impl Retry {
     }
 
     /// Calls `operation` until it succeeds or a limit is reached; see [`Call`] for what counts as a
-    /// failure, and how to change that. The same as `operation.retry(&retry)`.
+    /// failure, and how to change that. The same as `operation.retry(&retry)`. An operation that
+    /// fails with a [`CallError`] belongs into [`Retry::call_wrapped`].
     ///
     /// Dropping the future drops the attempt or the wait that is under way.
     #[inline]
@@ -115,7 +132,8 @@ impl Retry {
     }
 
     /// The same for an operation that is wrapped already, by a breaker or a limiter, and fails with
-    /// a [`CallError`]. A rejection is never repeated blindly: without a time to come back the call
+    /// a [`CallError`]: [`Retry::call`] would take its rejections for errors like any other, for
+    /// nothing in Rust's types lets it find out. A rejection is never repeated blindly: without a time to come back the call
     /// gives up at once; with one it waits at least as long, as far as the limits allow. The error
     /// that comes out holds the rejection or your own error, and no `CallError`.
     pub fn call_wrapped<F, Fut, T, E>(&self, operation: F) -> Call<&Self, Wrapped<F>>
@@ -136,14 +154,30 @@ impl Retry {
         Call::new(self, WithAttempt::new(operation))
     }
 
-    /// The same for an operation that blocks its thread: [`Call::run`] makes the call, and waits by
-    /// blocking. Not for async code: use `tokio::task::spawn_blocking` around it there. Nothing can
-    /// stop an attempt that is under way, so time limits hold between attempts only.
+    /// Both: a wrapped operation that wants to know.
+    pub fn call_wrapped_with<F, Fut, T, E>(
+        &self,
+        operation: F,
+    ) -> Call<&Self, WrappedWithAttempt<F, E>>
+    where
+        F: FnMut(Attempt<'_, E>) -> Fut,
+        Fut: Future<Output = Result<T, CallError<E>>>,
+    {
+        Call::new(self, WrappedWithAttempt::new(operation))
+    }
+
+    /// All of these for operations that block their thread.
+    #[must_use]
+    pub const fn blocking(&self) -> BlockingRetry<'_> {
+        BlockingRetry::new(self)
+    }
+
+    /// The same as `retry.blocking().call(operation)`.
     pub fn call_blocking<F, T, E>(&self, operation: F) -> Call<&Self, Blocking<F>>
     where
         F: FnMut() -> Result<T, E>,
     {
-        Call::new(self, Blocking { operation })
+        self.blocking().call(operation)
     }
 
     /// For a loop of your own, where no closure will do (an operation on `&mut self`, say).

@@ -12,6 +12,7 @@ use super::{scaled, scaled::seconds};
 /// | `Full` | u · v | v/2 | AWS Architecture Blog, *Exponential Backoff and Jitter*, 2015 |
 /// | `Equal` | v/2 + u · v/2 | ¾ v | the same |
 /// | `Proportional(p)` | v · (1 − p + 2 p u) | v | Polly with ¼, gRPC (A6) with ⅕, resilience4j with ½ |
+/// | `Spread(d)` | v − d + 2 d u, never under 0 | v | failsafe-go's jitter by a duration, and its delay from a range |
 /// | `Decorrelated` | first + u · (3 · previous − first), previous = first at the start | grows | AWS Architecture Blog, the same |
 /// | `DecorrelatedV2` | first · (f(n+u) − f of the previous) / 1.4, f(t) = 2ᵗ · tanh(√(4t)) | about first · 2ⁿ | Polly's Decorrelated Jitter V2 |
 ///
@@ -31,6 +32,8 @@ pub enum Jitter {
     /// The nominal delay give or take a part of it, from 0 to 1. Keeps the mean; at the cap, half
     /// of the delays are the cap.
     Proportional(f64),
+    /// The nominal delay give or take so long. A constant delay with it is one from a range.
+    Spread(Duration),
     /// Up to three times the delay before: the AWS blog's "decorrelated".
     Decorrelated,
     /// A smooth distribution with about exponential medians (0.90, 1.14, 2.01, 4.02, 8.01 times
@@ -61,6 +64,9 @@ impl Jitter {
             Self::Full => scaled(nominal, roll()).min(nominal),
             Self::Equal => scaled(nominal, roll().mul_add(0.5, 0.5)).min(nominal),
             Self::Proportional(part) => scaled(nominal, 1.0 - part + 2.0 * part * roll()),
+            Self::Spread(spread) => nominal
+                .saturating_add(scaled(spread, 2.0 * roll()))
+                .saturating_sub(spread),
             Self::Decorrelated => {
                 let first = first.as_secs_f64();
                 let before = place.carried.max(first);

@@ -149,6 +149,22 @@ impl Backoff {
         drawn.min(self.cap)
     }
 
+    /// The first delay of a constant one or of one that doubles, and whether it is the former.
+    #[cfg(feature = "tower")]
+    pub(crate) fn simple(&self) -> Option<(Duration, bool)> {
+        match self.shape {
+            Shape::Constant { delay } => Some((delay, true)),
+            Shape::Exponential { first, .. } if self.shape.doubles() => Some((first, false)),
+            _ => None,
+        }
+    }
+
+    /// Its jitter and its cap.
+    #[cfg(feature = "tower")]
+    pub(crate) const fn bounds(&self) -> (Jitter, Duration) {
+        (self.jitter, self.cap)
+    }
+
     /// What of it cannot work.
     pub(crate) fn check(&self) -> Result<(), PolicyError> {
         if self.cap.is_zero() {

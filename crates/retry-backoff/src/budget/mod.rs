@@ -43,6 +43,8 @@ pub struct Budget {
 }
 
 struct Shared {
+    /// Which of a call's steps the rule hears of: the lock is not taken for the others.
+    hears: Hears,
     clock: Clock,
     state: Mutex<State>,
 }
@@ -54,6 +56,31 @@ enum State {
     Throttle(Throttle),
     Quota(Quota),
     Share(Share),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Hears {
+    /// That a call begins.
+    begin: bool,
+    /// That it succeeded.
+    success: bool,
+    /// That it is over, one that was dropped without an end aside.
+    end: bool,
+}
+
+impl State {
+    const fn hears(&self) -> Hears {
+        let (begin, success, end) = match self {
+            Self::Tokens(_) => (true, false, false),
+            Self::Throttle(_) | Self::Quota(_) => (false, true, false),
+            Self::Share(_) => (true, false, true),
+        };
+        Hears {
+            begin,
+            success,
+            end,
+        }
+    }
 }
 
 /// What kind of load a failure speaks of: some rules charge more for a retry after one than after
@@ -84,6 +111,7 @@ impl Budget {
         let state = rule.state()?;
         Ok(Self {
             shared: Arc::new(Shared {
+                hears: state.hears(),
                 clock,
                 state: Mutex::new(state),
             }),
@@ -116,6 +144,9 @@ impl Shared {
     }
 
     fn enter(&self) {
+        if !self.hears.begin {
+            return;
+        }
         self.locked(|state| match state {
             State::Tokens(tokens) => tokens.deposit(self.clock.now()),
             State::Share(share) => share.enter(),

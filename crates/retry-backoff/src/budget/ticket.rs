@@ -72,6 +72,9 @@ impl Ticket {
     pub(crate) fn succeeded(&mut self) {
         self.ended = true;
         let borrowed = std::mem::take(&mut self.borrowed);
+        if !self.shared.hears.success {
+            return;
+        }
         self.shared.locked(|state| match state {
             State::Throttle(throttle) => throttle.succeeded(),
             // A call without a retry brings one back, so a healthy service fills it up again.
@@ -88,6 +91,9 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
+        if self.ended && !self.shared.hears.end {
+            return;
+        }
         self.shared.locked(|state| match state {
             State::Quota(quota) if !self.ended => quota.bring_back(self.borrowed),
             State::Share(share) => {

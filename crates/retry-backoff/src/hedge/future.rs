@@ -14,6 +14,7 @@ use tokio::time::Sleep;
 use super::Hedge;
 use crate::{
     Attempt, Event, Failure, RetryError, Stopped,
+    attempt::Times,
     budget::{Strain, Ticket},
     call::Operation,
 };
@@ -46,8 +47,9 @@ pin_project! {
 #[derive(Debug, Default)]
 struct Count {
     begun: u32,
-    /// There will be no further attempt: the budget refused, or one was rejected.
-    closed: bool,
+    /// Why there will be no further attempt: the budget refused, one was rejected, or the request
+    /// cannot be had again.
+    closed: Option<Stopped>,
 }
 
 /// When the next attempt is begun.
@@ -94,7 +96,7 @@ impl<O: Operation, C> Hedging<O, C> {
     pub(super) fn begin(hedge: Hedge, mut operation: O, classifier: C) -> Self {
         let began = hedge.measures().then(|| hedge.inner.clock.now());
         let ticket = hedge.inner.budget.as_ref().map(crate::Budget::enter);
-        let first = operation.begin(Attempt::new(1, None, None, None));
+        let first = operation.begin(Attempt::first());
         Self {
             hedge,
             operation,
@@ -105,7 +107,7 @@ impl<O: Operation, C> Hedging<O, C> {
             beside: Vec::new(),
             count: Count {
                 begun: 1,
-                closed: false,
+                closed: None,
             },
             next: Next::Unset,
             outcome: None,
@@ -153,7 +155,7 @@ where
                     Ended::Won | Ended::Final => {
                         this.first.set(None);
                         this.beside.clear();
-                        this.count.closed = true;
+                        this.count.closed = Some(Stopped::Final);
                         let stopped = matches!(meaning, Ended::Final).then_some(Stopped::Final);
                         let failures = std::mem::take(this.failures);
                         tell_end(
@@ -169,7 +171,7 @@ where
                     }
                     Ended::Failed(None) => *this.next = Next::Now,
                     Ended::Failed(delay) => *this.next = Next::after(delay),
-                    Ended::Rejected => this.count.closed = true,
+                    Ended::Rejected => this.count.closed = Some(Stopped::Rejected),
                 }
                 match (is_first, result) {
                     (true, result) => *this.outcome = Some(result),
@@ -182,14 +184,18 @@ where
             if matches!(this.next, Next::Unset) {
                 *this.next = Next::after(this.hedge.delay());
             }
-            let may = this.count.begun <= this.hedge.inner.most && !this.count.closed;
+            let may = this.count.begun <= this.hedge.inner.most && this.count.closed.is_none();
             if may && this.next.is_due(cx) {
+                if !this.operation.is_there() {
+                    this.count.closed = Some(Stopped::Unrepeatable);
+                    continue;
+                }
                 if this
                     .ticket
                     .as_mut()
                     .is_some_and(|it| !it.withdraw(Strain::Error))
                 {
-                    this.count.closed = true;
+                    this.count.closed = Some(Stopped::Budget);
                     continue;
                 }
                 this.count.begun += 1;
@@ -198,7 +204,7 @@ where
                     name: this.hedge.inner.name.clone(),
                     attempt: begun,
                 });
-                let attempt = Attempt::new(begun, None, None, None);
+                let attempt = Attempt::new(begun, None, Times::NONE);
                 this.beside.push(Box::pin(this.operation.begin(attempt)));
                 *this.next = Next::after(this.hedge.delay());
                 continue;
@@ -212,8 +218,7 @@ where
             };
             let stopped = match &outcome {
                 Err(Failure::Rejected(_)) => Stopped::Rejected,
-                _ if this.count.closed => Stopped::Budget,
-                _ => Stopped::Attempts,
+                _ => this.count.closed.unwrap_or(Stopped::Attempts),
             };
             tell_end(
                 this.hedge,

@@ -14,8 +14,8 @@ use buttress_core::{ByResult, CallError, Classify, Clock, Observer, Observers};
 pub use self::future::Hedging;
 use self::latency::Latencies;
 use crate::{
-    Budget, Event, PolicyError, RetryError,
-    call::{Fallible, Operation, Plain, Wrapped},
+    Attempt, Budget, Event, PolicyError, RetryError,
+    call::{Fallible, Operation, Plain, WithAttempt, Wrapped, WrappedWithAttempt},
 };
 
 /// When the next attempt is begun beside those that are under way.
@@ -163,6 +163,28 @@ impl Hedge {
         HedgeCall::new(self.clone(), Wrapped::new(operation))
     }
 
+    /// The same for an operation that wants to know which attempt it is. It is not told of failures:
+    /// others are under way.
+    pub fn call_with<F, Fut, T, E>(&self, operation: F) -> HedgeCall<WithAttempt<F, E>>
+    where
+        F: FnMut(Attempt<'_, E>) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        HedgeCall::new(self.clone(), WithAttempt::new(operation))
+    }
+
+    /// Both: a wrapped operation that wants to know.
+    pub fn call_wrapped_with<F, Fut, T, E>(
+        &self,
+        operation: F,
+    ) -> HedgeCall<WrappedWithAttempt<F, E>>
+    where
+        F: FnMut(Attempt<'_, E>) -> Fut,
+        Fut: Future<Output = Result<T, CallError<E>>>,
+    {
+        HedgeCall::new(self.clone(), WrappedWithAttempt::new(operation))
+    }
+
     /// How long to wait for an answer before the next attempt; `None`: until one fails.
     fn delay(&self) -> Option<Duration> {
         match self.inner.delay {
@@ -208,7 +230,7 @@ pub struct HedgeCall<O, C = ByResult> {
 }
 
 impl<O> HedgeCall<O> {
-    const fn new(hedge: Hedge, operation: O) -> Self {
+    pub(crate) const fn new(hedge: Hedge, operation: O) -> Self {
         Self {
             hedge,
             operation,
@@ -218,6 +240,14 @@ impl<O> HedgeCall<O> {
 }
 
 impl<O, C> HedgeCall<O, C> {
+    pub(crate) fn judged_by<D>(self, classifier: D) -> HedgeCall<O, D> {
+        HedgeCall {
+            hedge: self.hedge,
+            operation: self.operation,
+            classifier,
+        }
+    }
+
     /// Judges each result by `classifier`: what is final ends the call; when a failure says when to
     /// come back, no further attempt is begun before.
     pub fn classify<D>(self, classifier: D) -> HedgeCall<O, D>
@@ -225,11 +255,7 @@ impl<O, C> HedgeCall<O, C> {
         O: Fallible,
         D: Classify<O::Value, O::Error>,
     {
-        HedgeCall {
-            hedge: self.hedge,
-            operation: self.operation,
-            classifier,
-        }
+        self.judged_by(classifier)
     }
 }
 

@@ -67,6 +67,11 @@ impl RetryPolicy {
         RetryPolicyBuilder::new(self.clone())
     }
 
+    /// Whether no time is limited.
+    pub(crate) const fn is_plain(&self) -> bool {
+        self.total_time.is_none() && self.attempt_timeout.is_none()
+    }
+
     /// How many attempts at most, the first one included; `u32::MAX` stands for no limit.
     #[must_use]
     pub const fn attempts(&self) -> u32 {

@@ -8,7 +8,7 @@ use http_body::Body;
 
 use super::{Replay, ReplayBody, RetryLayer, body::Tape};
 use crate::{
-    Retry,
+    Deadline, Retry,
     http::{ByStatus, is_idempotent},
 };
 
@@ -17,6 +17,10 @@ use crate::{
 /// Head and extensions are cloned. The body is passed on as it comes and remembered on the way, up
 /// to a bound; what the attempt before did not read is taken over by the next. A body that is longer
 /// than the bound, that failed, or that somebody still holds, cannot be sent again.
+///
+/// A [`Deadline`] in the request's extensions is kept to, and each attempt whose time is limited
+/// finds its own there: so a retry within this one, or any service that looks, knows how long it
+/// has.
 #[derive(Clone, Copy, Debug)]
 pub struct HttpReplay {
     most: usize,
@@ -53,7 +57,7 @@ impl RetryLayer<ByStatus, HttpReplay> {
     /// # let _ = layer;
     /// ```
     #[must_use]
-    pub const fn http(retry: Retry) -> Self {
+    pub fn http(retry: Retry) -> Self {
         let replay = HttpReplay::new(HttpReplay::DEFAULT_BODY);
         Self::with_replay(retry, ByStatus, replay)
     }
@@ -106,6 +110,14 @@ where
             Request::from_parts(parts, ReplayBody::recording(body, tape)),
             Some(saved),
         )
+    }
+
+    fn deadline(&self, request: &Request<B>) -> Option<Deadline> {
+        request.extensions().get::<Deadline>().cloned()
+    }
+
+    fn limit(&self, request: &mut Self::Request, deadline: impl FnOnce() -> Deadline) {
+        request.extensions_mut().insert(deadline());
     }
 
     fn is_there(&self, saved: &SavedRequest<B>) -> bool {

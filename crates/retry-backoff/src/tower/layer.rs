@@ -10,7 +10,7 @@ use buttress_core::Classify;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{Cloned, Own, Replay, ResponseFuture, Split, Unwrapped};
+use super::{Cloned, Own, Replay, ResponseFuture, Split, Unwrapped, held::Alone};
 use crate::{Retry, RetryError};
 
 /// Sends requests to a service again by the policy of a [`Retry`].
@@ -40,6 +40,7 @@ pub struct RetryLayer<C, M = Cloned, W = Own> {
 /// What the services that the layer makes share.
 struct Parts<C, M, W> {
     retry: Retry,
+    alone: Alone,
     classifier: C,
     replay: M,
     errors: PhantomData<fn() -> W>,
@@ -48,7 +49,7 @@ struct Parts<C, M, W> {
 impl<C> RetryLayer<C> {
     /// For requests that are cloned, results being judged by `classifier`.
     #[must_use]
-    pub const fn new(retry: Retry, classifier: C) -> Self {
+    pub fn new(retry: Retry, classifier: C) -> Self {
         Self::with_replay(retry, classifier, Cloned { idempotent: false })
     }
 
@@ -63,9 +64,10 @@ impl<C> RetryLayer<C> {
 impl<C, M> RetryLayer<C, M> {
     /// With another way to have a request again.
     #[must_use]
-    pub const fn with_replay(retry: Retry, classifier: C, replay: M) -> Self {
+    pub fn with_replay(retry: Retry, classifier: C, replay: M) -> Self {
         Self {
             parts: Parts {
+                alone: Alone::of(&retry),
                 retry,
                 classifier,
                 replay,
@@ -81,6 +83,7 @@ impl<C, M> RetryLayer<C, M> {
         RetryLayer {
             parts: Parts {
                 retry: self.parts.retry,
+                alone: self.parts.alone,
                 classifier: self.parts.classifier,
                 replay: self.parts.replay,
                 errors: PhantomData,
@@ -93,6 +96,7 @@ impl<C: Clone, M: Clone, W> Clone for Parts<C, M, W> {
     fn clone(&self) -> Self {
         Self {
             retry: self.retry.clone(),
+            alone: self.alone,
             classifier: self.classifier.clone(),
             replay: self.replay.clone(),
             errors: PhantomData,
@@ -161,28 +165,26 @@ where
     type Error = RetryError<W::Error>;
     type Future = ResponseFuture<S, Req, C, M, W>;
 
+    #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner
             .poll_ready(cx)
             .map_err(|error| RetryError::never_ready(W::split(error)))
     }
 
+    #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
         // The one that was polled goes with the call, and a clone stays for the next.
         let clone = self.inner.clone();
         let ready = std::mem::replace(&mut self.inner, clone);
         let Parts {
             retry,
+            alone,
             classifier,
             replay,
             ..
         } = &self.parts;
-        ResponseFuture::begin(
-            ready,
-            retry.clone(),
-            classifier.clone(),
-            replay.clone(),
-            request,
-        )
+        let (classifier, replay) = (classifier.clone(), replay.clone());
+        ResponseFuture::begin(ready, retry, alone, classifier, replay, request)
     }
 }

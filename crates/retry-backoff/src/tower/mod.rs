@@ -3,6 +3,8 @@
 #[cfg(feature = "http")]
 mod body;
 mod future;
+mod hedge;
+mod held;
 #[cfg(feature = "http")]
 mod http;
 mod layer;
@@ -16,6 +18,7 @@ pub use self::{
 };
 pub use self::{
     future::ResponseFuture,
+    hedge::{HedgeLayer, HedgeService, Requests, Sent},
     layer::{RetryLayer, RetryService},
     replay::{Cloned, Replay},
     split::{Own, Split, Unwrapped},

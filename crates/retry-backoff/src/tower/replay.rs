@@ -1,5 +1,7 @@
 //! How a request is had a second time.
 
+use crate::Deadline;
+
 /// Keeps of a request what sending it again needs.
 pub trait Replay<Req> {
     /// What the inner service is given.
@@ -18,6 +20,19 @@ pub trait Replay<Req> {
 
     /// The next attempt's request.
     fn again(&self, saved: &mut Self::Saved) -> Option<Self::Request>;
+
+    /// Until when the one who sent the request waits, where it says so. The call takes no longer,
+    /// whatever the policy allows.
+    fn deadline(&self, request: &Req) -> Option<Deadline> {
+        let _ = request;
+        None
+    }
+
+    /// Tells an attempt's request when the attempt will be dropped. Called only where something
+    /// limits it; it is `deadline` that reads the clock.
+    fn limit(&self, request: &mut Self::Request, deadline: impl FnOnce() -> Deadline) {
+        let _ = (request, deadline);
+    }
 }
 
 /// Clones the request: for requests that are cheap to clone, of whatever protocol.

@@ -10,7 +10,7 @@ use std::{
 
 use buttress_core::{Clock, Registry};
 use buttress_retry_backoff::{Backoff, Budget, BudgetRule, Dice, Retry, RetryPolicy, Stopped};
-use buttress_testkit::cancel_sweep::cancel_sweep;
+use buttress_testkit::{cancel_sweep::cancel_sweep, tier::short_or_long};
 
 fn retry(budget: Option<Budget>) -> Retry {
     let policy = RetryPolicy::builder().attempts(4).backoff(Backoff::none());
@@ -144,7 +144,7 @@ fn amplification(budget: Option<BudgetRule>, seed: u64) -> f64 {
 
 #[test]
 fn rb4_retries_against_a_dead_service_stay_within_the_budget() {
-    for seed in 0..5 {
+    for seed in 0..short_or_long(5, 20) {
         let tenth = BudgetRule::Tokens {
             ttl: Duration::from_secs(10),
             per_second: 0,

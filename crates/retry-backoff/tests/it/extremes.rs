@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use buttress_core::{RetryAfter, Verdict};
 use buttress_retry_backoff::{Backoff, Dice, Jitter, RetryAfterRule, RetryPolicy, Stopped};
+use buttress_testkit::tier::short_or_long;
 use proptest::prelude::*;
 
-use crate::waits::waits;
+use crate::waits::{Waits, waits};
 
 fn durations() -> impl Strategy<Value = Duration> {
     prop_oneof![
@@ -25,6 +26,7 @@ fn jitters() -> impl Strategy<Value = Jitter> {
         Just(Jitter::Full),
         Just(Jitter::Equal),
         (0.0..=1.0).prop_map(Jitter::Proportional),
+        durations().prop_map(Jitter::Spread),
         Just(Jitter::Decorrelated),
         Just(Jitter::DecorrelatedV2),
     ]
@@ -44,20 +46,72 @@ fn backoffs() -> impl Strategy<Value = Backoff> {
         .prop_map(|(backoff, jitter, cap)| backoff.with_jitter(jitter).with_cap(cap))
 }
 
+/// Whether all delays keep to the cap, and their sum to the number of them.
+fn stays_under(cap: Duration, delays: impl Iterator<Item = Duration>) -> Result<(), String> {
+    let mut sum = Duration::ZERO;
+    for (n, delay) in delays.enumerate() {
+        sum = sum.saturating_add(delay);
+        let count = u32::try_from(n + 1).unwrap_or(u32::MAX);
+        if delay > cap || sum > cap.saturating_mul(count) {
+            return Err(format!("delay {n} is {delay:?}, over {cap:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether what was waited for is no longer than the policy says.
+fn accepted(told: &Waits, longest: Duration) -> Result<(), String> {
+    let at_once = told.stopped != Stopped::RetryAfter || told.elapsed.is_zero();
+    match told.waits.iter().find(|wait| **wait > longest) {
+        None if at_once => Ok(()),
+        found => Err(format!("waited {found:?}, {:?} in all", told.elapsed)),
+    }
+}
+
+/// What one hint leads to.
+fn hinted(asked: Option<RetryAfter>, rule: RetryAfterRule, longest: Duration) -> Waits {
+    let policy = RetryPolicy::builder()
+        .attempts(2)
+        .backoff(Backoff::constant(Duration::from_secs(1)))
+        .retry_after(rule)
+        .longest_wait(longest)
+        .build()
+        .unwrap();
+    let verdict = asked.map_or(Verdict::not_done(), |asked| {
+        Verdict::not_done().with_retry_after(asked.as_duration())
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(waits(policy, Dice::seeded(1), verdict))
+}
+
+fn now() -> std::time::SystemTime {
+    std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)
+}
+
+const LONGEST: Duration = Duration::from_secs(30);
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4000))]
+    #![proptest_config(ProptestConfig::with_cases(short_or_long(100_000, 10_000_000)))]
 
     /// RB1, of backoffs that were never checked too.
     #[test]
     fn rb1_no_backoff_panics_or_leaves_its_cap(
         (backoff, jitter, cap) in (backoffs(), jitters(), durations()),
         rolls in proptest::collection::vec(0.0..=1.0, 1..4),
+        count in prop_oneof![9 => 1_usize..6, 1 => Just(100)],
     ) {
         let backoff = backoff.with_jitter(jitter).with_cap(cap);
-        for delay in backoff.delays_with(Dice::told(rolls)).take(100) {
-            prop_assert!(delay <= cap);
-        }
+        let delays = backoff.delays_with(Dice::told(rolls)).take(count);
+        prop_assert_eq!(stays_under(cap, delays), Ok(()));
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(short_or_long(4_000, 1_000_000)))]
 
     /// RB6.
     #[test]
@@ -76,28 +130,36 @@ proptest! {
             durations().prop_map(|above| RetryAfterRule::Clamp { above }),
         ],
     ) {
-        let now = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-        let asked = RetryAfter::parse(&value, now);
-        let longest = Duration::from_secs(30);
-        let policy = RetryPolicy::builder()
-            .attempts(2)
-            .backoff(Backoff::constant(Duration::from_secs(1)))
-            .retry_after(rule)
-            .longest_wait(longest)
-            .build()
-            .unwrap();
-        let verdict = asked.map_or(Verdict::not_done(), |asked| {
-            Verdict::not_done().with_retry_after(asked.as_duration())
-        });
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .unwrap();
-        let told = runtime.block_on(waits(policy, Dice::seeded(1), verdict));
-        match told.stopped {
-            Stopped::RetryAfter => prop_assert_eq!(told.elapsed, Duration::ZERO),
-            _ => prop_assert!(told.waits.iter().all(|wait| *wait <= longest)),
-        }
+        let told = hinted(RetryAfter::parse(&value, now()), rule, LONGEST);
+        prop_assert_eq!(accepted(&told, LONGEST), Ok(()));
     }
+}
+
+/// A jitter that is put on after the cap.
+#[test]
+fn rb1_the_check_finds_a_planted_jitter_over_the_cap() {
+    let cap = Duration::from_secs(4);
+    let right = Backoff::exponential(Duration::from_secs(1))
+        .with_jitter(Jitter::Proportional(0.25))
+        .with_cap(cap);
+    let dice = Dice::seeded(1);
+    assert_eq!(
+        stays_under(cap, right.delays_with(dice.clone()).take(50)),
+        Ok(())
+    );
+    let wrong = right
+        .with_jitter(Jitter::None)
+        .delays()
+        .map(|delay| delay.mul_f64(0.75 + 0.5 * dice.roll()));
+    assert!(stays_under(cap, wrong.take(50)).is_err());
+}
+
+/// A policy that believes whatever it is told.
+#[test]
+fn rb6_the_check_finds_a_planted_belief_in_every_hint() {
+    let hostile = RetryAfter::parse(&"9".repeat(20_000), now());
+    let believes = hinted(hostile, RetryAfterRule::Exact, Duration::MAX);
+    assert!(accepted(&believes, LONGEST).is_err());
+    let gives_up = hinted(hostile, RetryAfterRule::Exact, LONGEST);
+    assert_eq!(accepted(&gives_up, LONGEST), Ok(()));
 }

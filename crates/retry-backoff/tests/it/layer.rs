@@ -152,7 +152,9 @@ async fn a_service_that_does_not_become_ready_again_is_waited_for_until_the_dead
         () = keeps => unreachable!(),
         result = call => result.unwrap_err(),
     };
-    assert_eq!((error.attempts(), error.stopped()), (2, Stopped::Time));
+    // The second was never sent, and what failed is the first.
+    assert_eq!((error.attempts(), error.stopped()), (1, Stopped::Time));
+    assert!(matches!(error.failure(), Failure::Failed("no")));
     assert_eq!(clock.elapsed(), Duration::from_secs(2));
 }
 
@@ -185,4 +187,110 @@ async fn responses_are_send_in_a_spawned_task() {
     let layer = RetryLayer::new(retry(), ByResult).idempotent();
     let service = layer.layer(Strict::new([Err("a"), Ok(7)]));
     assert_eq!(tokio::spawn(service.oneshot(1)).await.unwrap().unwrap(), 7);
+}
+
+/// Becomes ready on the second poll, and fails to when it was called so often before.
+#[derive(Clone)]
+struct Moody {
+    polls: u32,
+    calls: Arc<AtomicU32>,
+    breaks_after: u32,
+}
+
+impl Moody {
+    fn new(breaks_after: u32) -> Self {
+        Self {
+            polls: 0,
+            calls: Arc::default(),
+            breaks_after,
+        }
+    }
+}
+
+impl Service<()> for Moody {
+    type Response = ();
+    type Error = &'static str;
+    type Future = Ready<Result<(), &'static str>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        if self.calls.load(Ordering::SeqCst) >= self.breaks_after {
+            return Poll::Ready(Err("broken"));
+        }
+        self.polls += 1;
+        if self.polls < 2 {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, (): ()) -> Self::Future {
+        assert!(
+            std::mem::take(&mut self.polls) >= 2,
+            "another was polled ready"
+        );
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        ready(Err("failed"))
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_is_not_ready_at_once_is_polled_until_it_is_before_each_attempt() {
+    let moody = Moody::new(u32::MAX);
+    let layer = RetryLayer::new(retry(), ByResult).idempotent();
+    let error = layer.layer(moody.clone()).oneshot(()).await.unwrap_err();
+    assert_eq!((error.attempts(), error.stopped()), (3, Stopped::Attempts));
+    assert_eq!(moody.calls.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
+async fn a_service_that_fails_to_become_ready_is_not_called_and_its_error_comes_out() {
+    for (breaks_after, attempts) in [(0, 0), (1, 1), (2, 2)] {
+        let moody = Moody::new(breaks_after);
+        let layer = RetryLayer::new(retry(), ByResult).idempotent();
+        let error = layer.layer(moody.clone()).oneshot(()).await.unwrap_err();
+        assert!(matches!(error.failure(), Failure::Failed("broken")));
+        assert_eq!(
+            (error.attempts(), error.stopped()),
+            (attempts, Stopped::Final)
+        );
+        assert_eq!(moody.calls.load(Ordering::SeqCst), breaks_after);
+    }
+}
+
+/// The handle's policy goes along in each call when there is no more to it; else the handle does.
+#[tokio::test(start_paused = true)]
+async fn a_handle_with_listeners_retries_as_one_without() {
+    for heard in [false, true] {
+        let mut handle = Retry::new(
+            "test",
+            RetryPolicy::builder()
+                .attempts(4)
+                .keep_errors()
+                .build()
+                .unwrap(),
+        );
+        if heard {
+            handle = handle.with_observer(|_: &buttress_retry_backoff::Event| {});
+        }
+        let layer = RetryLayer::new(handle, ByResult).idempotent();
+        let service = layer.layer(Strict::new(["a", "b", "c", "d"].map(Err)));
+        let error = service.oneshot(1).await.unwrap_err();
+        assert_eq!((error.attempts(), error.stopped()), (4, Stopped::Attempts));
+        assert_eq!(error.earlier().len(), 3, "{heard}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn within_another_the_layer_multiplies_attempts_and_the_budget_bounds_both() {
+    let service = Strict::new(std::iter::repeat_n(Err("no"), 9));
+    let answers = Arc::clone(&service.answers);
+    let inner = RetryLayer::new(retry(), ByResult).idempotent();
+    let error = inner
+        .layer(inner.layer(service))
+        .oneshot(1)
+        .await
+        .unwrap_err();
+    assert_eq!((error.attempts(), error.stopped()), (3, Stopped::Attempts));
+    assert!(answers.lock().unwrap().is_empty());
 }

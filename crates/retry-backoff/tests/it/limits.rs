@@ -6,10 +6,13 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{Clock, RejectionKind, Verdict};
+use buttress_core::{ByResult, Clock, RejectionKind, Verdict};
 use buttress_retry_backoff::{
-    Attempt, Backoff, Dice, Failure, Jitter, Retry, RetryPolicy, Stopped,
+    Attempt, Backoff, Dice, Failure, Jitter, Retry, RetryPolicy, RetryPolicyBuilder, Stopped,
+    tower::RetryLayer,
 };
+use buttress_testkit::tier::short_or_long;
+use tower::{Layer as _, ServiceExt as _};
 
 use crate::waits::{Stopwatch, waits};
 
@@ -141,47 +144,97 @@ async fn a_wait_of_zero_has_no_timer() {
     assert_eq!(begin.elapsed(), Duration::ZERO);
 }
 
+/// Runs a call of random length that always fails: whether it kept to `total`, and began no attempt
+/// without time.
+async fn keeps_to(total: Duration, retry: &Retry, dice: &Dice) -> Result<(), String> {
+    let begin = Stopwatch::start();
+    let made = AtomicU32::new(0);
+    let error = retry
+        .call_with(|attempt: Attempt<'_, ()>| {
+            assert!(!attempt.left().unwrap().is_zero());
+            // Without this an attempt and a wait of nothing would go on for ever.
+            let takes = upto(dice, 400.0) + ms(1);
+            made.fetch_add(1, Ordering::Relaxed);
+            async move {
+                tokio::time::sleep(takes).await;
+                Err::<(), _>(())
+            }
+        })
+        .await
+        .unwrap_err();
+    let (took, stopped) = (begin.elapsed(), error.stopped());
+    // Tokio's timer counts in milliseconds and rounds a wait up to the next.
+    if took > total + ms(1) || stopped != Stopped::Time {
+        return Err(format!("{took:?} of {total:?}, stopped by {stopped}"));
+    }
+    assert_eq!(error.attempts(), made.load(Ordering::Relaxed));
+    Ok(())
+}
+
+fn upto(dice: &Dice, millis: f64) -> Duration {
+    Duration::from_millis(Duration::from_secs_f64(dice.roll() * millis).as_secs())
+}
+
+fn random_policy(dice: &Dice, timeout: bool) -> (RetryPolicyBuilder, Duration) {
+    let total = upto(dice, 2000.0) + ms(1);
+    let backoff = Backoff::exponential(upto(dice, 100.0)).with_jitter(Jitter::Equal);
+    let policy = RetryPolicy::builder().backoff(backoff).total_time(total);
+    if timeout {
+        let timeout = upto(dice, 300.0) + ms(1);
+        return (policy.attempt_timeout(timeout), total);
+    }
+    (policy, total)
+}
+
 /// RB7: random policies and operations in paused time.
 #[tokio::test(start_paused = true)]
 async fn rb7_no_call_ends_after_its_deadline_and_none_begins_an_attempt_without_time() {
     let dice = Dice::seeded(7);
-    let upto =
-        |limit: f64| Duration::from_millis(Duration::from_secs_f64(dice.roll() * limit).as_secs());
-    for round in 0..3000 {
-        let total = upto(2000.0) + ms(1);
-        let backoff = Backoff::exponential(upto(100.0)).with_jitter(Jitter::Equal);
-        let mut policy = RetryPolicy::builder()
-            .unlimited_attempts()
-            .backoff(backoff)
-            .total_time(total);
-        if round % 2 == 0 {
-            policy = policy.attempt_timeout(upto(300.0) + ms(1));
-        }
-        let retry = Retry::new("test", policy.build().unwrap()).with_dice(dice.clone());
-        let begin = Stopwatch::start();
-        let made = AtomicU32::new(0);
-        let error = retry
-            .call_with(|attempt: Attempt<'_, ()>| {
-                assert!(!attempt.left().unwrap().is_zero());
-                // Without this an attempt and a wait of nothing would go on for ever.
-                let takes = upto(400.0) + ms(1);
-                made.fetch_add(1, Ordering::Relaxed);
-                async move {
-                    tokio::time::sleep(takes).await;
-                    Err::<(), _>(())
-                }
-            })
-            .await
-            .unwrap_err();
-        assert_eq!(error.stopped(), Stopped::Time);
-        // Tokio's timer counts in milliseconds and rounds a wait up to the next.
-        assert!(
-            begin.elapsed() <= total + ms(1),
-            "{:?} of {total:?}",
-            begin.elapsed()
-        );
-        assert_eq!(error.attempts(), made.load(Ordering::Relaxed));
+    for round in 0..short_or_long(10_000, 200_000) {
+        let (policy, total) = random_policy(&dice, round % 2 == 0);
+        let policy = policy.unlimited_attempts().build().unwrap();
+        let retry = Retry::new("test", policy).with_dice(dice.clone());
+        keeps_to(total, &retry, &dice).await.unwrap();
     }
+}
+
+/// A handle whose clock stands still is one that never looks at its deadline.
+#[tokio::test(start_paused = true)]
+async fn rb7_the_check_finds_a_planted_deadline_that_nobody_looks_at() {
+    let dice = Dice::seeded(7);
+    let (policy, _) = random_policy(&dice, false);
+    let total = ms(100);
+    let policy = policy.total_time(total).attempts(20).build().unwrap();
+    let (clock, _hand) = Clock::manual();
+    let retry = Retry::new("test", policy).with_clock(clock);
+    let found = keeps_to(total, &retry, &dice).await;
+    assert!(found.is_err());
+}
+
+#[tokio::test]
+async fn a_call_that_nothing_limits_reads_no_clock_whether_it_succeeds_or_fails() {
+    let (clock, hand) = Clock::manual();
+    let plain = RetryPolicy::builder().backoff(Backoff::none());
+    let retry = Retry::new("test", plain.build().unwrap()).with_clock(clock.clone());
+    assert_eq!(retry.call(async || Ok::<_, ()>(7)).await.unwrap(), 7);
+    assert_eq!(retry.call_blocking(|| Ok::<_, ()>(7)).run().unwrap(), 7);
+    retry.call(async || Err::<(), _>(())).await.unwrap_err();
+    let layer = RetryLayer::new(retry.clone(), ByResult).idempotent();
+    let service = layer.layer(tower::service_fn(async |()| Ok::<_, ()>(7)));
+    assert_eq!(service.oneshot(()).await.unwrap(), 7);
+    assert_eq!(hand.reads(), 0);
+    // Nor does an attempt's own timeout need it, for that is a timer.
+    let timed = retry.policy().to_builder().attempt_timeout(ms(100));
+    let timed = Retry::new("test", timed.build().unwrap()).with_clock(clock);
+    assert_eq!(timed.call(async || Ok::<_, ()>(7)).await.unwrap(), 7);
+    let layer = RetryLayer::new(timed, ByResult).idempotent();
+    let service = layer.layer(tower::service_fn(async |()| Ok::<_, ()>(7)));
+    assert_eq!(service.oneshot(()).await.unwrap(), 7);
+    assert_eq!(hand.reads(), 0);
+    // And the count can fail: a limit of the whole is read once.
+    let call = retry.call(async || Ok::<_, ()>(7)).within(ms(100));
+    assert_eq!(call.await.unwrap(), 7);
+    assert_eq!(hand.reads(), 1);
 }
 
 /// The hand is not moved, so a call that asked this clock would never time out.

@@ -266,3 +266,43 @@ async fn on_a_router_every_fresh_connection_pays_from_the_one_budget() {
     // Four calls, and the three retries that the budget has.
     assert_eq!(calls.load(std::sync::atomic::Ordering::Relaxed), 7);
 }
+
+#[tokio::test]
+async fn trailers_are_replayed_after_the_data_whoever_read_them_before() {
+    for read_before in [0, 1, 2, 3] {
+        let trailers =
+            || http::HeaderMap::from_iter([(http::header::ETAG, "\"a\"".parse().unwrap())]);
+        let frames =
+            ["one", "two"].map(|it| http_body::Frame::data(Bytes::from_static(it.as_bytes())));
+        let frames = frames
+            .into_iter()
+            .chain([http_body::Frame::trailers(trailers())]);
+        let body = StreamBody::new(Frames(frames.map(Ok).collect())).boxed();
+        let sent = Arc::new(Mutex::new(0));
+        let service = tower::service_fn(|request: Request<ReplayBody<SomeBody>>| {
+            let mut count = sent.lock().unwrap();
+            *count += 1;
+            let first = *count == 1;
+            async move {
+                let mut body = request.into_body();
+                if first {
+                    for _ in 0..read_before {
+                        body.frame().await.unwrap().unwrap();
+                    }
+                    return Ok::<_, Infallible>(Response::builder().status(429).body(()).unwrap());
+                }
+                let collected = body.collect().await.unwrap();
+                assert_eq!(collected.trailers(), Some(&trailers()));
+                assert_eq!(collected.to_bytes(), "onetwo");
+                Ok(Response::new(()))
+            }
+        });
+        let layer = RetryLayer::http(retry());
+        let response = layer.layer(service).oneshot(post(body)).await.unwrap();
+        assert_eq!(
+            (response.status().as_u16(), *sent.lock().unwrap()),
+            (200, 2),
+            "{read_before}"
+        );
+    }
+}

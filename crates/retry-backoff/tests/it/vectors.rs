@@ -313,6 +313,36 @@ fn e5_3_and_e5_4_a_factor_of_one_half() {
     assert_eq!(told(&backoff, [0.75], 1), [ms(625)]);
 }
 
+/// A delay from a range is a constant one, give or take half of the range; theirs is cut to
+/// milliseconds.
+#[test]
+fn e5_1_and_e5_2_a_delay_from_a_range() {
+    let range = |low: u64, high: u64| {
+        let half = Duration::from_millis(high - low) / 2;
+        Backoff::constant(ms(low) + half).with_jitter(Jitter::Spread(half))
+    };
+    let cut = |backoff: &Backoff, rolls: &[f64]| -> Vec<u128> {
+        let delays = told(backoff, rolls.to_vec(), rolls.len());
+        delays.iter().map(Duration::as_millis).collect()
+    };
+    let drawn = cut(&range(10, 100), &[0.0, 0.25, 0.5, 0.75, 1.0]);
+    assert_eq!(drawn, [10, 32, 55, 77, 100]);
+    assert_eq!(cut(&range(50, 500), &[0.25]), [162]);
+}
+
+/// As with E5.3, their u is one minus ours.
+#[test]
+fn e5_5_and_e5_6_give_or_take_so_many_milliseconds() {
+    let spread = |delay| Backoff::constant(ms(delay)).with_jitter(Jitter::Spread(ms(50)));
+    let rolls = [0.0, 0.25, 0.5, 0.75, 1.0].map(|u| 1.0 - u);
+    assert_eq!(
+        told(&spread(100), rolls, 5),
+        [150, 125, 100, 75, 50].map(ms)
+    );
+    assert_eq!(told(&spread(500), [0.75], 1), [ms(525)]);
+    assert_eq!(told(&spread(20), [0.0], 1), [ms(0)]);
+}
+
 /// That project draws whole numbers: random mod the interval.
 fn envoy(first: u64, cap: u64, randoms: &[u32]) -> Vec<u64> {
     let intervals = plain(

@@ -49,6 +49,7 @@ const OWN: &[(&str, &[&str])] = &[
         &[
             "call_error",
             "chain",
+            "classify",
             "clock",
             "fault",
             "observer",
@@ -77,8 +78,8 @@ const OWN: &[(&str, &[&str])] = &[
     (
         "retry-backoff",
         &[
-            "attempt", "attempts", "backoff", "budget", "call", "dice", "future", "hedge", "hint",
-            "progress", "redis", "reqwest", "retry", "sqlx", "tonic",
+            "attempt", "attempts", "backoff", "budget", "call", "deadline", "dice", "future",
+            "hedge", "hint", "progress", "redis", "retry", "sqlx",
         ],
     ),
     (

@@ -5,7 +5,8 @@ mod postgres;
 mod redis;
 mod sqlite;
 
-use buttress_store::{DriverError, Phase, StoreError};
+use buttress_core::Classify as _;
+use buttress_store::{DriverError, Phase, StoreError, class::ByStore};
 use buttress_testkit::proxy::{Cut, Proxy, Way};
 
 const DOCS: &str = include_str!("../../../src/class/table.md");
@@ -37,6 +38,13 @@ impl Table {
             .code()
             .map_or(String::new(), |code| format!("`{code}`"));
         let (phase, kind, class) = (error.phase(), error.kind(), error.class());
+        // What a retry and a breaker are told is what the table says.
+        let verdict = ByStore.classify(Err::<&(), _>(error));
+        assert_eq!(
+            (verdict, verdict.class()),
+            (error.verdict(), class),
+            "{how}"
+        );
         let line = format!("| {how} | {code} | {phase:?} | {kind:?} | {class:?} |");
         self.lines.push(line);
     }

@@ -1,0 +1,59 @@
+//! What happens, counted through the `metrics` facade.
+
+use buttress_core::Observer;
+use metrics::{counter, histogram};
+
+use crate::Event;
+
+/// An observer that counts what happens, for whatever recorder is installed:
+///
+/// | metric | kind | labels |
+/// | --- | --- | --- |
+/// | `buttress_retry_backoff_calls_total` | counter | `name`, `result`: succeeded, or why it was given up, as [`Stopped::as_str`](crate::Stopped::as_str) says it |
+/// | `buttress_retry_backoff_attempts` | histogram | `name`, `result`; how many attempts the call took |
+/// | `buttress_retry_backoff_retries_total` | counter | `name` |
+/// | `buttress_retry_backoff_hedges_total` | counter | `name` |
+/// | `buttress_retry_backoff_wait_seconds` | histogram | `name`; how long until the next attempt |
+///
+/// Retries and hedges over calls is the load that this handle adds. What a budget has left is read
+/// from the `Registry`.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct MetricsObserver {}
+
+impl MetricsObserver {
+    /// One; there is nothing to choose.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {}
+    }
+}
+
+impl Observer<Event> for MetricsObserver {
+    fn on_event(&self, event: &Event) {
+        let ended = |name: &std::sync::Arc<str>, attempts: u32, result: &'static str| {
+            counter!("buttress_retry_backoff_calls_total", "name" => name.clone(), "result" => result)
+                .increment(1);
+            histogram!("buttress_retry_backoff_attempts", "name" => name.clone(), "result" => result)
+                .record(attempts);
+        };
+        match event {
+            Event::Retrying { name, wait, .. } => {
+                counter!("buttress_retry_backoff_retries_total", "name" => name.clone())
+                    .increment(1);
+                histogram!("buttress_retry_backoff_wait_seconds", "name" => name.clone())
+                    .record(wait.as_secs_f64());
+            }
+            Event::Hedged { name, .. } => {
+                counter!("buttress_retry_backoff_hedges_total", "name" => name.clone())
+                    .increment(1);
+            }
+            Event::Succeeded { name, attempts } => ended(name, *attempts, "succeeded"),
+            Event::GaveUp {
+                name,
+                attempts,
+                stopped,
+            } => ended(name, *attempts, stopped.as_str()),
+        }
+    }
+}
