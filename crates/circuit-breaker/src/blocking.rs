@@ -2,7 +2,7 @@
 
 use buttress_core::{ByResult, CallError, Classify};
 
-use crate::{CircuitBreaker, permit::Held};
+use crate::{CircuitBreaker, permit::Unwinding};
 
 impl CircuitBreaker {
     /// Runs `operation` on this thread, unless the breaker rejects it. An `Err` is a failure, and
@@ -31,17 +31,12 @@ impl CircuitBreaker {
         operation: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, CallError<E>> {
         let core = self.core_ref();
-        let ticket = match core.acquire() {
-            Ok(ticket) => ticket,
-            Err(refusal) => core.refused(refusal)?,
-        };
-        let mut held = Held::new(core, ticket);
-        let (result, verdict) = held.run(|| {
-            let result = operation();
-            let verdict = judge.classify(result.as_ref());
-            (result, verdict)
-        });
-        held.settle(verdict.outcome(), verdict.retry_after());
+        let ticket = core.acquire()?;
+        let unwinding = Unwinding::new(core, ticket);
+        let result = operation();
+        let verdict = judge.classify(result.as_ref());
+        unwinding.forget();
+        core.settle(ticket, verdict.outcome(), verdict.retry_after());
         result.map_err(CallError::Failed)
     }
 }

@@ -10,6 +10,7 @@ mod error;
 mod event;
 mod isolation;
 mod keyed;
+mod lane;
 mod machine;
 #[cfg(feature = "metrics")]
 mod metrics;

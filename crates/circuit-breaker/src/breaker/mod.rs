@@ -86,11 +86,7 @@ impl CircuitBreaker {
     /// When the call must not be made now; the rejection says when it may, where that can be told.
     #[inline]
     pub fn try_acquire(&self) -> Result<Permit<'_>, Rejection> {
-        let ticket = match self.core.acquire() {
-            Ok(ticket) => ticket,
-            Err(refusal) => self.core.refused(refusal)?,
-        };
-        Ok(Permit::new(&self.core, ticket))
+        Ok(Permit::new(&self.core, self.core.acquire()?))
     }
 
     /// The same for a task of its own.
@@ -99,10 +95,7 @@ impl CircuitBreaker {
     ///
     /// As [`CircuitBreaker::try_acquire`].
     pub fn try_acquire_owned(&self) -> Result<OwnedPermit, Rejection> {
-        let ticket = match self.core.acquire() {
-            Ok(ticket) => ticket,
-            Err(refusal) => self.core.refused(refusal)?,
-        };
+        let ticket = self.core.acquire()?;
         Ok(OwnedPermit::new(Arc::clone(&self.core), ticket))
     }
 

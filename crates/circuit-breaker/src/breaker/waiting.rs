@@ -8,7 +8,7 @@ use crate::cell::{Refusal, Ticket};
 /// A ticket; out of probes, after a wait that the policy bounds. Dropping the future leaves
 /// nothing behind: a ticket is returned by the very poll that got it.
 pub(crate) async fn acquire(core: &Core) -> Result<Ticket, Rejection> {
-    let mut refusal = match core.acquire() {
+    let mut refusal = match core.admit() {
         Ok(ticket) => return Ok(ticket),
         Err(refusal) => refusal,
     };
@@ -19,7 +19,7 @@ pub(crate) async fn acquire(core: &Core) -> Result<Ticket, Rejection> {
             let mut rings = std::pin::pin!(core.bell.notified());
             // What happens from here on is heard, so the state is looked at afterwards.
             rings.as_mut().enable();
-            match core.acquire() {
+            match core.admit() {
                 Ok(ticket) => return Ok(ticket),
                 Err(now) => refusal = now,
             }

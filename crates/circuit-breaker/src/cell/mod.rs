@@ -13,7 +13,7 @@ use std::{sync::PoisonError, time::Duration};
 use buttress_core::Moment;
 
 pub(crate) use self::{
-    answers::{Acquired, Causes, Opens, Refusal, Settled, Ticket},
+    answers::{Acquired, Causes, Opens, Refusal, Settled, Taken, Ticket},
     word::Word,
 };
 use self::{
@@ -26,7 +26,7 @@ use self::{
 use crate::{
     Abandoned, Cause, Counts, State,
     machine::{Admission, Limits, Machine, Move, Rules, Sample, Settlement, Told},
-    window::{Line, Window, tag_of},
+    window::{Changed, Line, Window, tag_of},
 };
 
 #[derive(Debug)]
@@ -53,7 +53,8 @@ impl Cell {
         window: impl FnOnce(u64) -> Window,
     ) -> Self {
         let machine = Machine::new(rules);
-        let word = Word::new(machine.state(), machine.generation());
+        let measured = limits.slow_after.is_some();
+        let word = Word::new(machine.state(), measured, machine.generation());
         Self {
             word: Line(AtomicU64::new(word.0)),
             until: AtomicU64::new(0),
@@ -99,43 +100,52 @@ impl Cell {
         self.with(|machine| machine.openings())
     }
 
-    /// A ticket, when it is closed. This and [`Cell::is_left_by_success`] are all that a call
-    /// runs while all goes well.
+    /// A ticket, where it is closed and nothing is measured. This and
+    /// [`Cell::is_untouched_by_success`] are all that a call runs while all goes well.
     #[inline]
-    pub(crate) fn acquire_closed(&self, now: impl FnOnce() -> Moment) -> Option<Ticket> {
+    pub(crate) fn acquire_plain(&self) -> Option<Ticket> {
         let word = self.word();
-        word.is_closed()
-            .then(|| self.ticket(word.generation(), now))
+        word.is_plain().then(|| Ticket {
+            generation: word.generation(),
+            started: Ticket::UNMEASURED,
+        })
     }
 
-    /// Takes a success in the commonest case: closed still, no failures in a row, nothing
-    /// measured, a window of calls or none. False where it is another case, and nothing was taken;
-    /// counts where the window changed and must be judged.
+    /// Whether a success leaves everything as it is: closed still, nothing measured, no failures in
+    /// a row, and a window that is none or full of successes.
     #[inline]
-    pub(crate) fn take_success(&self, ticket: &Ticket) -> (bool, Option<Counts>) {
-        if self.word() != Word::closed(ticket.generation) || self.limits.slow_after().is_some() {
-            return (false, None);
+    pub(crate) fn is_untouched_by_success(&self, ticket: &Ticket) -> bool {
+        self.word() == Word::plain(ticket.generation)
+            && self
+                .window
+                .is_untouched_by_success(tag_of(ticket.generation))
+    }
+
+    /// Takes a success in the next commonest case: it changes the window and nothing else.
+    #[inline]
+    pub(crate) fn take_success(&self, ticket: &Ticket, now: impl FnOnce() -> Moment) -> Taken {
+        if self.word() != Word::plain(ticket.generation) {
+            return Taken::No;
         }
-        match &self.window {
-            Window::None => (true, None),
-            Window::Ring(ring) => {
-                let tag = tag_of(ticket.generation);
-                (true, ring.record(tag, Sample::SUCCESS))
-            }
-            Window::Buckets(_) => (false, None),
+        match self.window.take_success(tag_of(ticket.generation), now) {
+            None => Taken::Yes,
+            Some(changed) => Taken::Changes(changed),
         }
     }
 
-    /// What the counts that [`Cell::take_success`] gave lead to.
-    #[cold]
+    /// What such a success leads to.
+    #[inline(never)]
     pub(crate) fn judge_success(
         &self,
         ticket: Ticket,
-        counts: Counts,
+        changed: Changed,
         now: impl FnOnce() -> Moment,
-        predicate: Predicate<'_>,
     ) -> Settled {
-        self.judge(Word::closed(ticket.generation), counts, now, predicate)
+        let (tag, limits) = (tag_of(ticket.generation), || self.limits.get());
+        match self.window.counts_after(tag, changed, limits) {
+            None => Settled::Counted,
+            Some(counts) => self.judge(Word::plain(ticket.generation), counts, now, None),
+        }
     }
 
     #[inline]
@@ -151,7 +161,7 @@ impl Cell {
     fn ticket(&self, generation: u64, now: impl FnOnce() -> Moment) -> Ticket {
         let started = match self.limits.slow_after() {
             Some(_) => now(),
-            None => Moment::START,
+            None => Ticket::UNMEASURED,
         };
         Ticket {
             generation,
@@ -168,7 +178,7 @@ impl Cell {
             State::Disabled => {
                 let ticket = Ticket {
                     generation: word.generation(),
-                    started: Moment::START,
+                    started: Ticket::UNMEASURED,
                 };
                 return Acquired::Ticket(ticket, None);
             }
@@ -418,7 +428,15 @@ impl Cell {
         rules: Rules,
     ) -> Option<Move> {
         self.limits.set(limits, abandoned);
-        self.with(|machine| machine.set_rules(rules))
+        let measured = limits.slow_after.is_some();
+        self.with(|machine| {
+            // Under the lock, so that the last policy is the one that stays. Of the word only
+            // streaks are written by others.
+            let _ = self.word.0.fetch_update(AcqRel, Acquire, |word| {
+                Some(Word(word).measured(measured).0)
+            });
+            machine.set_rules(rules)
+        })
     }
 
     /// Lets the machine do something, and shows everybody what came of it.
@@ -440,6 +458,9 @@ impl Cell {
         }
         self.until.store(machine.until().as_nanos(), Relaxed);
         // A streak that somebody counts at the same moment belongs to the old generation.
-        self.word.0.swap(Word::new(state, generation).0, AcqRel);
+        let measured = self.limits.slow_after().is_some();
+        self.word
+            .0
+            .swap(Word::new(state, measured, generation).0, AcqRel);
     }
 }

@@ -6,8 +6,11 @@ const STATE_BITS: u64 = 3;
 const STREAK_BITS: u64 = 21;
 const STREAK_MASK: u64 = (1 << STREAK_BITS) - 1;
 const GENERATION: u64 = STATE_BITS + STREAK_BITS;
+const STATE_MASK: u64 = (1 << STATE_BITS) - 1;
+/// Closed, and calls are measured.
+const MEASURED: u64 = 7;
 
-/// `[generation 40 | streak 21 | state 3]`. Closed is 0.
+/// `[generation 40 | streak 21 | state 3]`. Closed is 0, or 7 where calls are measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Word(pub(crate) u64);
 
@@ -15,8 +18,10 @@ impl Word {
     /// The longest streak that it can hold.
     pub(crate) const MAX_STREAK: u32 = 1_000_000;
 
-    pub(crate) const fn new(state: State, generation: u64) -> Self {
+    /// `measured`: whether a call needs to know when it began.
+    pub(crate) const fn new(state: State, measured: bool, generation: u64) -> Self {
         let state = match state {
+            State::Closed if measured => MEASURED,
             State::Closed => 0,
             State::MetricsOnly => 1,
             State::Open => 2,
@@ -28,20 +33,35 @@ impl Word {
         Self((generation % GENERATIONS) << GENERATION | state)
     }
 
-    /// Closed, and nothing failed last.
+    /// Closed, nothing is measured, and nothing failed last.
     #[inline]
-    pub(crate) const fn closed(generation: u64) -> Self {
+    pub(crate) const fn plain(generation: u64) -> Self {
         Self(generation << GENERATION)
+    }
+
+    /// Closed, and nothing is measured.
+    #[inline]
+    pub(crate) const fn is_plain(self) -> bool {
+        self.0 & STATE_MASK == 0
     }
 
     #[inline]
     pub(crate) const fn is_closed(self) -> bool {
-        self.0 & ((1 << STATE_BITS) - 1) == 0
+        matches!(self.0 & STATE_MASK, 0 | MEASURED)
+    }
+
+    /// The same, where it is closed, with calls measured or not.
+    pub(crate) const fn measured(self, measured: bool) -> Self {
+        match (self.is_closed(), measured) {
+            (false, _) => self,
+            (true, true) => Self(self.0 | MEASURED),
+            (true, false) => Self(self.0 & !STATE_MASK),
+        }
     }
 
     pub(crate) const fn state(self) -> State {
-        match self.0 & ((1 << STATE_BITS) - 1) {
-            0 => State::Closed,
+        match self.0 & STATE_MASK {
+            0 | MEASURED => State::Closed,
             1 => State::MetricsOnly,
             2 => State::Open,
             3 => State::HalfOpen,
@@ -86,11 +106,20 @@ mod tests {
             State::MetricsOnly,
             State::Isolated,
         ] {
-            let word = Word::new(state, GENERATIONS - 1).with_streak(u64::MAX);
-            assert_eq!((word.state(), word.generation()), (state, GENERATIONS - 1));
-            assert_eq!(word.streak(), STREAK_MASK);
-            assert_eq!(word.is_closed(), state == State::Closed);
-            assert_eq!(word.with_streak(0), Word::new(state, GENERATIONS - 1));
+            for measured in [false, true] {
+                let whole = Word::new(state, measured, GENERATIONS - 1);
+                let word = whole.with_streak(u64::MAX);
+                assert_eq!((word.state(), word.generation()), (state, GENERATIONS - 1));
+                assert_eq!(word.streak(), STREAK_MASK);
+                let closed = state == State::Closed;
+                assert_eq!(word.is_closed(), closed);
+                assert_eq!(word.is_plain(), closed && !measured);
+                assert_eq!(word.with_streak(0), whole);
+                assert_eq!(
+                    whole.measured(!measured),
+                    Word::new(state, !measured, GENERATIONS - 1)
+                );
+            }
         }
         assert!(u64::from(Word::MAX_STREAK) <= STREAK_MASK);
     }

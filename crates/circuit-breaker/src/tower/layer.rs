@@ -102,10 +102,7 @@ where
         let lane = self.lanes.mine();
         let ticket = match lane.core().acquire() {
             Ok(ticket) => ticket,
-            Err(refusal) => match lane.core().refused(refusal) {
-                Ok(ticket) => ticket,
-                Err(rejection) => return ResponseFuture::rejected(rejection),
-            },
+            Err(rejection) => return ResponseFuture::rejected(rejection),
         };
         let mut held = Held::new(lane.clone(), ticket);
         let future = held.run(|| self.inner.call(request));

@@ -2,46 +2,50 @@
 //!
 //! Each counter carries the bucket of time that it counts and the tag of the generation, so no
 //! bucket has to be cleared when its time is over: a counter of another time is zero.
+//!
+//! Each thread counts in a stripe of its own, which nobody else writes but a reset, so closed and
+//! clean it takes a load and a store, and no line goes from one processor to another. Threads
+//! beyond the numbered ones share one stripe.
 
-use std::time::Duration;
+mod stripe;
+
+use std::{sync::OnceLock, time::Duration};
 
 use buttress_core::Moment;
 
+use self::stripe::{Stripe, in_time};
+use super::Line;
 use crate::{
     cell::sync::{
         AtomicU64,
         Ordering::{Relaxed, SeqCst},
+        fence,
     },
+    lane::{LANES, lane},
     machine::{Counts, Limits, Sample},
 };
-
-/// Bits of a count: a billion calls in one bucket, at which it stays.
-const COUNT_BITS: u64 = 30;
-const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
-/// Bits of the bucket's number. It comes again after 67 million buckets: 7 days of the shortest.
-const EPOCH_BITS: u64 = 26;
-const EPOCH_MASK: u64 = (1 << EPOCH_BITS) - 1;
-const TAG: u64 = COUNT_BITS + EPOCH_BITS;
 
 #[derive(Debug)]
 pub(crate) struct Buckets {
     nanos_a_bucket: u64,
-    buckets: Box<[Bucket]>,
+    length: usize,
+    /// One for each thread, made when it first counts here; the last is that of all the others.
+    stripes: [OnceLock<Box<Stripe>>; LANES + 1],
+    seen: Line<Seen>,
+}
+
+/// What spares a success the sum. Written seldom, read by all.
+#[derive(Debug, Default)]
+struct Seen {
     /// The number of the last bucket in which something was no fast success; 0 for none.
     last_bad: AtomicU64,
     /// The number of the bucket in which a success was last judged with enough calls.
     judged: AtomicU64,
 }
 
-#[derive(Debug)]
-#[repr(align(128))]
-struct Bucket {
-    calls: AtomicU64,
-    failed: AtomicU64,
-    slow: AtomicU64,
-    slow_failed: AtomicU64,
-    abandoned: AtomicU64,
-}
+/// A success was counted in a bucket of this number, and the counts must be judged.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unjudged(u64);
 
 impl Buckets {
     /// The shortest time of one bucket.
@@ -49,53 +53,101 @@ impl Buckets {
 
     pub(crate) fn new(duration: Duration, count: u32, tag: u64) -> Self {
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let nanos_a_bucket = nanos.div_ceil(u64::from(count).max(1)).max(1);
+        let length = usize::try_from(count.max(1)).unwrap_or(1);
+        Self::of(nanos_a_bucket, length, tag)
+    }
+
+    fn of(nanos_a_bucket: u64, length: usize, tag: u64) -> Self {
         let window = Self {
-            nanos_a_bucket: nanos.div_ceil(u64::from(count).max(1)).max(1),
-            buckets: (0..count.max(1)).map(|_| Bucket::new()).collect(),
-            last_bad: AtomicU64::new(0),
-            judged: AtomicU64::new(0),
+            nanos_a_bucket,
+            length,
+            stripes: std::array::from_fn(|_| OnceLock::new()),
+            seen: Line(Seen::default()),
         };
-        window.reset(tag);
+        // Loom looks at what is counted; who makes the stripes is not its matter.
+        if cfg!(buttress_loom) {
+            (0..2).for_each(|at| {
+                let _ = window.stripes[at].set(Box::new(Stripe::new(length, tag)));
+            });
+        }
         window
     }
 
     /// Another one of the same shape, empty.
     pub(crate) fn renewed(&self, tag: u64) -> Self {
-        let buckets = (0..self.buckets.len()).map(|_| Bucket::new()).collect();
-        let window = Self {
-            nanos_a_bucket: self.nanos_a_bucket,
-            buckets,
-            last_bad: AtomicU64::new(0),
-            judged: AtomicU64::new(0),
-        };
-        window.reset(tag);
-        window
-    }
-
-    fn length(&self) -> u64 {
-        self.buckets.len() as u64
-    }
-
-    /// Takes a result that nobody judges.
-    pub(crate) fn count(&self, tag: u64, sample: Sample, now: Moment) {
-        let epoch = self.epoch(now);
-        if let Some(bucket) = self.bucket(epoch)
-            && bump(&bucket.calls, tag, epoch)
-            && sample != Sample::SUCCESS
-        {
-            bucket.bump_kind(tag, epoch, sample);
-        }
-    }
-
-    fn bucket(&self, epoch: u64) -> Option<&Bucket> {
-        self.buckets
-            .get(usize::try_from(epoch % self.length()).ok()?)
+        Self::of(self.nanos_a_bucket, self.length, tag)
     }
 
     /// The number of the bucket of this moment. The first is never 0, and an empty counter is of
     /// number 0: it is out of date from the start.
     const fn epoch(&self, now: Moment) -> u64 {
-        now.as_nanos() / self.nanos_a_bucket + self.buckets.len() as u64
+        now.as_nanos() / self.nanos_a_bucket + self.length as u64
+    }
+
+    /// Counts a call in this thread's stripe; the number of the bucket, unless it came late.
+    #[inline]
+    fn call(&self, tag: u64, now: Moment) -> Option<u64> {
+        if let Some(lane) = lane()
+            && let Some(stripe) = self.stripes[lane].get()
+            && let Some(epoch) = stripe.call_in_same_bucket(tag, now)
+        {
+            return Some(epoch);
+        }
+        self.call_anywhere(tag, now)
+    }
+
+    #[cold]
+    fn call_anywhere(&self, tag: u64, now: Moment) -> Option<u64> {
+        let epoch = self.epoch(now);
+        let begins = (epoch - self.length as u64).saturating_mul(self.nanos_a_bucket);
+        let ends = begins.saturating_add(self.nanos_a_bucket);
+        let (stripe, own) = self.mine(tag);
+        stripe.call(own, tag, epoch, ends).then_some(epoch)
+    }
+
+    /// This thread's stripe, and whether it is its own.
+    fn mine(&self, tag: u64) -> (&Stripe, bool) {
+        let at = lane().unwrap_or(LANES);
+        let stripe = self.stripes[at].get_or_init(|| Box::new(Stripe::new(self.length, tag)));
+        (stripe, at < LANES)
+    }
+
+    /// Takes a result that nobody judges.
+    pub(crate) fn count(&self, tag: u64, sample: Sample, now: Moment) {
+        if let Some(epoch) = self.call(tag, now)
+            && sample != Sample::SUCCESS
+        {
+            let (stripe, own) = self.mine(tag);
+            stripe.kinds(own, tag, epoch, sample);
+        }
+    }
+
+    /// Takes a success, where nobody asks for the counts. Where they must be judged it says so.
+    #[inline]
+    pub(crate) fn take_success(&self, tag: u64, now: Moment) -> Option<Unjudged> {
+        let epoch = self.call(tag, now)?;
+        // A success raises a rate only by completing the minimum, or because a bucket went out of
+        // date: at most one of them in each bucket of time has something to find.
+        let since = epoch.saturating_sub(self.seen.0.last_bad.load(Relaxed));
+        if since >= self.length as u64 || self.seen.0.judged.load(Relaxed) == epoch {
+            return None;
+        }
+        Some(Unjudged(epoch))
+    }
+
+    /// The counts after such a success.
+    pub(crate) fn counts_after(
+        &self,
+        tag: u64,
+        Unjudged(epoch): Unjudged,
+        limits: impl FnOnce() -> Limits,
+    ) -> Counts {
+        let counts = self.sum(tag, epoch);
+        if limits().enough(&counts) {
+            self.seen.0.judged.store(epoch, Relaxed);
+        }
+        counts
     }
 
     pub(crate) fn record(
@@ -106,134 +158,46 @@ impl Buckets {
         limits: impl FnOnce() -> Limits,
         always: bool,
     ) -> Option<Counts> {
-        let epoch = self.epoch(now);
-        let bucket = self.bucket(epoch)?;
-        // The call before its kind, and read the other way round: no rate is ever seen too high.
-        if !bump(&bucket.calls, tag, epoch) {
-            return None;
+        if sample == Sample::SUCCESS && !always {
+            let unjudged = self.take_success(tag, now)?;
+            return Some(self.counts_after(tag, unjudged, limits));
         }
+        let epoch = self.call(tag, now)?;
         if sample != Sample::SUCCESS {
-            bucket.bump_kind(tag, epoch, sample);
-            self.last_bad.fetch_max(epoch, SeqCst);
-            self.judged.store(0, SeqCst);
-            return Some(self.sum(tag, epoch));
+            let (stripe, own) = self.mine(tag);
+            stripe.kinds(own, tag, epoch, sample);
+            let Seen { last_bad, judged } = &self.seen.0;
+            // Read before they are written: when much fails, all threads come by here.
+            if last_bad.load(Relaxed) < epoch {
+                last_bad.fetch_max(epoch, Relaxed);
+            }
+            if judged.load(Relaxed) != 0 {
+                judged.store(0, Relaxed);
+            }
         }
-        if always {
-            return Some(self.sum(tag, epoch));
-        }
-        // A success raises a rate only by completing the minimum, or because a bucket went out of
-        // date: at most one of them in each bucket of time has something to find.
-        let clean = epoch.saturating_sub(self.last_bad.load(Relaxed)) >= self.length();
-        if clean || self.judged.load(Relaxed) == epoch {
-            return None;
-        }
-        let counts = self.sum(tag, epoch);
-        if limits().enough(&counts) {
-            self.judged.store(epoch, Relaxed);
-        }
-        Some(counts)
+        Some(self.sum(tag, epoch))
     }
 
     pub(crate) fn counts(&self, tag: u64, now: Moment) -> Counts {
         self.sum(tag, self.epoch(now))
     }
 
+    /// What all stripes hold together.
     fn sum(&self, tag: u64, epoch: u64) -> Counts {
+        // Of two threads that have each written their result and now add up, one sees both.
+        fence(SeqCst);
         let mut counts = Counts::default();
-        for bucket in &self.buckets {
-            let read = |counter: &AtomicU64| {
-                let word = counter.load(SeqCst);
-                let age = (epoch & EPOCH_MASK).wrapping_sub(epoch_of(word)) & EPOCH_MASK;
-                // One ahead is of a thread that read the clock later: it is lately too, and of two
-                // failures at once on both sides of a bucket's end, one must see both.
-                let is_near = age < self.length() || (EPOCH_MASK + 1 - age) < self.length();
-                let counts = word >> TAG == tag && is_near;
-                if counts { word & COUNT_MASK } else { 0 }
-            };
-            counts.failed += read(&bucket.failed);
-            counts.slow += read(&bucket.slow);
-            counts.slow_failed += read(&bucket.slow_failed);
-            counts.abandoned += read(&bucket.abandoned);
-            counts.calls += read(&bucket.calls);
+        for stripe in self.stripes.iter().filter_map(OnceLock::get) {
+            stripe.add_to(&mut counts, |word| in_time(word, tag, epoch, self.length));
         }
         counts
     }
 
     pub(crate) fn reset(&self, tag: u64) {
-        for bucket in &self.buckets {
-            for counter in bucket.all() {
-                counter.swap(tag << TAG, SeqCst);
-            }
+        for stripe in self.stripes.iter().filter_map(OnceLock::get) {
+            stripe.reset(tag);
         }
-        self.last_bad.store(0, SeqCst);
-        self.judged.store(0, SeqCst);
-    }
-}
-
-impl Bucket {
-    fn new() -> Self {
-        let zero = || AtomicU64::new(0);
-        Self {
-            calls: zero(),
-            failed: zero(),
-            slow: zero(),
-            slow_failed: zero(),
-            abandoned: zero(),
-        }
-    }
-
-    const fn all(&self) -> [&AtomicU64; 5] {
-        [
-            &self.calls,
-            &self.failed,
-            &self.slow,
-            &self.slow_failed,
-            &self.abandoned,
-        ]
-    }
-
-    #[cold]
-    fn bump_kind(&self, tag: u64, epoch: u64, sample: Sample) {
-        for (counter, counts) in [
-            (&self.failed, sample.is_failed()),
-            (&self.slow, sample.is_slow()),
-            (&self.slow_failed, sample.is_failed() && sample.is_slow()),
-            (&self.abandoned, sample.is_abandoned()),
-        ] {
-            if counts {
-                bump(counter, tag, epoch);
-            }
-        }
-    }
-}
-
-const fn epoch_of(word: u64) -> u64 {
-    word >> COUNT_BITS & EPOCH_MASK
-}
-
-/// Counts one, unless the counter is of another generation or already of a later time.
-fn bump(counter: &AtomicU64, tag: u64, epoch: u64) -> bool {
-    let epoch = epoch & EPOCH_MASK;
-    let mut seen = counter.load(Relaxed);
-    loop {
-        if seen >> TAG != tag {
-            return false;
-        }
-        let new = if epoch_of(seen) != epoch {
-            // Half of the numbers lie ahead, half behind.
-            let ahead = epoch_of(seen).wrapping_sub(epoch) & EPOCH_MASK;
-            if seen & COUNT_MASK > 0 && ahead < 1 << (EPOCH_BITS - 1) {
-                return false;
-            }
-            tag << TAG | epoch << COUNT_BITS | 1
-        } else if seen & COUNT_MASK == COUNT_MASK {
-            return true;
-        } else {
-            seen + 1
-        };
-        match counter.compare_exchange_weak(seen, new, SeqCst, Relaxed) {
-            Ok(_) => return true,
-            Err(now) => seen = now,
-        }
+        self.seen.0.last_bad.store(0, SeqCst);
+        self.seen.0.judged.store(0, SeqCst);
     }
 }

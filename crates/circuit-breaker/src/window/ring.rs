@@ -41,6 +41,13 @@ pub(crate) struct Ring {
     slots: Box<[AtomicU64]>,
 }
 
+/// A slot that has to be written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Turn {
+    word: usize,
+    shift: u64,
+}
+
 impl Ring {
     /// The largest size that the sums can hold.
     pub(crate) const MAX: u32 = 10_000;
@@ -62,7 +69,8 @@ impl Ring {
         if sample == Sample::SUCCESS && self.is_full_of_successes(tag) {
             return None;
         }
-        self.replace(tag, sample)
+        let turn = self.turn(tag, sample)?;
+        self.replace(turn, tag, sample)
     }
 
     #[inline]
@@ -70,10 +78,23 @@ impl Ring {
         self.sums.0.load(Relaxed) == (tag << TAG | BIASES) + self.size
     }
 
-    fn replace(&self, tag: u64, sample: Sample) -> Option<Counts> {
+    /// Takes a ticket: the slot where it has to be written; nothing where the same is in it
+    /// already, as with nearly every success, or the window is another one.
+    #[inline]
+    pub(crate) fn turn(&self, tag: u64, sample: Sample) -> Option<Turn> {
         let at = self.ticket.0.fetch_add(1, Relaxed) % self.size;
-        let word = self.slots.get(usize::try_from(at / SLOTS).ok()?)?;
-        let shift = at % SLOTS * SLOT_BITS;
+        let turn = Turn {
+            word: usize::try_from(at / SLOTS).ok()?,
+            shift: at % SLOTS * SLOT_BITS,
+        };
+        let seen = self.slots.get(turn.word)?.load(Relaxed);
+        let is_there = seen >> turn.shift & Sample::MASK == sample.bits();
+        (!is_there && seen >> TAG == tag).then_some(turn)
+    }
+
+    pub(crate) fn replace(&self, turn: Turn, tag: u64, sample: Sample) -> Option<Counts> {
+        let Turn { word, shift } = turn;
+        let word = self.slots.get(word)?;
         let mut seen = word.load(Relaxed);
         let old = loop {
             let old = seen >> shift & Sample::MASK;

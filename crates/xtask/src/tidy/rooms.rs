@@ -37,6 +37,7 @@ const OWN: &[(&str, &[&str])] = &[
             "chance",
             "isolation",
             "keyed",
+            "lane",
             "permit",
             "rate",
             "snapshot",
