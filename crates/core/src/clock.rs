@@ -60,7 +60,7 @@ fn nanos(duration: Duration) -> u64 {
 /// | [`Clock::tokio`] (default) | 26 ns | yes | everything, until a measurement says otherwise |
 /// | [`Clock::quanta`] (feature) | 9 ns | no | hot paths that need exact time |
 /// | [`Clock::ticked`] | 2 ns | no | hot paths that can do with time a tick late |
-/// | [`Clock::manual`] | 2 ns | it stands still always | tests |
+/// | [`Clock::manual`] | a few ns | it stands still always | tests |
 ///
 /// ```
 /// use std::time::Duration;
@@ -82,6 +82,14 @@ enum Source {
     #[cfg(feature = "quanta")]
     Quanta(quanta::Clock, u64),
     Shared(Arc<AtomicU64>),
+    Manual(Arc<Told>),
+}
+
+/// What the hand of a manual clock says, and how often it was asked.
+#[derive(Debug, Default)]
+struct Told {
+    nanos: AtomicU64,
+    reads: AtomicU64,
 }
 
 impl fmt::Debug for Source {
@@ -91,6 +99,7 @@ impl fmt::Debug for Source {
             #[cfg(feature = "quanta")]
             Self::Quanta(..) => "quanta",
             Self::Shared(_) => "shared",
+            Self::Manual(_) => "manual",
         })
     }
 }
@@ -156,12 +165,12 @@ impl Clock {
     /// A clock that stands still until its hand moves it, for tests: yours as well as ours.
     #[must_use]
     pub fn manual() -> (Self, ManualHand) {
-        let shared = Arc::new(AtomicU64::new(0));
+        let told = Arc::new(Told::default());
         (
             Self {
-                source: Source::Shared(Arc::clone(&shared)),
+                source: Source::Manual(Arc::clone(&told)),
             },
-            ManualHand { shared },
+            ManualHand { told },
         )
     }
 
@@ -174,6 +183,10 @@ impl Clock {
             #[cfg(feature = "quanta")]
             Source::Quanta(clock, start) => Moment(clock.delta_as_nanos(*start, clock.raw())),
             Source::Shared(shared) => Moment(shared.load(Ordering::Relaxed)),
+            Source::Manual(told) => {
+                told.reads.fetch_add(1, Ordering::Relaxed);
+                Moment(told.nanos.load(Ordering::Relaxed))
+            }
         }
     }
 }
@@ -187,7 +200,7 @@ impl Default for Clock {
 /// Moves the clock that [`Clock::manual`] made with it. Clones move the same clock.
 #[derive(Clone, Debug)]
 pub struct ManualHand {
-    shared: Arc<AtomicU64>,
+    told: Arc<Told>,
 }
 
 impl ManualHand {
@@ -196,10 +209,18 @@ impl ManualHand {
         let step = nanos(duration);
         // The closure always returns Some, so the update cannot fail.
         let _ = self
-            .shared
+            .told
+            .nanos
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
                 Some(now.saturating_add(step))
             });
+    }
+
+    /// How often the clock and its clones were read: what needs no time reads none, and a test can
+    /// say so.
+    #[must_use]
+    pub fn reads(&self) -> u64 {
+        self.told.reads.load(Ordering::Relaxed)
     }
 }
 
@@ -221,6 +242,7 @@ mod tests {
         let other = clock.clone();
         hand.clone().advance(Duration::from_millis(5));
         assert_eq!(other.now(), Moment::from_nanos(5_000_000));
+        assert_eq!(hand.reads(), 1);
         hand.advance(Duration::MAX);
         assert_eq!(clock.now(), Moment::from_nanos(u64::MAX));
     }

@@ -3,6 +3,8 @@
 
 mod call_error;
 mod chain;
+#[cfg(any(feature = "http", feature = "reqwest", feature = "tonic"))]
+pub mod classify;
 pub mod clock;
 mod fault;
 mod observer;

@@ -13,18 +13,23 @@ mod event;
 mod future;
 pub mod hedge;
 mod hint;
-#[cfg(feature = "http")]
-pub mod http;
 mod machine;
 mod policy;
 mod progress;
-#[cfg(feature = "reqwest")]
-pub mod reqwest;
+#[cfg(feature = "redis")]
+pub mod redis;
 mod retry;
-#[cfg(feature = "tonic")]
-pub mod tonic;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+pub mod sqlx;
 #[cfg(feature = "tower")]
 pub mod tower;
+
+#[cfg(feature = "http")]
+pub use buttress_core::classify::http;
+#[cfg(feature = "reqwest")]
+pub use buttress_core::classify::reqwest;
+#[cfg(feature = "tonic")]
+pub use buttress_core::classify::tonic;
 
 pub use self::{
     attempt::Attempt,

@@ -3,6 +3,7 @@
 //! Each row of these tables was produced by a real server, in `tests/it/class/`.
 #![doc = include_str!("table.md")]
 
+mod classify;
 #[cfg(feature = "mysql")]
 mod mysql;
 #[cfg(feature = "postgres")]
@@ -18,6 +19,11 @@ use std::borrow::Cow;
 
 use buttress_core::{Class, Verdict};
 
+#[cfg(feature = "redis")]
+pub use self::classify::ByRedis;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+pub use self::classify::BySqlx;
+pub use self::classify::ByStore;
 #[cfg(feature = "redis")]
 pub use self::redis::of_redis;
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]

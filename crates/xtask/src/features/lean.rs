@@ -27,11 +27,14 @@ const DRIVERS: &[&str] = &[
     "tower-http",
 ];
 
-/// All that `buttress-core` may depend on, optional or not: every user of the family builds it.
+/// All that `buttress-core` may depend on: every user of the family builds it.
 const CORE: (&str, &[&str]) = (
     "buttress-core",
-    &["httpdate", "quanta", "thiserror", "tokio", "tracing"],
+    &["httpdate", "thiserror", "tokio", "tracing"],
 );
+
+/// What it may have by feature alone: a clock, and the clients whose results it judges.
+const CORE_BY_FEATURE: &[&str] = &["http", "quanta", "reqwest", "tonic"];
 
 /// What is pulled that should not be.
 pub(super) fn check(cargo: &Cargo) -> Result<Vec<String>> {
@@ -51,9 +54,7 @@ pub(super) fn check(cargo: &Cargo) -> Result<Vec<String>> {
                 .dependencies
                 .iter()
                 .filter(|dependency| dependency.kind != DependencyKind::Development);
-            wrong.extend(strangers(
-                shipped.map(|dependency| dependency.name.as_str()),
-            ));
+            wrong.extend(strangers(shipped.map(|it| (it.name.as_str(), it.optional))));
         }
     }
     Ok(wrong)
@@ -72,11 +73,12 @@ fn drivers(package: &str, tree: &str) -> Vec<String> {
         .collect()
 }
 
-/// The direct dependencies that core should not have.
-fn strangers<'a>(dependencies: impl Iterator<Item = &'a str>) -> Vec<String> {
+/// The direct dependencies that core should not have, each told with whether it is optional.
+fn strangers<'a>(dependencies: impl Iterator<Item = (&'a str, bool)>) -> Vec<String> {
     dependencies
-        .filter(|name| !CORE.1.contains(name))
-        .map(|name| format!("{} may not depend on {name}", CORE.0))
+        .filter(|(name, _)| !CORE.1.contains(name))
+        .filter(|(name, optional)| !optional || !CORE_BY_FEATURE.contains(name))
+        .map(|(name, _)| format!("{} may not depend on {name}", CORE.0))
         .collect()
 }
 
@@ -96,10 +98,14 @@ mod tests {
 
     #[test]
     fn core_depends_on_what_is_listed_and_no_more() {
-        assert!(strangers(["tokio", "thiserror"].into_iter()).is_empty());
+        let allowed = [("tokio", false), ("thiserror", false), ("http", true)];
+        assert!(strangers(allowed.into_iter()).is_empty());
         assert_eq!(
-            strangers(["tokio", "serde"].into_iter()),
-            ["buttress-core may not depend on serde"]
+            strangers([("tokio", false), ("serde", true), ("http", false)].into_iter()),
+            [
+                "buttress-core may not depend on serde",
+                "buttress-core may not depend on http"
+            ]
         );
     }
 }

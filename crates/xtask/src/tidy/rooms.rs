@@ -50,6 +50,7 @@ const OWN: &[(&str, &[&str])] = &[
         &[
             "call_error",
             "chain",
+            "classify",
             "clock",
             "fault",
             "observer",
@@ -79,7 +80,7 @@ const OWN: &[(&str, &[&str])] = &[
         "retry-backoff",
         &[
             "attempt", "attempts", "backoff", "budget", "call", "dice", "future", "hedge", "hint",
-            "progress", "redis", "reqwest", "retry", "sqlx", "tonic",
+            "progress", "redis", "retry", "sqlx",
         ],
     ),
     (

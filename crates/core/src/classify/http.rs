@@ -2,8 +2,9 @@
 
 use std::{error::Error, io, time::SystemTime};
 
-use buttress_core::{Classify, RetryAfter, Verdict};
 use http::{HeaderMap, Method, Response, StatusCode, header::RETRY_AFTER};
+
+use crate::{Classify, RetryAfter, Verdict};
 
 /// Judges a response by its status, and reads its `Retry-After` (with 429 and 503).
 ///
@@ -92,10 +93,10 @@ pub fn is_idempotent(method: &Method, headers: &HeaderMap) -> bool {
 mod tests {
     use std::time::Duration;
 
-    use buttress_core::Class;
     use http::HeaderValue;
 
     use super::*;
+    use crate::Class;
 
     #[test]
     fn each_status_has_its_class() {

@@ -1,11 +1,11 @@
 //! What reqwest returns, judged.
 
-use buttress_core::{Classify, Verdict};
 use reqwest::{Error, Response};
 
-use crate::http::by_status;
+use super::http::by_status;
+use crate::{Classify, Verdict};
 
-/// Judges a call of reqwest: a response by the table of [`ByStatus`](crate::http::ByStatus), an
+/// Judges a call of reqwest: a response by the table of [`ByStatus`](super::http::ByStatus), an
 /// error of `error_for_status` likewise (without `Retry-After`, which it has lost), one of
 /// connecting as not done, one of building the request or of too many redirects as final, all else
 /// (timeouts, broken connections and bodies) as unknown.
@@ -41,9 +41,8 @@ pub fn by_error(error: &Error) -> Verdict {
 
 #[cfg(test)]
 mod tests {
-    use buttress_core::Class;
-
     use super::*;
+    use crate::Class;
 
     #[tokio::test]
     async fn a_refused_connection_was_not_done_and_a_wrong_url_is_final() {

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use buttress_core::{Classify, Verdict};
 use tonic::{Code, Status};
+
+use crate::{Classify, Verdict};
 
 /// Judges a gRPC status.
 ///
@@ -52,9 +53,8 @@ impl<T> Classify<T, Status> for ByCode {
 
 #[cfg(test)]
 mod tests {
-    use buttress_core::Class;
-
     use super::*;
+    use crate::Class;
 
     fn judge(code: Code, pushback: Option<&'static str>) -> Verdict {
         let mut status = Status::new(code, "");
