@@ -12,8 +12,9 @@ use loom::{sync::Arc, thread};
 use super::{Acquired, Cell, Opens, Settled, Ticket};
 use crate::{
     Abandoned, OpenTime, Policy, Rate, State,
+    lane::{self, LANES},
     machine::{Sample, Told},
-    window::{Ring, tag_of},
+    window::{Buckets, Ring, tag_of},
 };
 
 const END: Moment = Moment::from_nanos(1_000_000_000);
@@ -230,10 +231,70 @@ fn loom_two_failures_on_both_sides_of_a_buckets_end_are_both_seen_by_one() {
             Moment::from_nanos(100_000_000),
         );
         let other = Arc::clone(&cell);
-        let there = thread::spawn(move || settle(&other, one, Sample::FAILURE, before));
+        let there = thread::spawn(move || {
+            lane::told::be(1);
+            settle(&other, one, Sample::FAILURE, before)
+        });
         let here = settle(&cell, two, Sample::FAILURE, after);
         let there = there.join().unwrap();
-        assert!(here ^ there, "{here} {there}");
+        // Each counts in a stripe of its own; the one that adds up second sees both.
+        assert!(here || there, "the trip is lost");
+        assert!(!(here && there), "it opens once");
         assert_eq!(cell.word().state(), State::Open);
+    });
+}
+
+#[test]
+fn loom_a_late_result_in_a_stripe_of_its_own_changes_nothing_in_the_new_window() {
+    explore("late result, stripes", || {
+        let window = Arc::new(Buckets::new(Duration::from_secs(1), 1));
+        let (old, new) = (tag_of(1), tag_of(2));
+        let other = Arc::clone(&window);
+        let there = thread::spawn(move || {
+            lane::told::be(1);
+            other.count(old, Sample::FAILURE, Moment::START);
+        });
+        // Another life begins, with a call of its own.
+        window.reset(new);
+        window.count(new, Sample::SUCCESS, Moment::START);
+        there.join().unwrap();
+        let counts = window.counts(new, Moment::START);
+        assert_eq!((counts.calls, counts.failed), (1, 0), "{counts:?}");
+    });
+}
+
+#[test]
+fn loom_who_adds_up_sees_no_failure_without_its_call() {
+    explore("stripes, read while written", || {
+        let window = Arc::new(Buckets::new(Duration::from_secs(1), 2));
+        let other = Arc::clone(&window);
+        let there = thread::spawn(move || {
+            lane::told::be(1);
+            other.count(tag_of(1), Sample::FAILURE, Moment::START);
+            other.count(tag_of(1), Sample::FAILURE.slow(), Moment::START);
+        });
+        let seen = window.counts(tag_of(1), Moment::START);
+        assert!(seen.failed <= seen.calls && seen.slow <= seen.calls, "{seen:?}");
+        there.join().unwrap();
+        let counts = window.counts(tag_of(1), Moment::START);
+        assert_eq!((counts.calls, counts.failed, counts.slow), (2, 2, 1));
+    });
+}
+
+#[test]
+fn loom_threads_that_share_a_stripe_lose_nothing() {
+    explore("one stripe for many", || {
+        let window = Arc::new(Buckets::new(Duration::from_secs(1), 2));
+        window.stripe(LANES, tag_of(1));
+        let other = Arc::clone(&window);
+        let count = |window: &Buckets| {
+            lane::told::be(LANES);
+            window.count(tag_of(1), Sample::FAILURE, Moment::START);
+        };
+        let there = thread::spawn(move || count(&other));
+        count(&window);
+        there.join().unwrap();
+        let counts = window.counts(tag_of(1), Moment::START);
+        assert_eq!((counts.calls, counts.failed), (2, 2));
     });
 }

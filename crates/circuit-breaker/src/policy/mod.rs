@@ -167,7 +167,7 @@ impl Policy {
             WindowKind::None => Window::None,
             WindowKind::Calls(calls) => Window::Ring(Ring::new(calls, tag)),
             WindowKind::Time { duration, buckets } => {
-                Window::Buckets(Buckets::new(duration, buckets, tag))
+                Window::Buckets(Buckets::new(duration, buckets))
             }
         }
     }

@@ -51,32 +51,29 @@ impl Buckets {
     /// The shortest time of one bucket.
     pub(crate) const SHORTEST: Duration = Duration::from_millis(10);
 
-    pub(crate) fn new(duration: Duration, count: u32, tag: u64) -> Self {
+    pub(crate) fn new(duration: Duration, count: u32) -> Self {
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         let nanos_a_bucket = nanos.div_ceil(u64::from(count).max(1)).max(1);
         let length = usize::try_from(count.max(1)).unwrap_or(1);
-        Self::of(nanos_a_bucket, length, tag)
+        Self::of(nanos_a_bucket, length)
     }
 
-    fn of(nanos_a_bucket: u64, length: usize, tag: u64) -> Self {
+    fn of(nanos_a_bucket: u64, length: usize) -> Self {
         let window = Self {
             nanos_a_bucket,
             length,
             stripes: std::array::from_fn(|_| OnceLock::new()),
             seen: Line(Seen::default()),
         };
-        // Loom looks at what is counted; who makes the stripes is not its matter.
-        if cfg!(buttress_loom) {
-            (0..2).for_each(|at| {
-                let _ = window.stripes[at].set(Box::new(Stripe::new(length, tag)));
-            });
-        }
+        // Loom does not see this lock, and would take the counters behind it for one thread's.
+        #[cfg(buttress_loom)]
+        [0, 1].map(|lane| window.stripe(lane, 1));
         window
     }
 
     /// Another one of the same shape, empty.
-    pub(crate) fn renewed(&self, tag: u64) -> Self {
-        Self::of(self.nanos_a_bucket, self.length, tag)
+    pub(crate) fn renewed(&self) -> Self {
+        Self::of(self.nanos_a_bucket, self.length)
     }
 
     /// The number of the bucket of this moment. The first is never 0, and an empty counter is of
@@ -109,8 +106,11 @@ impl Buckets {
     /// This thread's stripe, and whether it is its own.
     fn mine(&self, tag: u64) -> (&Stripe, bool) {
         let at = lane().unwrap_or(LANES);
-        let stripe = self.stripes[at].get_or_init(|| Box::new(Stripe::new(self.length, tag)));
-        (stripe, at < LANES)
+        (self.stripe(at, tag), at < LANES)
+    }
+
+    pub(crate) fn stripe(&self, at: usize, tag: u64) -> &Stripe {
+        self.stripes[at].get_or_init(|| Box::new(Stripe::new(self.length, tag)))
     }
 
     /// Takes a result that nobody judges.

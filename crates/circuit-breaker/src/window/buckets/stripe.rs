@@ -22,7 +22,7 @@ const TAG_MASK: u64 = 0xff;
 /// Counters of `[tag 8 | bucket's number 26 | count 30]`, a row of them for each kind.
 #[derive(Debug)]
 #[repr(align(128))]
-pub(super) struct Stripe {
+pub(crate) struct Stripe {
     /// The bucket in which its owner counted last: when it ends, its number, and the upper bits of
     /// its counter. Only the owner uses these; the stripe of many threads does not.
     ends: AtomicU64,
