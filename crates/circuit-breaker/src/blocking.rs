@@ -2,11 +2,14 @@
 
 use buttress_core::{ByResult, CallError, Classify};
 
-use crate::{CircuitBreaker, permit::Unwinding};
+use crate::{CircuitBreaker, breaker::acquire_blocking, permit::Unwinding};
 
 impl CircuitBreaker {
     /// Runs `operation` on this thread, unless the breaker rejects it. An `Err` is a failure, and
-    /// so is a panic, which goes on. Never waits for the breaker.
+    /// so is a panic, which goes on.
+    ///
+    /// Half-open and out of probes, it blocks the thread as long as the policy's `half_open_wait`
+    /// says, for a free slot or the verdict; by default not at all.
     ///
     /// # Errors
     ///
@@ -31,7 +34,10 @@ impl CircuitBreaker {
         operation: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, CallError<E>> {
         let core = self.core_ref();
-        let ticket = core.acquire()?;
+        let ticket = match core.acquire_plain() {
+            Some(ticket) => ticket,
+            None => acquire_blocking(core)?,
+        };
         let unwinding = Unwinding::new(core, ticket);
         let result = operation();
         let verdict = judge.classify(result.as_ref());

@@ -111,7 +111,10 @@ mod tests {
                     mine
                 };
                 let threads: Vec<_> = (0..LANES + 8).map(|_| scope.spawn(asks)).collect();
-                threads.into_iter().filter_map(|it| it.join().unwrap()).collect()
+                threads
+                    .into_iter()
+                    .filter_map(|it| it.join().unwrap())
+                    .collect()
             });
             let found = lanes.len();
             lanes.sort_unstable();

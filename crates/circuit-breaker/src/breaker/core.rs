@@ -77,7 +77,10 @@ impl Core {
     /// A ticket, or why there is none.
     #[inline]
     pub(crate) fn admit(&self) -> Result<Ticket, Refusal> {
-        self.acquired(self.cell.acquire(|| self.clock.now()))
+        self.acquired(
+            self.cell
+                .acquire(|| self.clock.now(), || self.chance.next()),
+        )
     }
 
     #[inline]
@@ -119,8 +122,7 @@ impl Core {
     /// Takes the result of a call.
     #[inline]
     pub(crate) fn settle(&self, ticket: Ticket, outcome: Outcome, retry_after: Option<Duration>) {
-        let untouched =
-            outcome == Outcome::Success && self.cell.is_untouched_by_success(&ticket);
+        let untouched = outcome == Outcome::Success && self.cell.is_untouched_by_success(&ticket);
         if !untouched || !self.observers.is_silent() {
             self.settle_changed(ticket, outcome, retry_after);
         }

@@ -9,7 +9,10 @@ use std::{sync::Arc, time::Duration};
 use buttress_core::{ByResult, Clock, Moment, Rejection};
 
 pub use self::builder::CircuitBreakerBuilder;
-pub(crate) use self::{core::Core, waiting::acquire};
+pub(crate) use self::{
+    core::Core,
+    waiting::{acquire, acquire_blocking},
+};
 use crate::{
     Call, Counts, Isolation, OwnedPermit, Permit, Policy, PolicyError, Snapshot, State,
     machine::Told,
@@ -110,6 +113,16 @@ impl CircuitBreaker {
     pub async fn acquire(&self) -> Result<Permit<'_>, Rejection> {
         let ticket = acquire(&self.core).await?;
         Ok(Permit::new(&self.core, ticket))
+    }
+
+    /// The same for a task of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`CircuitBreaker::try_acquire`].
+    pub async fn acquire_owned(&self) -> Result<OwnedPermit, Rejection> {
+        let ticket = acquire(&self.core).await?;
+        Ok(OwnedPermit::new(Arc::clone(&self.core), ticket))
     }
 
     /// Opens it for as long as the policy says for a first opening without jitter's chance.

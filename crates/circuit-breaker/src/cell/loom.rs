@@ -41,7 +41,7 @@ fn small(calls: u32, minimum: u32) -> Policy {
 }
 
 fn ticket(cell: &Cell, now: Moment) -> Option<Ticket> {
-    match cell.acquire(|| now) {
+    match cell.acquire(|| now, || 0) {
         Acquired::Ticket(ticket, _) => Some(ticket),
         _ => None,
     }
@@ -165,7 +165,7 @@ fn loom_a_refusal_never_shows_the_end_of_an_earlier_opening() {
             other.set(Told::Open { until: END });
         });
         // At this moment the first opening is over and the second is not.
-        if let Acquired::Ticket(probe, _) = cell.acquire(|| early) {
+        if let Acquired::Ticket(probe, _) = cell.acquire(|| early, || 0) {
             // Then it was the first that let it through.
             settle(&cell, probe, Sample::SUCCESS, early);
         }
@@ -274,7 +274,10 @@ fn loom_who_adds_up_sees_no_failure_without_its_call() {
             other.count(tag_of(1), Sample::FAILURE.slow(), Moment::START);
         });
         let seen = window.counts(tag_of(1), Moment::START);
-        assert!(seen.failed <= seen.calls && seen.slow <= seen.calls, "{seen:?}");
+        assert!(
+            seen.failed <= seen.calls && seen.slow <= seen.calls,
+            "{seen:?}"
+        );
         there.join().unwrap();
         let counts = window.counts(tag_of(1), Moment::START);
         assert_eq!((counts.calls, counts.failed, counts.slow), (2, 2, 1));

@@ -14,7 +14,7 @@ use buttress_core::Moment;
 
 pub(crate) use self::{
     answers::{Acquired, Causes, Opens, Refusal, Settled, Taken, Ticket},
-    word::Word,
+    word::{Heed, Word},
 };
 use self::{
     limits::LiveLimits,
@@ -36,6 +36,8 @@ pub(crate) struct Cell {
     /// Until when it is open. Written before the word that says so.
     until: AtomicU64,
     limits: LiveLimits,
+    /// Since when its probes have closed it. Written before the word that makes calls heed it.
+    healed: AtomicU64,
     /// Which thresholds have been reported in this generation, as bits.
     reported: AtomicU8,
     window: Window,
@@ -53,11 +55,15 @@ impl Cell {
         window: impl FnOnce(u64) -> Window,
     ) -> Self {
         let machine = Machine::new(rules);
-        let measured = limits.slow_after.is_some();
-        let word = Word::new(machine.state(), measured, machine.generation());
+        let heed = match limits.slow_after {
+            Some(_) => Heed::Start,
+            None => Heed::Nothing,
+        };
+        let word = Word::new(machine.state(), heed, machine.generation());
         Self {
             word: Line(AtomicU64::new(word.0)),
             until: AtomicU64::new(0),
+            healed: AtomicU64::new(0),
             limits: LiveLimits::new(limits, abandoned),
             reported: AtomicU8::new(0),
             window: window(tag_of(machine.generation())),
@@ -149,12 +155,51 @@ impl Cell {
     }
 
     #[inline]
-    pub(crate) fn acquire(&self, now: impl FnOnce() -> Moment) -> Acquired {
+    pub(crate) fn acquire(
+        &self,
+        now: impl Fn() -> Moment,
+        random: impl FnOnce() -> u64,
+    ) -> Acquired {
         let word = self.word();
+        if word.is_ramping()
+            && let Some(refused) = self.ramp(word, now(), random)
+        {
+            return refused;
+        }
         if word.is_closed() {
             return Acquired::Ticket(self.ticket(word.generation(), now), None);
         }
         self.acquire_unless_closed(word, now)
+    }
+
+    /// Refuses a call that the ramp does not let through yet; ends the ramp when it is over.
+    #[cold]
+    fn ramp(&self, word: Word, now: Moment, random: impl FnOnce() -> u64) -> Option<Acquired> {
+        let since = Moment::from_nanos(self.healed.load(Relaxed));
+        match self.limits.ramp() {
+            Some(ramp) if !ramp.is_over(since, now) => {
+                let refused = Acquired::Refused(Refusal::Now(State::Closed, None));
+                (!ramp.admits(since, now, random())).then_some(refused)
+            }
+            _ => {
+                self.with(|machine| {
+                    if machine.generation() == word.generation() {
+                        machine.forget_healing();
+                        self.heed(word.generation(), self.heeds(machine));
+                    }
+                });
+                None
+            }
+        }
+    }
+
+    /// Other things to heed, if it is still this generation. Under the machine's lock, so that the
+    /// last one to decide is the one who is heeded.
+    fn heed(&self, generation: u64, heed: Heed) {
+        let _ = self.word.0.fetch_update(AcqRel, Acquire, |word| {
+            let word = Word(word);
+            (word.generation() == generation).then(|| word.heeding(heed).0)
+        });
     }
 
     #[inline]
@@ -428,13 +473,8 @@ impl Cell {
         rules: Rules,
     ) -> Option<Move> {
         self.limits.set(limits, abandoned);
-        let measured = limits.slow_after.is_some();
         self.with(|machine| {
-            // Under the lock, so that the last policy is the one that stays. Of the word only
-            // streaks are written by others.
-            let _ = self.word.0.fetch_update(AcqRel, Acquire, |word| {
-                Some(Word(word).measured(measured).0)
-            });
+            self.heed(machine.generation(), self.heeds(machine));
             machine.set_rules(rules)
         })
     }
@@ -450,6 +490,15 @@ impl Cell {
         result
     }
 
+    /// What calls must heed where it is closed.
+    fn heeds(&self, machine: &Machine) -> Heed {
+        if machine.healed().is_some() && self.limits.ramp().is_some() {
+            return Heed::Ramp;
+        }
+        let slow = self.limits.slow_after();
+        slow.map_or(Heed::Nothing, |_| Heed::Start)
+    }
+
     fn publish(&self, machine: &Machine) {
         let (state, generation) = (machine.state(), machine.generation());
         if matches!(state, State::Closed | State::MetricsOnly) {
@@ -458,9 +507,9 @@ impl Cell {
         }
         self.until.store(machine.until().as_nanos(), Relaxed);
         // A streak that somebody counts at the same moment belongs to the old generation.
-        let measured = self.limits.slow_after().is_some();
-        self.word
-            .0
-            .swap(Word::new(state, measured, generation).0, AcqRel);
+        let healed = machine.healed().unwrap_or(Moment::START);
+        self.healed.store(healed.as_nanos(), Relaxed);
+        let word = Word::new(state, self.heeds(machine), generation);
+        self.word.0.swap(word.0, AcqRel);
     }
 }

@@ -2,15 +2,37 @@
 
 use crate::{State, machine::GENERATIONS};
 
-const STATE_BITS: u64 = 3;
-const STREAK_BITS: u64 = 21;
+const STATE_BITS: u64 = 4;
+const STREAK_BITS: u64 = 20;
 const STREAK_MASK: u64 = (1 << STREAK_BITS) - 1;
 const GENERATION: u64 = STATE_BITS + STREAK_BITS;
 const STATE_MASK: u64 = (1 << STATE_BITS) - 1;
 /// Closed, and calls are measured.
 const MEASURED: u64 = 7;
+/// Closed, and a growing share of the calls is let through.
+const RAMPING: u64 = 8;
 
-/// `[generation 40 | streak 21 | state 3]`. Closed is 0, or 7 where calls are measured.
+/// What a call must heed though it is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heed {
+    Nothing,
+    /// When it began.
+    Start,
+    /// Whether it is let through; and when it began.
+    Ramp,
+}
+
+impl Heed {
+    const fn code(self) -> u64 {
+        match self {
+            Self::Nothing => 0,
+            Self::Start => MEASURED,
+            Self::Ramp => RAMPING,
+        }
+    }
+}
+
+/// `[generation 40 | streak 20 | state 4]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Word(pub(crate) u64);
 
@@ -18,11 +40,10 @@ impl Word {
     /// The longest streak that it can hold.
     pub(crate) const MAX_STREAK: u32 = 1_000_000;
 
-    /// `measured`: whether a call needs to know when it began.
-    pub(crate) const fn new(state: State, measured: bool, generation: u64) -> Self {
+    /// `heed` is for the closed state.
+    pub(crate) const fn new(state: State, heed: Heed, generation: u64) -> Self {
         let state = match state {
-            State::Closed if measured => MEASURED,
-            State::Closed => 0,
+            State::Closed => heed.code(),
             State::MetricsOnly => 1,
             State::Open => 2,
             State::HalfOpen => 3,
@@ -47,21 +68,26 @@ impl Word {
 
     #[inline]
     pub(crate) const fn is_closed(self) -> bool {
-        matches!(self.0 & STATE_MASK, 0 | MEASURED)
+        matches!(self.0 & STATE_MASK, 0 | MEASURED | RAMPING)
     }
 
-    /// The same, where it is closed, with calls measured or not.
-    pub(crate) const fn measured(self, measured: bool) -> Self {
-        match (self.is_closed(), measured) {
-            (false, _) => self,
-            (true, true) => Self(self.0 | MEASURED),
-            (true, false) => Self(self.0 & !STATE_MASK),
+    #[inline]
+    pub(crate) const fn is_ramping(self) -> bool {
+        self.0 & STATE_MASK == RAMPING
+    }
+
+    /// The same, where it is closed, with other things to heed.
+    pub(crate) const fn heeding(self, heed: Heed) -> Self {
+        if self.is_closed() {
+            Self(self.0 & !STATE_MASK | heed.code())
+        } else {
+            self
         }
     }
 
     pub(crate) const fn state(self) -> State {
         match self.0 & STATE_MASK {
-            0 | MEASURED => State::Closed,
+            0 | MEASURED | RAMPING => State::Closed,
             1 => State::MetricsOnly,
             2 => State::Open,
             3 => State::HalfOpen,
@@ -106,19 +132,18 @@ mod tests {
             State::MetricsOnly,
             State::Isolated,
         ] {
-            for measured in [false, true] {
-                let whole = Word::new(state, measured, GENERATIONS - 1);
+            for heed in [Heed::Nothing, Heed::Start, Heed::Ramp] {
+                let whole = Word::new(state, heed, GENERATIONS - 1);
                 let word = whole.with_streak(u64::MAX);
                 assert_eq!((word.state(), word.generation()), (state, GENERATIONS - 1));
                 assert_eq!(word.streak(), STREAK_MASK);
                 let closed = state == State::Closed;
                 assert_eq!(word.is_closed(), closed);
-                assert_eq!(word.is_plain(), closed && !measured);
+                assert_eq!(word.is_plain(), closed && heed == Heed::Nothing);
+                assert_eq!(word.is_ramping(), closed && heed == Heed::Ramp);
                 assert_eq!(word.with_streak(0), whole);
-                assert_eq!(
-                    whole.measured(!measured),
-                    Word::new(state, !measured, GENERATIONS - 1)
-                );
+                let other = whole.heeding(Heed::Start);
+                assert_eq!(other, Word::new(state, Heed::Start, GENERATIONS - 1));
             }
         }
         assert!(u64::from(Word::MAX_STREAK) <= STREAK_MASK);

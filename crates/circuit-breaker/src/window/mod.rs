@@ -62,11 +62,7 @@ impl Window {
     /// Takes a success as far as nobody has to judge anything; what is left of it goes to
     /// [`Window::counts_after`].
     #[inline]
-    pub(crate) fn take_success(
-        &self,
-        tag: u64,
-        now: impl FnOnce() -> Moment,
-    ) -> Option<Changed> {
+    pub(crate) fn take_success(&self, tag: u64, now: impl FnOnce() -> Moment) -> Option<Changed> {
         match self {
             Self::None => None,
             Self::Ring(ring) if ring.is_full_of_successes(tag) => None,

@@ -41,14 +41,18 @@ fn no_way_to_call_through_a_closed_breaker_allocates_whatever_its_window_and_the
     for policy in [
         five().no_window(),
         five().failure_rate(all),
-        five().failure_rate(all).time_window(Duration::from_secs(10)),
-        five().failure_rate(all).slow_calls(Duration::from_secs(1), all),
+        five()
+            .failure_rate(all)
+            .time_window(Duration::from_secs(10)),
+        five()
+            .failure_rate(all)
+            .slow_calls(Duration::from_secs(1), all),
     ] {
         let breaker = CircuitBreaker::builder("counted")
             .policy(policy.build().unwrap())
             .build();
-        let mut service = CircuitBreakerLayer::new(&breaker)
-            .layer(tower::service_fn(|fails: bool| {
+        let mut service =
+            CircuitBreakerLayer::new(&breaker).layer(tower::service_fn(|fails: bool| {
                 ready(if fails { Err(7) } else { Ok(7) })
             }));
         let mut calls = |fails: bool| {

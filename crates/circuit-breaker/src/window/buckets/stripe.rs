@@ -63,7 +63,9 @@ impl Stripe {
         if now.as_nanos() >= self.ends.load(Relaxed) || head >> EPOCH_BITS != tag {
             return None;
         }
-        let counter = self.calls.get(usize::try_from(self.at.load(Relaxed)).ok()?)?;
+        let counter = self
+            .calls
+            .get(usize::try_from(self.at.load(Relaxed)).ok()?)?;
         let seen = counter.load(Relaxed);
         // A reset may have been here, and then it is of another generation.
         if seen >> COUNT_BITS != head || seen & COUNT_MASK == COUNT_MASK {
@@ -202,7 +204,12 @@ mod tests {
             (word(2, 20, 2), 1, 20, None),
             (word(255, 20, 2), 0, 20, Some(word(0, 20, 1))),
             (word(0, 20, 2), 255, 20, None),
-            (word(1, 10, COUNT_MASK), 1, 10, Some(word(1, 10, COUNT_MASK))),
+            (
+                word(1, 10, COUNT_MASK),
+                1,
+                10,
+                Some(word(1, 10, COUNT_MASK)),
+            ),
         ] {
             assert_eq!(next(seen, tag, epoch), after, "{seen:x} {tag} {epoch}");
         }
