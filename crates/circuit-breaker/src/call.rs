@@ -94,6 +94,43 @@ impl<'a, F, C> Call<'a, F, C> {
     }
 }
 
+impl<F, C> Call<'_, F, C> {
+    /// Makes the call, or, when it is rejected, takes what `answer` makes of the rejection. What
+    /// the call itself returns is left as it is.
+    ///
+    /// ```
+    /// # use buttress_circuit_breaker::CircuitBreaker;
+    /// # use buttress_core::Verdict;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// # let breaker = CircuitBreaker::new("search");
+    /// # let ask = async { Ok::<&str, std::io::Error>("fresh") };
+    /// # let judge = |_: Result<&&str, &std::io::Error>| Verdict::success();
+    /// breaker.force_open();
+    /// let answer = breaker.call(ask).by(judge).fallback(|_rejection| Ok("cached")).await;
+    /// assert_eq!(answer.ok(), Some("cached"));
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The call's own, or the fallback's.
+    pub async fn fallback<T, E>(
+        self,
+        answer: impl FnOnce(Rejection) -> Result<T, E>,
+    ) -> Result<T, E>
+    where
+        F: Future<Output = Result<T, E>>,
+        C: Classify<T, E>,
+    {
+        match self.await {
+            Ok(value) => Ok(value),
+            Err(CallError::Failed(error)) => Err(error),
+            Err(CallError::Rejected(rejection)) => answer(rejection),
+        }
+    }
+}
+
 impl<F, C, T, E> Future for Call<'_, F, C>
 where
     F: Future<Output = Result<T, E>>,

@@ -121,6 +121,15 @@ pub(crate) fn dropped(core: &Core, ticket: Ticket) {
 /// Dropped without a word, it gives back what it held (the slot of a probe) and counts as the
 /// policy's [`Abandoned`](crate::Abandoned) says; dropped by a panic, it is a failure. A call that
 /// outlives a change of the breaker's state decides nothing any more.
+///
+/// A result is said once: a second time does not compile.
+///
+/// ```compile_fail,E0382
+/// let breaker = buttress_circuit_breaker::CircuitBreaker::new("payments");
+/// let permit = breaker.try_acquire().unwrap();
+/// permit.success();
+/// permit.failure();
+/// ```
 #[must_use = "a permit that is dropped at once is an abandoned call"]
 pub struct Permit<'a> {
     held: Held<&'a Core>,

@@ -65,7 +65,8 @@ impl CircuitBreaker {
     }
 
     /// Makes a call, or, when it is rejected, takes what `fallback` makes of the rejection. What
-    /// the call itself returns is left as it is.
+    /// the call itself returns is left as it is. [`Call::fallback`] does the same for a call that
+    /// is judged by a classifier.
     ///
     /// # Errors
     ///
@@ -75,11 +76,7 @@ impl CircuitBreaker {
         future: impl Future<Output = Result<T, E>>,
         fallback: impl FnOnce(Rejection) -> Result<T, E>,
     ) -> Result<T, E> {
-        match self.call(future).await {
-            Ok(value) => Ok(value),
-            Err(buttress_core::CallError::Failed(error)) => Err(error),
-            Err(buttress_core::CallError::Rejected(rejection)) => fallback(rejection),
-        }
+        self.call(future).fallback(fallback).await
     }
 
     /// A permit for one call, at once or not at all.

@@ -1,10 +1,5 @@
 //! What a call allocates. A binary of its own, with one test: the counter is the process's.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "outside of a test function too: what cannot go on fails the test"
-)]
-
 use std::{
     alloc::System,
     future::{Future, ready},

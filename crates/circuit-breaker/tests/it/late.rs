@@ -1,6 +1,6 @@
 //! Results that come after the state has changed.
 
-use buttress_circuit_breaker::{Abandoned, CircuitBreaker, OwnedPermit, Policy, State};
+use buttress_circuit_breaker::{Abandoned, CircuitBreaker, OwnedPermit, Permit, Policy, State};
 use buttress_core::Clock;
 use buttress_testkit::{seed::Seed, tier::short_or_long};
 use rand::{Rng as _, RngExt as _, rngs::StdRng};
@@ -17,7 +17,7 @@ fn turn(breaker: &CircuitBreaker, rng: &mut StdRng) {
         4 => {
             breaker.open_for(std::time::Duration::ZERO);
             // The next call begins a round; it is kept out of the way.
-            breaker.try_acquire().map(|it| it.ignore()).unwrap();
+            breaker.try_acquire().map(Permit::ignore).unwrap();
         }
         _ => breaker.close(),
     }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use buttress_circuit_breaker::{CircuitBreaker, Policy, PolicyBuilder, Rate, State};
+use buttress_circuit_breaker::{CircuitBreaker, Permit, Policy, PolicyBuilder, Rate, State};
 use buttress_core::Clock;
 
 use crate::stand::{MS, SECOND, Stand, ten_seconds};
@@ -86,7 +86,7 @@ fn it_opens_on_the_ramp_as_it_does_after_it() {
     let stand = healed(ramping().minimum_calls(5));
     let failed = (0..100)
         .filter_map(|_| stand.breaker.try_acquire().ok())
-        .map(|permit| permit.failure())
+        .map(Permit::failure)
         .count();
     assert_eq!((failed, stand.state()), (5, State::Open));
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use buttress_circuit_breaker::{
-    Abandoned, CircuitBreaker, OpenTime, Policy, PolicyBuilder, Rate, State,
+    Abandoned, CircuitBreaker, OpenTime, Permit, Policy, PolicyBuilder, Rate, State,
     tower::CircuitBreakerLayer,
 };
 use buttress_core::{Clock, Verdict};
@@ -43,7 +43,7 @@ fn all_slots_are_free(breaker: &CircuitBreaker) -> bool {
         .filter_map(|_| breaker.try_acquire().ok())
         .collect();
     let (given, settled) = (probes.len() as u64, breaker.counts().calls);
-    probes.into_iter().for_each(|probe| probe.ignore());
+    probes.into_iter().for_each(Permit::ignore);
     given + settled == u64::from(PERMITS)
 }
 

@@ -1,6 +1,6 @@
 //! Waiting, half-open, for a free slot or the verdict: on a thread, and in the layer.
 
-use std::{thread, time::Duration};
+use std::{sync::mpsc, thread, time::Duration};
 
 use buttress_circuit_breaker::{Abandoned, OwnedPermit, State, tower::CircuitBreakerLayer};
 use buttress_core::{CallError, Clock};
@@ -20,13 +20,17 @@ fn full(wait: Duration) -> (Stand, OwnedPermit) {
 fn a_blocking_call_waits_for_the_verdict() {
     for well in [true, false] {
         let (stand, probe) = full(60 * SECOND);
+        let (begins, begun) = mpsc::channel();
         let waits = {
             let breaker = stand.breaker.clone();
-            thread::spawn(move || breaker.call_blocking(|| Ok::<_, ()>(7)))
+            thread::spawn(move || {
+                begins.send(()).unwrap();
+                breaker.call_blocking(|| Ok::<_, ()>(7))
+            })
         };
-        // However far it has come: it must neither fail nor be forgotten.
-        thread::sleep(20 * MS);
-        assert!(!waits.is_finished());
+        // However far it comes: it must neither fail nor be forgotten.
+        begun.recv().unwrap();
+        (0..1000).for_each(|_| thread::yield_now());
         if well {
             probe.success();
         } else {
