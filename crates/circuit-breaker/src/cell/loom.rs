@@ -116,6 +116,53 @@ fn loom_one_probe_is_let_through_however_many_ask() {
 }
 
 #[test]
+fn loom_of_three_that_ask_for_two_probes_two_get_one() {
+    explore("two probes for three", || {
+        let policy = Policy::builder().count_window(2).half_open_permits(2);
+        let cell = Arc::new(cell(&policy.build().unwrap()));
+        cell.set(Told::Open { until: END });
+        let threads = [(); 2].map(|()| {
+            let other = Arc::clone(&cell);
+            thread::spawn(move || ticket(&other, END).is_some())
+        });
+        let here = ticket(&cell, END).is_some();
+        let there = threads.map(|thread| u8::from(thread.join().unwrap()));
+        assert_eq!(u8::from(here) + there[0] + there[1], 2);
+    });
+}
+
+#[test]
+fn loom_a_ramp_that_ends_while_the_policy_changes_leaves_what_the_policy_says() {
+    explore("ramp and policy", || {
+        let ramping = || {
+            Policy::builder()
+                .no_window()
+                .consecutive_failures(2)
+                .half_open_permits(1)
+                .ramp(Duration::from_secs(1), Rate::percent(50))
+        };
+        let cell = Arc::new(cell(&ramping().build().unwrap()));
+        cell.set(Told::Open { until: END });
+        let probe = ticket(&cell, END).unwrap();
+        settle(&cell, probe, Sample::SUCCESS, END);
+        assert!(cell.word().is_ramping());
+        let other = Arc::clone(&cell);
+        let later = END.saturating_add(Duration::from_secs(1));
+        // The ramp is over, and this call is the one that ends it.
+        let there = thread::spawn(move || ticket(&other, later).is_some());
+        let policy = Policy::builder()
+            .count_window(2)
+            .slow_calls(Duration::from_secs(1), Rate::percent(50))
+            .build()
+            .unwrap();
+        cell.set_policy(&policy.limits(), Abandoned::FailureWhenMost, policy.rules());
+        assert!(there.join().unwrap());
+        let word = cell.word();
+        assert!(!word.is_ramping() && !word.is_plain(), "calls are measured");
+    });
+}
+
+#[test]
 fn loom_a_slot_that_is_given_back_is_given_out_once() {
     explore("slot given back", || {
         let cell = Arc::new(cell(&small(2, 2)));

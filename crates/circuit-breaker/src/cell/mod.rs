@@ -5,6 +5,7 @@ mod answers;
 mod limits;
 #[cfg(all(test, buttress_loom))]
 mod loom;
+mod probe;
 pub(crate) mod sync;
 mod word;
 
@@ -25,7 +26,7 @@ use self::{
 };
 use crate::{
     Abandoned, Cause, Counts, State,
-    machine::{Admission, Limits, Machine, Move, Rules, Sample, Settlement, Told},
+    machine::{Limits, Machine, Move, Rules, Sample, Told},
     window::{Changed, Line, Window, tag_of},
 };
 
@@ -246,36 +247,6 @@ impl Cell {
         self.acquire_probe(now)
     }
 
-    #[cold]
-    fn acquire_probe(&self, now: Moment) -> Acquired {
-        self.with(|machine| {
-            let (admission, moved) = machine.admit(now);
-            match admission {
-                Admission::Granted => {
-                    let ticket = Ticket {
-                        generation: machine.generation(),
-                        started: now,
-                    };
-                    Acquired::Ticket(ticket, moved)
-                }
-                Admission::Refused(rest) => Acquired::Refused(Refusal::Now(machine.state(), rest)),
-                Admission::Full => Acquired::Refused(Refusal::Full),
-                Admission::MustOpen(cause) => Acquired::MustOpen(self.opens(machine, cause, now)),
-            }
-        })
-    }
-
-    fn opens(&self, machine: &Machine, cause: Cause, now: Moment) -> Opens {
-        Opens {
-            generation: machine.generation(),
-            cause,
-            counts: machine
-                .probes()
-                .unwrap_or_else(|| self.window.counts(tag_of(machine.generation()), now)),
-            openings: machine.openings(),
-        }
-    }
-
     /// Takes the result of a call, and whether it was slow.
     pub(crate) fn settle(
         &self,
@@ -395,52 +366,6 @@ impl Cell {
                 Err(seen) if Word(seen).generation() == generation => word = Word(seen),
                 Err(_) => return 0,
             }
-        }
-    }
-
-    #[cold]
-    fn settle_probe(
-        &self,
-        word: Word,
-        ticket: Ticket,
-        sample: Sample,
-        now: impl FnOnce() -> Moment,
-    ) -> (Settled, Sample) {
-        if word.state() != State::HalfOpen {
-            // Disabled: nothing is counted.
-            return (Settled::Counted, sample);
-        }
-        let now = now();
-        let slow_after = self.limits.slow_after();
-        let is_slow = slow_after.is_some_and(|it| now.saturating_since(ticket.started) > it);
-        let sample = match is_slow && !sample.is_abandoned() {
-            true => sample.slow(),
-            false => sample,
-        };
-        let settled = self.with(
-            |machine| match machine.settle(ticket.generation, sample, now) {
-                Settlement::Late => Settled::Late,
-                Settlement::Counted if sample.is_abandoned() => Settled::Freed,
-                Settlement::Counted => Settled::Counted,
-                Settlement::Closed(moved) => Settled::Moved(moved),
-                Settlement::MustOpen(cause) => Settled::MustOpen(self.opens(machine, cause, now)),
-            },
-        );
-        (settled, sample)
-    }
-
-    /// Takes back a ticket whose call says nothing.
-    pub(crate) fn give_back(&self, ticket: Ticket) -> Settled {
-        let word = self.word();
-        if word.generation() != ticket.generation {
-            return Settled::Late;
-        }
-        if word.state() != State::HalfOpen {
-            return Settled::Counted;
-        }
-        match self.with(|machine| machine.give_back(ticket.generation)) {
-            true => Settled::Freed,
-            false => Settled::Late,
         }
     }
 
