@@ -1,11 +1,14 @@
 //! What a call through a breaker costs, beside recloser, failsafe and tower-resilience, on one
-//! thread and on two that contend. What is measured are windows in which each thread was on a
-//! processor all the time, and all of them at the same time; the slower one's time counts.
+//! thread and on two that contend; and what it allocates.
+//!
+//! A machine has other things to do, and two threads that take turns on a processor do not
+//! contend. So what counts are windows of some thousand calls in which each thread was on a
+//! processor nearly all the time, and all of them together. Printed is the median of the slower
+//! one's time, in ns a call; a `?` stands where too few windows were undisturbed.
+//!
+//! An argument is taken for a part of the groups' names to run.
 
-#![allow(
-    missing_docs,
-    reason = "criterion's macros make public functions without any"
-)]
+#![allow(clippy::print_stdout, reason = "the table is what it makes")]
 #![allow(clippy::disallowed_methods, reason = "threads are timed by hand")]
 #![allow(clippy::cast_precision_loss, reason = "a share of calls")]
 #![allow(
@@ -14,6 +17,7 @@
 )]
 
 use std::{
+    alloc::System,
     convert::Infallible,
     future::{Future, Ready, ready},
     hint::black_box,
@@ -29,12 +33,10 @@ use std::{
 
 use buttress_circuit_breaker::{CircuitBreaker, Policy, PolicyBuilder, tower::CircuitBreakerLayer};
 use buttress_core::Clock;
-use criterion::{
-    BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime,
-};
 use failsafe::CircuitBreaker as _;
 use nix::time::{ClockId, clock_gettime};
 use recloser::AsyncRecloser;
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use tower::{Layer, Service};
 
 type Called = Result<u64, u64>;
@@ -59,9 +61,13 @@ fn recloser() -> recloser::Recloser {
 }
 
 /// How many calls one window of measuring has.
-const WINDOW: u64 = 20_000;
-/// How often a window is tried before a disturbed one is taken all the same.
-const TRIES: u32 = 200;
+const WINDOW: u64 = 10_000;
+/// So many undisturbed windows are enough, and so long they are waited for.
+const ENOUGH: usize = 41;
+const PATIENCE: Duration = Duration::from_secs(3);
+
+#[global_allocator]
+static COUNTED: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 /// One thread's part of a window.
 struct Part {
@@ -100,13 +106,11 @@ fn is_undisturbed(parts: &[Part]) -> bool {
     })
 }
 
-/// The time of so many calls by each thread, from windows in which nothing else ran. The machine
-/// may be busy otherwise.
-fn measure<F: FnMut(u64)>(threads: usize, calls: u64, make: &(impl Fn() -> F + Sync)) -> Duration {
-    let windows = calls.div_ceil(WINDOW);
+/// The median of undisturbed windows, in ns a call, and whether there were enough of them.
+fn measure<F: FnMut(u64)>(threads: usize, make: &(impl Fn() -> F + Sync)) -> (f64, bool) {
     let (start, goes_on) = (Barrier::new(threads), AtomicBool::new(true));
     let parts = Mutex::new(Vec::new());
-    let mut total = Duration::ZERO;
+    let (mut calm, mut all) = (Vec::new(), Vec::new());
     thread::scope(|scope| {
         for _ in 1..threads {
             scope.spawn(|| {
@@ -122,40 +126,58 @@ fn measure<F: FnMut(u64)>(threads: usize, calls: u64, make: &(impl Fn() -> F + S
                 }
             });
         }
-        let mut call = make();
-        for _ in 0..windows {
-            for attempt in 1.. {
-                start.wait();
-                let part = part(&mut call);
-                parts.lock().unwrap().push(part);
-                start.wait();
-                let parts = std::mem::take(&mut *parts.lock().unwrap());
-                if is_undisturbed(&parts) || attempt == TRIES {
-                    let slowest = parts.iter().map(|part| part.ended - part.begun).max();
-                    total += slowest.unwrap();
-                    break;
-                }
+        let (mut call, begun) = (make(), Instant::now());
+        while calm.len() < ENOUGH && begun.elapsed() < PATIENCE {
+            start.wait();
+            let part = part(&mut call);
+            parts.lock().unwrap().push(part);
+            start.wait();
+            let parts = std::mem::take(&mut *parts.lock().unwrap());
+            let slowest = parts.iter().map(|part| part.ended - part.begun).max();
+            let each = slowest.unwrap().as_secs_f64() * 1e9 / WINDOW as f64;
+            if is_undisturbed(&parts) {
+                calm.push(each);
             }
+            all.push(each);
         }
         goes_on.store(false, Relaxed);
         start.wait();
     });
-    // In whole windows more may have been made than asked for.
-    total.mul_f64(calls as f64 / (windows * WINDOW) as f64)
+    let enough = calm.len() >= 5;
+    let mut windows = if enough { calm } else { all };
+    windows.sort_by(f64::total_cmp);
+    (windows[windows.len() / 2], enough)
 }
 
-/// On one thread and on two at once.
-fn both<F: FnMut(u64)>(
-    group: &mut BenchmarkGroup<'_, WallTime>,
-    name: &str,
-    make: impl Fn() -> F + Sync,
-) {
-    // The window fills before anything is measured.
-    (0..1000).for_each(make());
-    for threads in [1, 2] {
-        group.bench_function(format!("{name}, {threads} at once"), |b| {
-            b.iter_custom(|calls| measure(threads, calls, &make));
+/// The rows of one table.
+struct Group;
+
+impl Group {
+    /// The group, unless the arguments ask for others.
+    fn new(name: &'static str) -> Option<Self> {
+        let asked: Vec<_> = std::env::args()
+            .skip(1)
+            .filter(|it| !it.starts_with('-'))
+            .collect();
+        let runs = asked.is_empty() || asked.iter().any(|part| name.contains(part));
+        runs.then(|| println!("\n{name:<44} 1 thread  2 threads  allocations"));
+        runs.then_some(Self)
+    }
+
+    /// One row: on one thread and on two at once.
+    fn both<F: FnMut(u64)>(&self, name: &str, make: impl Fn() -> F + Sync) {
+        // The window fills before anything is measured.
+        (0..1000).for_each(make());
+        let mut call = make();
+        call(1);
+        let region = Region::new(COUNTED);
+        call(2);
+        let allocations = region.change().allocations;
+        let [one, two] = [1, 2].map(|threads| {
+            let (each, enough) = measure(threads, &make);
+            format!("{each:.1}{}", if enough { ' ' } else { '?' })
         });
+        println!("{name:<44} {one:>9} {two:>9} {allocations:>9}");
     }
 }
 
@@ -168,19 +190,21 @@ fn sometimes(at: u64) -> Called {
     }
 }
 
-fn closed(c: &mut Criterion) {
+fn closed() {
     for (kind, result) in [
         ("closed, clean", Ok as fn(u64) -> Called),
         ("closed, one of 64 fails", sometimes),
     ] {
-        let mut group = c.benchmark_group(kind);
-        both(&mut group, "bare closure", || {
+        let Some(group) = Group::new(kind) else {
+            continue;
+        };
+        group.both("bare closure", || {
             |at| {
                 black_box(result(black_box(at)).is_ok());
             }
         });
         let breaker = recloser();
-        both(&mut group, "recloser", || {
+        group.both("recloser", || {
             |at| {
                 black_box(breaker.call(|| result(black_box(at))).is_ok());
             }
@@ -188,7 +212,7 @@ fn closed(c: &mut Criterion) {
         let backoff = failsafe::backoff::constant(Duration::from_secs(3600));
         let policy = failsafe::failure_policy::consecutive_failures(5, backoff);
         let breaker = failsafe::Config::new().failure_policy(policy).build();
-        both(&mut group, "failsafe, consecutive", || {
+        group.both("failsafe, consecutive", || {
             |at| {
                 black_box(breaker.call(|| result(black_box(at))).is_ok());
             }
@@ -205,33 +229,33 @@ fn closed(c: &mut Criterion) {
             ),
         ] {
             let breaker = ours(policy);
-            both(&mut group, name, || {
+            group.both(name, || {
                 |at| {
                     black_box(breaker.call_blocking(|| result(black_box(at))).is_ok());
                 }
             });
         }
-        group.finish();
     }
 }
 
-fn open(c: &mut Criterion) {
-    let mut group = c.benchmark_group("open");
+fn open() {
+    let Some(group) = Group::new("open") else {
+        return;
+    };
     let breaker = recloser();
-    both(&mut group, "recloser", || {
+    group.both("recloser", || {
         |at| {
             black_box(breaker.call(|| Err::<u64, u64>(black_box(at))).is_ok());
         }
     });
     let breaker = ours(Policy::builder());
     breaker.open_for(Duration::from_secs(100_000));
-    both(&mut group, "ours", || {
+    group.both("ours", || {
         |at| {
             let call = || Ok::<u64, u64>(black_box(at));
             black_box(breaker.call_blocking(call).is_ok());
         }
     });
-    group.finish();
 }
 
 /// As an await does it: the future is made where it is polled.
@@ -267,36 +291,32 @@ fn layered<S: Service<u64>>(mut service: S) -> impl FnMut(u64) {
     }
 }
 
-fn futures(c: &mut Criterion) {
-    let mut group = c.benchmark_group("async, closed, clean");
+fn futures() {
+    let Some(group) = Group::new("async, closed, clean") else {
+        return;
+    };
     let breaker = AsyncRecloser::from(recloser());
-    both(&mut group, "recloser, call", || {
+    group.both("recloser, call", || {
         |at| {
             black_box(poll_once(breaker.call(ready(Ok::<u64, u64>(black_box(at))))).is_ok());
         }
     });
     let breaker = count();
-    both(&mut group, "ours, call", || {
+    group.both("ours, call", || {
         |at| {
             black_box(poll_once(breaker.call(ready(Ok::<u64, u64>(black_box(at))))).is_ok());
         }
     });
-    both(&mut group, "bare service", || layered(Answers));
+    group.both("bare service", || layered(Answers));
     let service = CircuitBreakerLayer::new(&count()).layer(Answers);
-    both(&mut group, "ours, layer", || layered(service.clone()));
+    group.both("ours, layer", || layered(service.clone()));
     let timed = ours(Policy::builder().time_window(Duration::from_secs(10)));
     let service_timed = CircuitBreakerLayer::new(&timed).layer(Answers);
-    both(&mut group, "ours, layer, last 10 s", || {
-        layered(service_timed.clone())
+    group.both("ours, layer, last 10 s", || layered(service_timed.clone()));
+    group.both("ours, layer, and a clone of the service", || {
+        let service = service.clone();
+        move |at| layered(service.clone())(at)
     });
-    both(
-        &mut group,
-        "ours, layer, and a clone of the service",
-        || {
-            let service = service.clone();
-            move |at| layered(service.clone())(at)
-        },
-    );
     let layer = tower_resilience_circuitbreaker::CircuitBreakerLayer::builder()
         .sliding_window_size(100)
         .build()
@@ -305,19 +325,14 @@ fn futures(c: &mut Criterion) {
         .build()
         .unwrap();
     let service = layer.layer(Answers);
-    both(&mut group, "tower-resilience, layer", || {
+    group.both("tower-resilience, layer", || {
         let _guard = runtime.enter();
         layered(service.clone())
     });
-    group.finish();
 }
 
-fn quick() -> Criterion {
-    Criterion::default()
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_millis(700))
-        .sample_size(30)
+fn main() {
+    closed();
+    open();
+    futures();
 }
-
-criterion_group!(name = benches; config = quick(); targets = closed, open, futures);
-criterion_main!(benches);
