@@ -20,11 +20,14 @@ use std::{
     alloc::System,
     convert::Infallible,
     future::{Future, Ready, ready},
-    hint::black_box,
+    hint::{black_box, spin_loop},
     pin::pin,
     sync::{
         Barrier, Mutex,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     task::{Context, Poll, Waker},
     thread,
@@ -60,8 +63,9 @@ fn recloser() -> recloser::Recloser {
         .build()
 }
 
-/// How many calls one window of measuring has.
-const WINDOW: u64 = 10_000;
+/// How long a window of measuring is to take: so long that threads which begin it a little apart
+/// spend nearly all of it together, and so short that they are seldom disturbed.
+const WINDOW: Duration = Duration::from_micros(300);
 /// So many undisturbed windows are enough, and so long they are waited for.
 const ENOUGH: usize = 41;
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -83,9 +87,9 @@ fn ran() -> Duration {
         .into()
 }
 
-fn part(call: &mut impl FnMut(u64)) -> Part {
+fn part(calls: u64, call: &mut impl FnMut(u64)) -> Part {
     let (begun, before) = (Instant::now(), ran());
-    (0..WINDOW).for_each(call);
+    (0..calls).for_each(call);
     let ended = Instant::now();
     Part {
         begun,
@@ -106,9 +110,47 @@ fn is_undisturbed(parts: &[Part]) -> bool {
     })
 }
 
+/// Lets threads begin together that are on processors already. One that is not is not waited for.
+struct Meeting {
+    sleeps: Barrier,
+    come: AtomicU64,
+    threads: u64,
+}
+
+impl Meeting {
+    fn wait(&self) {
+        self.sleeps.wait();
+        let round = self.come.fetch_add(1, SeqCst) / self.threads;
+        for _ in 0..20_000 {
+            if self.come.load(SeqCst) >= (round + 1) * self.threads {
+                return;
+            }
+            spin_loop();
+        }
+    }
+}
+
+/// How many calls fill a window.
+fn calls_a_window(call: &mut impl FnMut(u64)) -> u64 {
+    let calls = 2000;
+    let best = (0..20).map(|_| {
+        let part = part(calls, call);
+        part.ended - part.begun
+    });
+    let best = best.min().unwrap().max(Duration::from_nanos(1));
+    let calls = WINDOW.as_nanos() * u128::from(calls) / best.as_nanos();
+    u64::try_from(calls).unwrap().max(100)
+}
+
 /// The median of undisturbed windows, in ns a call, and whether there were enough of them.
 fn measure<F: FnMut(u64)>(threads: usize, make: &(impl Fn() -> F + Sync)) -> (f64, bool) {
-    let (start, goes_on) = (Barrier::new(threads), AtomicBool::new(true));
+    let calls = calls_a_window(&mut make());
+    let goes_on = AtomicBool::new(true);
+    let start = Meeting {
+        sleeps: Barrier::new(threads),
+        come: AtomicU64::new(0),
+        threads: threads as u64,
+    };
     let parts = Mutex::new(Vec::new());
     let (mut calm, mut all) = (Vec::new(), Vec::new());
     thread::scope(|scope| {
@@ -120,21 +162,21 @@ fn measure<F: FnMut(u64)>(threads: usize, make: &(impl Fn() -> F + Sync)) -> (f6
                     if !goes_on.load(Relaxed) {
                         return;
                     }
-                    let part = part(&mut call);
+                    let part = part(calls, &mut call);
                     parts.lock().unwrap().push(part);
-                    start.wait();
+                    start.sleeps.wait();
                 }
             });
         }
         let (mut call, begun) = (make(), Instant::now());
         while calm.len() < ENOUGH && begun.elapsed() < PATIENCE {
             start.wait();
-            let part = part(&mut call);
+            let part = part(calls, &mut call);
             parts.lock().unwrap().push(part);
-            start.wait();
+            start.sleeps.wait();
             let parts = std::mem::take(&mut *parts.lock().unwrap());
             let slowest = parts.iter().map(|part| part.ended - part.begun).max();
-            let each = slowest.unwrap().as_secs_f64() * 1e9 / WINDOW as f64;
+            let each = slowest.unwrap().as_secs_f64() * 1e9 / calls as f64;
             if is_undisturbed(&parts) {
                 calm.push(each);
             }
@@ -261,9 +303,14 @@ fn open() {
 /// As an await does it: the future is made where it is polled.
 #[inline(always)]
 fn poll_once<F: Future>(future: F) -> F::Output {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(output) => output,
-        Poll::Pending => panic!("it does not wait"),
+    let mut future = pin!(future);
+    let mut context = Context::from_waker(Waker::noop());
+    loop {
+        // Pending is only what waits for a lock of its own (tower-resilience on two threads).
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => spin_loop(),
+        }
     }
 }
 

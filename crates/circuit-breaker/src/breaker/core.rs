@@ -68,10 +68,19 @@ impl Core {
 
     #[inline(never)]
     fn acquire_or_reject(&self) -> Result<Ticket, Rejection> {
+        if let Some(rest) = self.open_rest() {
+            return self.refused(Refusal::Now(State::Open, Some(rest)));
+        }
         match self.admit() {
             Ok(ticket) => Ok(ticket),
             Err(refusal) => self.refused(refusal),
         }
+    }
+
+    /// How long a call is still rejected: what an open breaker is asked all the time.
+    #[inline]
+    pub(crate) fn open_rest(&self) -> Option<Duration> {
+        self.cell.open_rest(|| self.clock.now())
     }
 
     /// A ticket, or why there is none.

@@ -11,7 +11,10 @@ use std::{
 use buttress_core::{Clock, Rejection};
 
 use super::Core;
-use crate::cell::{Refusal, Ticket};
+use crate::{
+    State,
+    cell::{Refusal, Ticket},
+};
 
 /// A ticket; out of probes, after a wait that the policy bounds. Dropping the future leaves
 /// nothing behind: a ticket is returned by the very poll that got it.
@@ -53,6 +56,9 @@ async fn heard(rings: impl Future<Output = ()>, patience: impl Future<Output = (
 
 /// The same on a thread that may block. The wait is on real time, whatever the breaker's clock.
 pub(crate) fn acquire_blocking(core: &Core) -> Result<Ticket, Rejection> {
+    if let Some(rest) = core.open_rest() {
+        return core.refused(Refusal::Now(State::Open, Some(rest)));
+    }
     match core.admit() {
         Ok(ticket) => Ok(ticket),
         Err(Refusal::Full) if !core.policy().wait().is_zero() => block(core, core.policy().wait()),

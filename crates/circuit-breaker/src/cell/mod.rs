@@ -88,6 +88,7 @@ impl Cell {
     }
 
     /// How long it is still open; `None` when it is not.
+    #[inline]
     pub(crate) fn remaining(&self, now: impl FnOnce() -> Moment) -> Option<Duration> {
         match self.word().state() {
             State::Open => {
@@ -96,6 +97,13 @@ impl Cell {
             }
             _ => None,
         }
+    }
+
+    /// How long a call is still rejected, where that is all there is to say.
+    #[inline]
+    pub(crate) fn open_rest(&self, now: impl FnOnce() -> Moment) -> Option<Duration> {
+        let rest = self.remaining(now)?;
+        (!rest.is_zero()).then_some(rest)
     }
 
     /// State, end of the open time and openings, isolation apart, as of one moment.
