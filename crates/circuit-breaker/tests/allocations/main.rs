@@ -1,4 +1,9 @@
-//! What a call allocates. A binary of its own, with one test: the counter is the process's.
+//! What a call allocates. A program of its own, with one thread: the counter is the process's.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "outside of a test function too: what cannot go on fails the test"
+)]
 
 use std::{
     alloc::System,
@@ -29,7 +34,11 @@ fn now<F: Future>(future: F) -> F::Output {
     }
 }
 
-#[test]
+fn main() {
+    no_way_to_call_through_a_closed_breaker_allocates_whatever_its_window_and_the_result();
+    an_open_breaker_rejects_without_allocating_and_the_layer_with_one_box();
+}
+
 fn no_way_to_call_through_a_closed_breaker_allocates_whatever_its_window_and_the_result() {
     let five = || Policy::builder().consecutive_failures(1_000_000);
     let all = Rate::percent(100);
@@ -72,7 +81,6 @@ fn no_way_to_call_through_a_closed_breaker_allocates_whatever_its_window_and_the
             assert_eq!(made, 0, "call {at} of {breaker:?}");
         }
     }
-    an_open_breaker_rejects_without_allocating_and_the_layer_with_one_box();
 }
 
 /// And so the count can fail.
