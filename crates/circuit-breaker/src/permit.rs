@@ -49,7 +49,10 @@ impl<L: Leads> Held<L> {
             self.lead.core().settle(self.ticket, outcome, retry_after);
         }
     }
+}
 
+#[cfg(feature = "tower")]
+impl<L: Leads> Held<L> {
     #[inline]
     pub(crate) const fn is_settled(&self) -> bool {
         self.settled
