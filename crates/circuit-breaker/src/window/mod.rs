@@ -22,10 +22,6 @@ pub(crate) struct Line<T>(pub(crate) T);
 /// older one changes nothing. Tags are of 8 bits. To be taken for a new one, a thread would have
 /// to be stalled, between two instructions, over exactly a multiple of 256 changes of state.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one in a breaker, and a box would be one more line to load in every call"
-)]
 pub(crate) enum Window {
     /// Nothing is counted: consecutive failures alone decide.
     None,

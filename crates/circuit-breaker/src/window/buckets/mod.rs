@@ -30,7 +30,8 @@ pub(crate) struct Buckets {
     nanos_a_bucket: u64,
     length: usize,
     /// One for each thread, made when it first counts here; the last is that of all the others.
-    stripes: [OnceLock<Box<Stripe>>; LANES + 1],
+    /// Boxed, for all breakers have room for a window, and most have another.
+    stripes: Box<[OnceLock<Box<Stripe>>]>,
     seen: Line<Seen>,
 }
 
@@ -62,7 +63,7 @@ impl Buckets {
         let window = Self {
             nanos_a_bucket,
             length,
-            stripes: std::array::from_fn(|_| OnceLock::new()),
+            stripes: (0..=LANES).map(|_| OnceLock::new()).collect(),
             seen: Line(Seen::default()),
         };
         // Loom does not see this lock, and would take the counters behind it for one thread's.
@@ -88,7 +89,7 @@ impl Buckets {
     #[inline]
     fn call(&self, tag: u64, now: Moment) -> Option<u64> {
         if let Some(lane) = lane()
-            && let Some(stripe) = self.stripes[lane].get()
+            && let Some(stripe) = self.stripes.get(lane).and_then(OnceLock::get)
             && let Some(epoch) = stripe.call_in_same_bucket(tag, now)
         {
             return Some(epoch);
