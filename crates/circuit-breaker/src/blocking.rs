@@ -2,11 +2,14 @@
 
 use buttress_core::{ByResult, CallError, Classify};
 
-use crate::{CircuitBreaker, permit::Held};
+use crate::{CircuitBreaker, breaker::acquire_blocking, permit::Unwinding};
 
 impl CircuitBreaker {
     /// Runs `operation` on this thread, unless the breaker rejects it. An `Err` is a failure, and
-    /// so is a panic, which goes on. Never waits for the breaker.
+    /// so is a panic, which goes on.
+    ///
+    /// Half-open and out of probes, it blocks the thread as long as the policy's `half_open_wait`
+    /// says, for a free slot or the verdict; by default not at all.
     ///
     /// # Errors
     ///
@@ -31,17 +34,15 @@ impl CircuitBreaker {
         operation: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, CallError<E>> {
         let core = self.core_ref();
-        let ticket = match core.acquire() {
-            Ok(ticket) => ticket,
-            Err(refusal) => core.refused(refusal)?,
+        let ticket = match core.acquire_plain() {
+            Some(ticket) => ticket,
+            None => acquire_blocking(core)?,
         };
-        let mut held = Held::new(core, ticket);
-        let (result, verdict) = held.run(|| {
-            let result = operation();
-            let verdict = judge.classify(result.as_ref());
-            (result, verdict)
-        });
-        held.settle(verdict.outcome(), verdict.retry_after());
+        let unwinding = Unwinding::new(core, ticket);
+        let result = operation();
+        let verdict = judge.classify(result.as_ref());
+        unwinding.forget();
+        core.settle(ticket, verdict.outcome(), verdict.retry_after());
         result.map_err(CallError::Failed)
     }
 }

@@ -1,7 +1,7 @@
 //! A call through a breaker, as a future that borrows it.
 
 use std::{
-    fmt,
+    fmt, mem,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -13,7 +13,7 @@ use crate::{
     CircuitBreaker,
     breaker::{Core, acquire},
     cell::{Refusal, Ticket},
-    permit::Held,
+    permit::{Unwinding, dropped},
 };
 
 /// A slot was waited for: rare, so it is boxed, and the call stays small.
@@ -35,8 +35,20 @@ pin_project! {
 enum Stage<'a> {
     New,
     Waiting(Wait<'a>),
-    Running(Held<&'a Core>),
+    Running(Running<'a>),
     Done,
+}
+
+/// A call that has begun and is not over. Dropped, it is abandoned.
+struct Running<'a> {
+    core: &'a Core,
+    ticket: Ticket,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        dropped(self.core, self.ticket);
+    }
 }
 
 impl<'a, F> Call<'a, F, ByResult> {
@@ -82,6 +94,43 @@ impl<'a, F, C> Call<'a, F, C> {
     }
 }
 
+impl<F, C> Call<'_, F, C> {
+    /// Makes the call, or, when it is rejected, takes what `answer` makes of the rejection. What
+    /// the call itself returns is left as it is.
+    ///
+    /// ```
+    /// # use buttress_circuit_breaker::CircuitBreaker;
+    /// # use buttress_core::Verdict;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// # let breaker = CircuitBreaker::new("search");
+    /// # let ask = async { Ok::<&str, std::io::Error>("fresh") };
+    /// # let judge = |_: Result<&&str, &std::io::Error>| Verdict::success();
+    /// breaker.force_open();
+    /// let answer = breaker.call(ask).by(judge).fallback(|_rejection| Ok("cached")).await;
+    /// assert_eq!(answer.ok(), Some("cached"));
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The call's own, or the fallback's.
+    pub async fn fallback<T, E>(
+        self,
+        answer: impl FnOnce(Rejection) -> Result<T, E>,
+    ) -> Result<T, E>
+    where
+        F: Future<Output = Result<T, E>>,
+        C: Classify<T, E>,
+    {
+        match self.await {
+            Ok(value) => Ok(value),
+            Err(CallError::Failed(error)) => Err(error),
+            Err(CallError::Rejected(rejection)) => answer(rejection),
+        }
+    }
+}
+
 impl<F, C, T, E> Future for Call<'_, F, C>
 where
     F: Future<Output = Result<T, E>>,
@@ -92,66 +141,66 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        if !matches!(this.stage, Stage::Running(_))
-            && let Err(rejection) = ready!(begin(this.core, this.stage, context))
-        {
-            *this.stage = Stage::Done;
-            return Poll::Ready(Err(rejection.into()));
-        }
-        let held = match this.stage {
-            Stage::Running(held) if !held.is_settled() => held,
-            _ => unreachable!("a future is not polled again once it is ready"),
+        let core: &Core = this.core;
+        // While it is polled it is done: so it is left by a panic.
+        let ticket = match mem::replace(this.stage, Stage::Done) {
+            Stage::New => match core.acquire_plain() {
+                Some(ticket) => ticket,
+                None => ready!(begin(core, this.stage, context))?,
+            },
+            Stage::Running(running) => running.resume(),
+            Stage::Waiting(wait) => ready!(wait_on(wait, this.stage, context))?,
+            Stage::Done => unreachable!("a future is not polled again once it is ready"),
         };
-        let (future, judge) = (this.future, this.judge);
-        let (result, verdict) = ready!(held.run(|| {
-            let result = ready!(future.poll(context));
-            let verdict = judge.classify(result.as_ref());
-            Poll::Ready((result, verdict))
-        }));
-        held.settle(verdict.outcome(), verdict.retry_after());
+        let unwinding = Unwinding::new(core, ticket);
+        let Poll::Ready(result) = this.future.poll(context) else {
+            unwinding.forget();
+            *this.stage = Stage::Running(Running { core, ticket });
+            return Poll::Pending;
+        };
+        let verdict = this.judge.classify(result.as_ref());
+        unwinding.forget();
+        core.settle(ticket, verdict.outcome(), verdict.retry_after());
         Poll::Ready(result.map_err(CallError::Failed))
     }
 }
 
-/// Gets the permit.
-#[inline]
+impl Running<'_> {
+    #[inline]
+    const fn resume(self) -> Ticket {
+        let ticket = self.ticket;
+        mem::forget(self);
+        ticket
+    }
+}
+
+/// Gets the permit where that takes more than a look.
+#[cold]
 fn begin<'a>(
     core: &'a Core,
     stage: &mut Stage<'a>,
     context: &mut Context<'_>,
-) -> Poll<Result<(), Rejection>> {
-    if let Stage::New = stage {
-        match core.acquire() {
-            Ok(ticket) => {
-                *stage = Stage::Running(Held::new(core, ticket));
-                return Poll::Ready(Ok(()));
-            }
-            Err(refusal) => {
-                if let Err(rejection) = begin_late(core, stage, refusal) {
-                    return Poll::Ready(Err(rejection));
-                }
-            }
+) -> Poll<Result<Ticket, Rejection>> {
+    match core.admit() {
+        Ok(ticket) => Poll::Ready(Ok(ticket)),
+        Err(Refusal::Full) if !core.policy().wait().is_zero() => {
+            wait_on(Box::pin(acquire(core)), stage, context)
         }
+        Err(refusal) => Poll::Ready(core.refused(refusal)),
     }
-    if let Stage::Waiting(wait) = stage {
-        let ticket = ready!(wait.as_mut().poll(context))?;
-        *stage = Stage::Running(Held::new(core, ticket));
-    }
-    Poll::Ready(Ok(()))
 }
 
 #[cold]
-fn begin_late<'a>(
-    core: &'a Core,
+fn wait_on<'a>(
+    mut wait: Wait<'a>,
     stage: &mut Stage<'a>,
-    refusal: Refusal,
-) -> Result<(), Rejection> {
-    *stage = if refusal == Refusal::Full && !core.policy().wait().is_zero() {
-        Stage::Waiting(Box::pin(acquire(core)))
-    } else {
-        Stage::Running(Held::new(core, core.refused(refusal)?))
-    };
-    Ok(())
+    context: &mut Context<'_>,
+) -> Poll<Result<Ticket, Rejection>> {
+    let polled = wait.as_mut().poll(context);
+    if polled.is_pending() {
+        *stage = Stage::Waiting(wait);
+    }
+    polled
 }
 
 impl<F, C> fmt::Debug for Call<'_, F, C> {

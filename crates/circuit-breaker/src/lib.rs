@@ -10,18 +10,30 @@ mod error;
 mod event;
 mod isolation;
 mod keyed;
+mod lane;
 mod machine;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod permit;
 mod policy;
 mod rate;
+#[cfg(feature = "redis")]
+pub mod redis;
 mod snapshot;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+pub mod sqlx;
 mod state;
 mod throttle;
 #[cfg(feature = "tower")]
 pub mod tower;
 mod window;
+
+#[cfg(feature = "http")]
+pub use buttress_core::classify::http;
+#[cfg(feature = "reqwest")]
+pub use buttress_core::classify::reqwest;
+#[cfg(feature = "tonic")]
+pub use buttress_core::classify::tonic;
 
 #[cfg(feature = "metrics")]
 pub use self::metrics::MetricsObserver;

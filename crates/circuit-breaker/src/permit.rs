@@ -49,7 +49,10 @@ impl<L: Leads> Held<L> {
             self.lead.core().settle(self.ticket, outcome, retry_after);
         }
     }
+}
 
+#[cfg(feature = "tower")]
+impl<L: Leads> Held<L> {
     #[inline]
     pub(crate) const fn is_settled(&self) -> bool {
         self.settled
@@ -58,27 +61,43 @@ impl<L: Leads> Held<L> {
     /// Runs a part of the call. A panic in it is a failure, whoever catches it, and settles.
     #[inline]
     pub(crate) fn run<T>(&mut self, part: impl FnOnce() -> T) -> T {
-        let unwinding = Unwinding(self);
+        struct Settles<'a, L: Leads>(&'a mut Held<L>);
+        impl<L: Leads> Drop for Settles<'_, L> {
+            #[cold]
+            fn drop(&mut self) {
+                self.0.settle(Outcome::Failure, None);
+            }
+        }
+        let unwinding = Settles(self);
         let result = part();
         std::mem::forget(unwinding);
         result
     }
 }
 
-/// Dropped only by a panic.
-struct Unwinding<'a, L: Leads>(&'a mut Held<L>);
+/// Dropped only by a panic, which is a failure, whoever catches it.
+pub(crate) struct Unwinding<'a> {
+    core: &'a Core,
+    ticket: Ticket,
+}
 
-impl<L: Leads> Drop for Unwinding<'_, L> {
+impl<'a> Unwinding<'a> {
+    #[inline]
+    pub(crate) const fn new(core: &'a Core, ticket: Ticket) -> Self {
+        Self { core, ticket }
+    }
+
+    /// The part of the call that could panic is over.
+    #[inline]
+    pub(crate) const fn forget(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Unwinding<'_> {
     #[cold]
     fn drop(&mut self) {
-        let Held {
-            lead,
-            ticket,
-            settled,
-        } = &mut *self.0;
-        if !std::mem::replace(settled, true) {
-            lead.core().settle(*ticket, Outcome::Failure, None);
-        }
+        self.core.settle(self.ticket, Outcome::Failure, None);
     }
 }
 
@@ -92,7 +111,7 @@ impl<L: Leads> Drop for Held<L> {
 }
 
 #[cold]
-fn dropped(core: &Core, ticket: Ticket) {
+pub(crate) fn dropped(core: &Core, ticket: Ticket) {
     if std::thread::panicking() {
         core.settle(ticket, Outcome::Failure, None);
     } else {
@@ -105,6 +124,15 @@ fn dropped(core: &Core, ticket: Ticket) {
 /// Dropped without a word, it gives back what it held (the slot of a probe) and counts as the
 /// policy's [`Abandoned`](crate::Abandoned) says; dropped by a panic, it is a failure. A call that
 /// outlives a change of the breaker's state decides nothing any more.
+///
+/// A result is said once: a second time does not compile.
+///
+/// ```compile_fail,E0382
+/// let breaker = buttress_circuit_breaker::CircuitBreaker::new("payments");
+/// let permit = breaker.try_acquire().unwrap();
+/// permit.success();
+/// permit.failure();
+/// ```
 #[must_use = "a permit that is dropped at once is an abandoned call"]
 pub struct Permit<'a> {
     held: Held<&'a Core>,

@@ -60,6 +60,14 @@ impl Rate {
         self.part > 0 && self.part <= self.whole && self.whole <= Self::MAX_WHOLE
     }
 
+    /// Rounded down, for a share.
+    pub(crate) const fn in_millionths(self) -> u64 {
+        if self.whole == 0 {
+            return 0;
+        }
+        self.part as u64 * 1_000_000 / self.whole as u64
+    }
+
     /// For an atomic cell; `None` is zero.
     pub(crate) const fn pack(rate: Option<Self>) -> u64 {
         match rate {

@@ -96,7 +96,7 @@ impl AdaptiveThrottle {
                 clock,
                 chance,
                 multiplier,
-                window: Buckets::new(window, BUCKETS, TAG),
+                window: Buckets::new(window, BUCKETS),
             }),
         }
     }
@@ -111,7 +111,7 @@ impl AdaptiveThrottle {
                 clock: shared.clock.clone(),
                 chance: Chance::from_fn(source),
                 multiplier: shared.multiplier,
-                window: shared.window.renewed(TAG),
+                window: shared.window.renewed(),
             }),
         }
     }

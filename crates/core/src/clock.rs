@@ -48,6 +48,7 @@ impl Moment {
     }
 }
 
+#[inline]
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -174,6 +175,7 @@ impl Clock {
     }
 
     /// The time now. Never goes back.
+    #[inline]
     #[must_use]
     pub fn now(&self) -> Moment {
         match &self.source {

@@ -16,10 +16,11 @@ use tokio::sync::Notify;
 
 use crate::{
     Counts, Event, EventKind, OpenTime, Opening, Policy, State,
-    cell::{Acquired, Cell, Opens, Predicate, Refusal, Settled, Ticket},
+    cell::{Acquired, Cell, Opens, Predicate, Refusal, Settled, Taken, Ticket},
     chance::Chance,
     machine::{Move, Sample},
     policy::Abandoned,
+    window::Changed,
 };
 
 type OpenTimeRule = Arc<dyn Fn(&Opening) -> Duration + Send + Sync>;
@@ -50,16 +51,48 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    /// A ticket, or why there is none.
+    /// A ticket, where it is closed and nothing is measured.
     #[inline]
-    pub(crate) fn acquire(&self) -> Result<Ticket, Refusal> {
-        match self.cell.acquire_closed(|| self.clock.now()) {
+    pub(crate) fn acquire_plain(&self) -> Option<Ticket> {
+        self.cell.acquire_plain()
+    }
+
+    /// A ticket, or the rejection.
+    #[inline]
+    pub(crate) fn acquire(&self) -> Result<Ticket, Rejection> {
+        match self.acquire_plain() {
             Some(ticket) => Ok(ticket),
-            None => self.acquired(self.cell.acquire(|| self.clock.now())),
+            None => self.acquire_or_reject(),
         }
     }
 
     #[inline(never)]
+    fn acquire_or_reject(&self) -> Result<Ticket, Rejection> {
+        if let Some(rest) = self.open_rest() {
+            return self.refused(Refusal::Now(State::Open, Some(rest)));
+        }
+        match self.admit() {
+            Ok(ticket) => Ok(ticket),
+            Err(refusal) => self.refused(refusal),
+        }
+    }
+
+    /// How long a call is still rejected: what an open breaker is asked all the time.
+    #[inline]
+    pub(crate) fn open_rest(&self) -> Option<Duration> {
+        self.cell.open_rest(|| self.clock.now())
+    }
+
+    /// A ticket, or why there is none.
+    #[inline]
+    pub(crate) fn admit(&self) -> Result<Ticket, Refusal> {
+        self.acquired(
+            self.cell
+                .acquire(|| self.clock.now(), || self.chance.next()),
+        )
+    }
+
+    #[inline]
     fn acquired(&self, acquired: Acquired) -> Result<Ticket, Refusal> {
         match acquired {
             Acquired::Ticket(ticket, moved) => {
@@ -98,31 +131,39 @@ impl Core {
     /// Takes the result of a call.
     #[inline]
     pub(crate) fn settle(&self, ticket: Ticket, outcome: Outcome, retry_after: Option<Duration>) {
-        let sample = match outcome {
-            Outcome::Success => Sample::SUCCESS,
-            Outcome::Failure => Sample::FAILURE,
-            _ => return self.ignored(ticket),
-        };
-        let (taken, counts) = match sample {
-            Sample::SUCCESS => self.cell.take_success(&ticket),
-            _ => (false, None),
-        };
-        if !taken {
-            self.take(ticket, sample, retry_after);
-        } else if counts.is_some() || !self.observers.is_silent() {
-            self.took_success(ticket, counts, retry_after);
+        let untouched = outcome == Outcome::Success && self.cell.is_untouched_by_success(&ticket);
+        if !untouched || !self.observers.is_silent() {
+            self.settle_changed(ticket, outcome, retry_after);
+        }
+    }
+
+    /// The result may change something, or somebody hears of it.
+    #[inline(never)]
+    fn settle_changed(&self, ticket: Ticket, outcome: Outcome, retry_after: Option<Duration>) {
+        // The rule would have to be asked after each change.
+        if outcome == Outcome::Success && self.own.predicate.is_none() && self.observers.is_silent()
+        {
+            match self.cell.take_success(&ticket, || self.clock.now()) {
+                Taken::Yes => return,
+                Taken::Changes(changed) => return self.took_success(ticket, changed, retry_after),
+                Taken::No => {}
+            }
+        }
+        match outcome {
+            Outcome::Success => self.take(ticket, Sample::SUCCESS, retry_after),
+            Outcome::Failure => self.take(ticket, Sample::FAILURE, retry_after),
+            _ => self.ignored(ticket),
         }
     }
 
     #[inline(never)]
-    fn took_success(&self, ticket: Ticket, counts: Option<Counts>, hint: Option<Duration>) {
-        let settled = counts.map_or(Settled::Counted, |counts| {
-            self.with_predicate(|predicate| {
-                self.cell
-                    .judge_success(ticket, counts, || self.clock.now(), predicate)
-            })
-        });
-        self.settled(ticket, settled, Sample::SUCCESS, hint);
+    fn took_success(&self, ticket: Ticket, changed: Changed, hint: Option<Duration>) {
+        let settled = self
+            .cell
+            .judge_success(ticket, changed, || self.clock.now());
+        if settled != Settled::Counted {
+            self.settled(ticket, settled, Sample::SUCCESS, hint);
+        }
     }
 
     #[inline(never)]

@@ -9,7 +9,10 @@ use std::{sync::Arc, time::Duration};
 use buttress_core::{ByResult, Clock, Moment, Rejection};
 
 pub use self::builder::CircuitBreakerBuilder;
-pub(crate) use self::{core::Core, waiting::acquire};
+pub(crate) use self::{
+    core::Core,
+    waiting::{acquire, acquire_blocking},
+};
 use crate::{
     Call, Counts, Isolation, OwnedPermit, Permit, Policy, PolicyError, Snapshot, State,
     machine::Told,
@@ -62,7 +65,8 @@ impl CircuitBreaker {
     }
 
     /// Makes a call, or, when it is rejected, takes what `fallback` makes of the rejection. What
-    /// the call itself returns is left as it is.
+    /// the call itself returns is left as it is. [`Call::fallback`] does the same for a call that
+    /// is judged by a classifier.
     ///
     /// # Errors
     ///
@@ -72,11 +76,7 @@ impl CircuitBreaker {
         future: impl Future<Output = Result<T, E>>,
         fallback: impl FnOnce(Rejection) -> Result<T, E>,
     ) -> Result<T, E> {
-        match self.call(future).await {
-            Ok(value) => Ok(value),
-            Err(buttress_core::CallError::Failed(error)) => Err(error),
-            Err(buttress_core::CallError::Rejected(rejection)) => fallback(rejection),
-        }
+        self.call(future).fallback(fallback).await
     }
 
     /// A permit for one call, at once or not at all.
@@ -86,11 +86,7 @@ impl CircuitBreaker {
     /// When the call must not be made now; the rejection says when it may, where that can be told.
     #[inline]
     pub fn try_acquire(&self) -> Result<Permit<'_>, Rejection> {
-        let ticket = match self.core.acquire() {
-            Ok(ticket) => ticket,
-            Err(refusal) => self.core.refused(refusal)?,
-        };
-        Ok(Permit::new(&self.core, ticket))
+        Ok(Permit::new(&self.core, self.core.acquire()?))
     }
 
     /// The same for a task of its own.
@@ -99,10 +95,7 @@ impl CircuitBreaker {
     ///
     /// As [`CircuitBreaker::try_acquire`].
     pub fn try_acquire_owned(&self) -> Result<OwnedPermit, Rejection> {
-        let ticket = match self.core.acquire() {
-            Ok(ticket) => ticket,
-            Err(refusal) => self.core.refused(refusal)?,
-        };
+        let ticket = self.core.acquire()?;
         Ok(OwnedPermit::new(Arc::clone(&self.core), ticket))
     }
 
@@ -117,6 +110,16 @@ impl CircuitBreaker {
     pub async fn acquire(&self) -> Result<Permit<'_>, Rejection> {
         let ticket = acquire(&self.core).await?;
         Ok(Permit::new(&self.core, ticket))
+    }
+
+    /// The same for a task of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`CircuitBreaker::try_acquire`].
+    pub async fn acquire_owned(&self) -> Result<OwnedPermit, Rejection> {
+        let ticket = acquire(&self.core).await?;
+        Ok(OwnedPermit::new(Arc::clone(&self.core), ticket))
     }
 
     /// Opens it for as long as the policy says for a first opening without jitter's chance.

@@ -4,21 +4,23 @@ use std::time::Duration;
 
 use buttress_core::Moment;
 
-use crate::{Cause, Counts, State, machine::Move};
+use crate::{Cause, Counts, State, machine::Move, window::Changed};
 
 /// What a permit carries: when it was given, and in which generation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ticket {
     pub(super) generation: u64,
-    /// The start of time, where nobody measures.
     pub(super) started: Moment,
 }
 
 impl Ticket {
+    /// Where nobody measures it began at the end of time: whenever it ends, it was not slow.
+    pub(super) const UNMEASURED: Moment = Moment::from_nanos(u64::MAX);
+
     /// Of no generation: whatever comes of it is not counted.
     pub(crate) const UNCOUNTED: Self = Self {
         generation: u64::MAX,
-        started: Moment::START,
+        started: Self::UNMEASURED,
     };
 
     #[inline]
@@ -48,6 +50,17 @@ pub(crate) enum Acquired {
     Refused(Refusal),
     /// The round took too long: [`Cell::open`] it, then ask again.
     MustOpen(Opens),
+}
+
+/// How far a success was taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Taken {
+    /// It is another case, and nothing was done.
+    No,
+    /// It is counted, and there is nothing to judge.
+    Yes,
+    /// [`Cell::judge_success`](super::Cell::judge_success) has the rest to do.
+    Changes(Changed),
 }
 
 /// What a result changed.

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::sync::{AtomicU64, Ordering::Relaxed};
-use crate::{Abandoned, Rate, machine::Limits};
+use crate::{
+    Abandoned, Rate,
+    machine::{Limits, Ramp},
+};
 
 /// A duration of so many nanoseconds is none.
 const NEVER: u64 = u64::MAX;
@@ -18,6 +21,9 @@ pub(crate) struct LiveLimits {
     slow_after: AtomicU64,
     consecutive_failures: AtomicU64,
     abandoned: AtomicU64,
+    /// Nanoseconds, or 0 for none; and the first share.
+    ramp_over: AtomicU64,
+    ramp_first: AtomicU64,
 }
 
 impl LiveLimits {
@@ -29,6 +35,8 @@ impl LiveLimits {
             slow_after: AtomicU64::new(NEVER),
             consecutive_failures: AtomicU64::new(0),
             abandoned: AtomicU64::new(0),
+            ramp_over: AtomicU64::new(0),
+            ramp_first: AtomicU64::new(0),
         };
         live.set(limits, abandoned);
         live
@@ -48,6 +56,12 @@ impl LiveLimits {
         self.consecutive_failures
             .store(u64::from(consecutive), Relaxed);
         self.abandoned.store(abandoned as u64, Relaxed);
+        let over = limits.ramp.map_or(0, |ramp| {
+            u64::try_from(ramp.over.as_nanos()).unwrap_or(u64::MAX)
+        });
+        self.ramp_over.store(over, Relaxed);
+        self.ramp_first
+            .store(Rate::pack(limits.ramp.map(|ramp| ramp.first)), Relaxed);
     }
 
     pub(crate) fn get(&self) -> Limits {
@@ -59,7 +73,14 @@ impl LiveLimits {
             slow_rate: Rate::unpack(self.slow_rate.load(Relaxed)),
             slow_after: self.slow_after(),
             consecutive_failures: (consecutive > 0).then_some(consecutive),
+            ramp: self.ramp(),
         }
+    }
+
+    pub(crate) fn ramp(&self) -> Option<Ramp> {
+        let over = Duration::from_nanos(self.ramp_over.load(Relaxed));
+        let first = Rate::unpack(self.ramp_first.load(Relaxed))?;
+        (!over.is_zero()).then_some(Ramp { over, first })
     }
 
     #[inline]

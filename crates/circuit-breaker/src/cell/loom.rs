@@ -12,8 +12,9 @@ use loom::{sync::Arc, thread};
 use super::{Acquired, Cell, Opens, Settled, Ticket};
 use crate::{
     Abandoned, OpenTime, Policy, Rate, State,
+    lane::{self, LANES},
     machine::{Sample, Told},
-    window::{Ring, tag_of},
+    window::{Buckets, Ring, tag_of},
 };
 
 const END: Moment = Moment::from_nanos(1_000_000_000);
@@ -40,7 +41,7 @@ fn small(calls: u32, minimum: u32) -> Policy {
 }
 
 fn ticket(cell: &Cell, now: Moment) -> Option<Ticket> {
-    match cell.acquire(|| now) {
+    match cell.acquire(|| now, || 0) {
         Acquired::Ticket(ticket, _) => Some(ticket),
         _ => None,
     }
@@ -115,6 +116,53 @@ fn loom_one_probe_is_let_through_however_many_ask() {
 }
 
 #[test]
+fn loom_of_three_that_ask_for_two_probes_two_get_one() {
+    explore("two probes for three", || {
+        let policy = Policy::builder().count_window(2).half_open_permits(2);
+        let cell = Arc::new(cell(&policy.build().unwrap()));
+        cell.set(Told::Open { until: END });
+        let threads = [(); 2].map(|()| {
+            let other = Arc::clone(&cell);
+            thread::spawn(move || ticket(&other, END).is_some())
+        });
+        let here = ticket(&cell, END).is_some();
+        let there = threads.map(|thread| u8::from(thread.join().unwrap()));
+        assert_eq!(u8::from(here) + there[0] + there[1], 2);
+    });
+}
+
+#[test]
+fn loom_a_ramp_that_ends_while_the_policy_changes_leaves_what_the_policy_says() {
+    explore("ramp and policy", || {
+        let ramping = || {
+            Policy::builder()
+                .no_window()
+                .consecutive_failures(2)
+                .half_open_permits(1)
+                .ramp(Duration::from_secs(1), Rate::percent(50))
+        };
+        let cell = Arc::new(cell(&ramping().build().unwrap()));
+        cell.set(Told::Open { until: END });
+        let probe = ticket(&cell, END).unwrap();
+        settle(&cell, probe, Sample::SUCCESS, END);
+        assert!(cell.word().is_ramping());
+        let other = Arc::clone(&cell);
+        let later = END.saturating_add(Duration::from_secs(1));
+        // The ramp is over, and this call is the one that ends it.
+        let there = thread::spawn(move || ticket(&other, later).is_some());
+        let policy = Policy::builder()
+            .count_window(2)
+            .slow_calls(Duration::from_secs(1), Rate::percent(50))
+            .build()
+            .unwrap();
+        cell.set_policy(&policy.limits(), Abandoned::FailureWhenMost, policy.rules());
+        assert!(there.join().unwrap());
+        let word = cell.word();
+        assert!(!word.is_ramping() && !word.is_plain(), "calls are measured");
+    });
+}
+
+#[test]
 fn loom_a_slot_that_is_given_back_is_given_out_once() {
     explore("slot given back", || {
         let cell = Arc::new(cell(&small(2, 2)));
@@ -164,7 +212,7 @@ fn loom_a_refusal_never_shows_the_end_of_an_earlier_opening() {
             other.set(Told::Open { until: END });
         });
         // At this moment the first opening is over and the second is not.
-        if let Acquired::Ticket(probe, _) = cell.acquire(|| early) {
+        if let Acquired::Ticket(probe, _) = cell.acquire(|| early, || 0) {
             // Then it was the first that let it through.
             settle(&cell, probe, Sample::SUCCESS, early);
         }
@@ -230,10 +278,73 @@ fn loom_two_failures_on_both_sides_of_a_buckets_end_are_both_seen_by_one() {
             Moment::from_nanos(100_000_000),
         );
         let other = Arc::clone(&cell);
-        let there = thread::spawn(move || settle(&other, one, Sample::FAILURE, before));
+        let there = thread::spawn(move || {
+            lane::told::be(1);
+            settle(&other, one, Sample::FAILURE, before)
+        });
         let here = settle(&cell, two, Sample::FAILURE, after);
         let there = there.join().unwrap();
-        assert!(here ^ there, "{here} {there}");
+        // Each counts in a stripe of its own; the one that adds up second sees both.
+        assert!(here || there, "the trip is lost");
+        assert!(!(here && there), "it opens once");
         assert_eq!(cell.word().state(), State::Open);
+    });
+}
+
+#[test]
+fn loom_a_late_result_in_a_stripe_of_its_own_changes_nothing_in_the_new_window() {
+    explore("late result, stripes", || {
+        let window = Arc::new(Buckets::new(Duration::from_secs(1), 1));
+        let (old, new) = (tag_of(1), tag_of(2));
+        let other = Arc::clone(&window);
+        let there = thread::spawn(move || {
+            lane::told::be(1);
+            other.count(old, Sample::FAILURE, Moment::START);
+        });
+        // Another life begins, with a call of its own.
+        window.reset(new);
+        window.count(new, Sample::SUCCESS, Moment::START);
+        there.join().unwrap();
+        let counts = window.counts(new, Moment::START);
+        assert_eq!((counts.calls, counts.failed), (1, 0), "{counts:?}");
+    });
+}
+
+#[test]
+fn loom_who_adds_up_sees_no_failure_without_its_call() {
+    explore("stripes, read while written", || {
+        let window = Arc::new(Buckets::new(Duration::from_secs(1), 2));
+        let other = Arc::clone(&window);
+        let there = thread::spawn(move || {
+            lane::told::be(1);
+            other.count(tag_of(1), Sample::FAILURE, Moment::START);
+            other.count(tag_of(1), Sample::FAILURE.slow(), Moment::START);
+        });
+        let seen = window.counts(tag_of(1), Moment::START);
+        assert!(
+            seen.failed <= seen.calls && seen.slow <= seen.calls,
+            "{seen:?}"
+        );
+        there.join().unwrap();
+        let counts = window.counts(tag_of(1), Moment::START);
+        assert_eq!((counts.calls, counts.failed, counts.slow), (2, 2, 1));
+    });
+}
+
+#[test]
+fn loom_threads_that_share_a_stripe_lose_nothing() {
+    explore("one stripe for many", || {
+        let window = Arc::new(Buckets::new(Duration::from_secs(1), 2));
+        window.stripe(LANES, tag_of(1));
+        let other = Arc::clone(&window);
+        let count = |window: &Buckets| {
+            lane::told::be(LANES);
+            window.count(tag_of(1), Sample::FAILURE, Moment::START);
+        };
+        let there = thread::spawn(move || count(&other));
+        count(&window);
+        there.join().unwrap();
+        let counts = window.counts(tag_of(1), Moment::START);
+        assert_eq!((counts.calls, counts.failed), (2, 2));
     });
 }

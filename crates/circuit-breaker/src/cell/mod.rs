@@ -5,6 +5,7 @@ mod answers;
 mod limits;
 #[cfg(all(test, buttress_loom))]
 mod loom;
+mod probe;
 pub(crate) mod sync;
 mod word;
 
@@ -13,8 +14,8 @@ use std::{sync::PoisonError, time::Duration};
 use buttress_core::Moment;
 
 pub(crate) use self::{
-    answers::{Acquired, Causes, Opens, Refusal, Settled, Ticket},
-    word::Word,
+    answers::{Acquired, Causes, Opens, Refusal, Settled, Taken, Ticket},
+    word::{Heed, Word},
 };
 use self::{
     limits::LiveLimits,
@@ -25,8 +26,8 @@ use self::{
 };
 use crate::{
     Abandoned, Cause, Counts, State,
-    machine::{Admission, Limits, Machine, Move, Rules, Sample, Settlement, Told},
-    window::{Line, Window, tag_of},
+    machine::{Limits, Machine, Move, Rules, Sample, Told},
+    window::{Changed, Line, Window, tag_of},
 };
 
 #[derive(Debug)]
@@ -36,6 +37,8 @@ pub(crate) struct Cell {
     /// Until when it is open. Written before the word that says so.
     until: AtomicU64,
     limits: LiveLimits,
+    /// Since when its probes have closed it. Written before the word that makes calls heed it.
+    healed: AtomicU64,
     /// Which thresholds have been reported in this generation, as bits.
     reported: AtomicU8,
     window: Window,
@@ -53,10 +56,15 @@ impl Cell {
         window: impl FnOnce(u64) -> Window,
     ) -> Self {
         let machine = Machine::new(rules);
-        let word = Word::new(machine.state(), machine.generation());
+        let heed = match limits.slow_after {
+            Some(_) => Heed::Start,
+            None => Heed::Nothing,
+        };
+        let word = Word::new(machine.state(), heed, machine.generation());
         Self {
             word: Line(AtomicU64::new(word.0)),
             until: AtomicU64::new(0),
+            healed: AtomicU64::new(0),
             limits: LiveLimits::new(limits, abandoned),
             reported: AtomicU8::new(0),
             window: window(tag_of(machine.generation())),
@@ -80,6 +88,7 @@ impl Cell {
     }
 
     /// How long it is still open; `None` when it is not.
+    #[inline]
     pub(crate) fn remaining(&self, now: impl FnOnce() -> Moment) -> Option<Duration> {
         match self.word().state() {
             State::Open => {
@@ -88,6 +97,13 @@ impl Cell {
             }
             _ => None,
         }
+    }
+
+    /// How long a call is still rejected, where that is all there is to say.
+    #[inline]
+    pub(crate) fn open_rest(&self, now: impl FnOnce() -> Moment) -> Option<Duration> {
+        let rest = self.remaining(now)?;
+        (!rest.is_zero()).then_some(rest)
     }
 
     /// State, end of the open time and openings, isolation apart, as of one moment.
@@ -99,59 +115,107 @@ impl Cell {
         self.with(|machine| machine.openings())
     }
 
-    /// A ticket, when it is closed. This and [`Cell::is_left_by_success`] are all that a call
-    /// runs while all goes well.
+    /// A ticket, where it is closed and nothing is measured. This and
+    /// [`Cell::is_untouched_by_success`] are all that a call runs while all goes well.
     #[inline]
-    pub(crate) fn acquire_closed(&self, now: impl FnOnce() -> Moment) -> Option<Ticket> {
+    pub(crate) fn acquire_plain(&self) -> Option<Ticket> {
         let word = self.word();
-        word.is_closed()
-            .then(|| self.ticket(word.generation(), now))
+        word.is_plain().then(|| Ticket {
+            generation: word.generation(),
+            started: Ticket::UNMEASURED,
+        })
     }
 
-    /// Takes a success in the commonest case: closed still, no failures in a row, nothing
-    /// measured, a window of calls or none. False where it is another case, and nothing was taken;
-    /// counts where the window changed and must be judged.
+    /// Whether a success leaves everything as it is: closed still, nothing measured, no failures in
+    /// a row, and a window that is none or full of successes.
     #[inline]
-    pub(crate) fn take_success(&self, ticket: &Ticket) -> (bool, Option<Counts>) {
-        if self.word() != Word::closed(ticket.generation) || self.limits.slow_after().is_some() {
-            return (false, None);
+    pub(crate) fn is_untouched_by_success(&self, ticket: &Ticket) -> bool {
+        self.word() == Word::plain(ticket.generation)
+            && self
+                .window
+                .is_untouched_by_success(tag_of(ticket.generation))
+    }
+
+    /// Takes a success in the next commonest case: it changes the window and nothing else.
+    #[inline]
+    pub(crate) fn take_success(&self, ticket: &Ticket, now: impl FnOnce() -> Moment) -> Taken {
+        if self.word() != Word::plain(ticket.generation) {
+            return Taken::No;
         }
-        match &self.window {
-            Window::None => (true, None),
-            Window::Ring(ring) => {
-                let tag = tag_of(ticket.generation);
-                (true, ring.record(tag, Sample::SUCCESS))
-            }
-            Window::Buckets(_) => (false, None),
+        match self.window.take_success(tag_of(ticket.generation), now) {
+            None => Taken::Yes,
+            Some(changed) => Taken::Changes(changed),
         }
     }
 
-    /// What the counts that [`Cell::take_success`] gave lead to.
-    #[cold]
+    /// What such a success leads to.
+    #[inline(never)]
     pub(crate) fn judge_success(
         &self,
         ticket: Ticket,
-        counts: Counts,
+        changed: Changed,
         now: impl FnOnce() -> Moment,
-        predicate: Predicate<'_>,
     ) -> Settled {
-        self.judge(Word::closed(ticket.generation), counts, now, predicate)
+        let (tag, limits) = (tag_of(ticket.generation), || self.limits.get());
+        match self.window.counts_after(tag, changed, limits) {
+            None => Settled::Counted,
+            Some(counts) => self.judge(Word::plain(ticket.generation), counts, now, None),
+        }
     }
 
     #[inline]
-    pub(crate) fn acquire(&self, now: impl FnOnce() -> Moment) -> Acquired {
+    pub(crate) fn acquire(
+        &self,
+        now: impl Fn() -> Moment,
+        random: impl FnOnce() -> u64,
+    ) -> Acquired {
         let word = self.word();
+        if word.is_ramping()
+            && let Some(refused) = self.ramp(word, now(), random)
+        {
+            return refused;
+        }
         if word.is_closed() {
             return Acquired::Ticket(self.ticket(word.generation(), now), None);
         }
         self.acquire_unless_closed(word, now)
     }
 
+    /// Refuses a call that the ramp does not let through yet; ends the ramp when it is over.
+    #[cold]
+    fn ramp(&self, word: Word, now: Moment, random: impl FnOnce() -> u64) -> Option<Acquired> {
+        let since = Moment::from_nanos(self.healed.load(Relaxed));
+        match self.limits.ramp() {
+            Some(ramp) if !ramp.is_over(since, now) => {
+                let refused = Acquired::Refused(Refusal::Now(State::Closed, None));
+                (!ramp.admits(since, now, random())).then_some(refused)
+            }
+            _ => {
+                self.with(|machine| {
+                    if machine.generation() == word.generation() {
+                        machine.forget_healing();
+                        self.heed(word.generation(), self.heeds(machine));
+                    }
+                });
+                None
+            }
+        }
+    }
+
+    /// Other things to heed, if it is still this generation. Under the machine's lock, so that the
+    /// last one to decide is the one who is heeded.
+    fn heed(&self, generation: u64, heed: Heed) {
+        let _ = self.word.0.fetch_update(AcqRel, Acquire, |word| {
+            let word = Word(word);
+            (word.generation() == generation).then(|| word.heeding(heed).0)
+        });
+    }
+
     #[inline]
     fn ticket(&self, generation: u64, now: impl FnOnce() -> Moment) -> Ticket {
         let started = match self.limits.slow_after() {
             Some(_) => now(),
-            None => Moment::START,
+            None => Ticket::UNMEASURED,
         };
         Ticket {
             generation,
@@ -168,7 +232,7 @@ impl Cell {
             State::Disabled => {
                 let ticket = Ticket {
                     generation: word.generation(),
-                    started: Moment::START,
+                    started: Ticket::UNMEASURED,
                 };
                 return Acquired::Ticket(ticket, None);
             }
@@ -189,36 +253,6 @@ impl Cell {
             State::Closed | State::HalfOpen => now(),
         };
         self.acquire_probe(now)
-    }
-
-    #[cold]
-    fn acquire_probe(&self, now: Moment) -> Acquired {
-        self.with(|machine| {
-            let (admission, moved) = machine.admit(now);
-            match admission {
-                Admission::Granted => {
-                    let ticket = Ticket {
-                        generation: machine.generation(),
-                        started: now,
-                    };
-                    Acquired::Ticket(ticket, moved)
-                }
-                Admission::Refused(rest) => Acquired::Refused(Refusal::Now(machine.state(), rest)),
-                Admission::Full => Acquired::Refused(Refusal::Full),
-                Admission::MustOpen(cause) => Acquired::MustOpen(self.opens(machine, cause, now)),
-            }
-        })
-    }
-
-    fn opens(&self, machine: &Machine, cause: Cause, now: Moment) -> Opens {
-        Opens {
-            generation: machine.generation(),
-            cause,
-            counts: machine
-                .probes()
-                .unwrap_or_else(|| self.window.counts(tag_of(machine.generation()), now)),
-            openings: machine.openings(),
-        }
     }
 
     /// Takes the result of a call, and whether it was slow.
@@ -343,52 +377,6 @@ impl Cell {
         }
     }
 
-    #[cold]
-    fn settle_probe(
-        &self,
-        word: Word,
-        ticket: Ticket,
-        sample: Sample,
-        now: impl FnOnce() -> Moment,
-    ) -> (Settled, Sample) {
-        if word.state() != State::HalfOpen {
-            // Disabled: nothing is counted.
-            return (Settled::Counted, sample);
-        }
-        let now = now();
-        let slow_after = self.limits.slow_after();
-        let is_slow = slow_after.is_some_and(|it| now.saturating_since(ticket.started) > it);
-        let sample = match is_slow && !sample.is_abandoned() {
-            true => sample.slow(),
-            false => sample,
-        };
-        let settled = self.with(
-            |machine| match machine.settle(ticket.generation, sample, now) {
-                Settlement::Late => Settled::Late,
-                Settlement::Counted if sample.is_abandoned() => Settled::Freed,
-                Settlement::Counted => Settled::Counted,
-                Settlement::Closed(moved) => Settled::Moved(moved),
-                Settlement::MustOpen(cause) => Settled::MustOpen(self.opens(machine, cause, now)),
-            },
-        );
-        (settled, sample)
-    }
-
-    /// Takes back a ticket whose call says nothing.
-    pub(crate) fn give_back(&self, ticket: Ticket) -> Settled {
-        let word = self.word();
-        if word.generation() != ticket.generation {
-            return Settled::Late;
-        }
-        if word.state() != State::HalfOpen {
-            return Settled::Counted;
-        }
-        match self.with(|machine| machine.give_back(ticket.generation)) {
-            true => Settled::Freed,
-            false => Settled::Late,
-        }
-    }
-
     /// The second step of an opening. Nothing, when the state has changed since the first.
     pub(crate) fn open(&self, opens: &Opens, until: Moment) -> Option<Move> {
         self.with(|machine| machine.open(opens.generation, until, opens.cause))
@@ -418,7 +406,10 @@ impl Cell {
         rules: Rules,
     ) -> Option<Move> {
         self.limits.set(limits, abandoned);
-        self.with(|machine| machine.set_rules(rules))
+        self.with(|machine| {
+            self.heed(machine.generation(), self.heeds(machine));
+            machine.set_rules(rules)
+        })
     }
 
     /// Lets the machine do something, and shows everybody what came of it.
@@ -432,6 +423,15 @@ impl Cell {
         result
     }
 
+    /// What calls must heed where it is closed.
+    fn heeds(&self, machine: &Machine) -> Heed {
+        if machine.healed().is_some() && self.limits.ramp().is_some() {
+            return Heed::Ramp;
+        }
+        let slow = self.limits.slow_after();
+        slow.map_or(Heed::Nothing, |_| Heed::Start)
+    }
+
     fn publish(&self, machine: &Machine) {
         let (state, generation) = (machine.state(), machine.generation());
         if matches!(state, State::Closed | State::MetricsOnly) {
@@ -440,6 +440,9 @@ impl Cell {
         }
         self.until.store(machine.until().as_nanos(), Relaxed);
         // A streak that somebody counts at the same moment belongs to the old generation.
-        self.word.0.swap(Word::new(state, generation).0, AcqRel);
+        let healed = machine.healed().unwrap_or(Moment::START);
+        self.healed.store(healed.as_nanos(), Relaxed);
+        let word = Word::new(state, self.heeds(machine), generation);
+        self.word.0.swap(word.0, AcqRel);
     }
 }

@@ -3,10 +3,10 @@
 #[cfg(buttress_loom)]
 pub(crate) use loom::sync::{
     Mutex,
-    atomic::{AtomicU8, AtomicU64, Ordering},
+    atomic::{AtomicU8, AtomicU64, Ordering, fence},
 };
 #[cfg(not(buttress_loom))]
 pub(crate) use std::sync::{
     Mutex,
-    atomic::{AtomicU8, AtomicU64, Ordering},
+    atomic::{AtomicU8, AtomicU64, Ordering, fence},
 };

@@ -2,12 +2,37 @@
 
 use crate::{State, machine::GENERATIONS};
 
-const STATE_BITS: u64 = 3;
-const STREAK_BITS: u64 = 21;
+const STATE_BITS: u64 = 4;
+const STREAK_BITS: u64 = 20;
 const STREAK_MASK: u64 = (1 << STREAK_BITS) - 1;
 const GENERATION: u64 = STATE_BITS + STREAK_BITS;
+const STATE_MASK: u64 = (1 << STATE_BITS) - 1;
+/// Closed, and calls are measured.
+const MEASURED: u64 = 7;
+/// Closed, and a growing share of the calls is let through.
+const RAMPING: u64 = 8;
 
-/// `[generation 40 | streak 21 | state 3]`. Closed is 0.
+/// What a call must heed though it is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heed {
+    Nothing,
+    /// When it began.
+    Start,
+    /// Whether it is let through; and when it began.
+    Ramp,
+}
+
+impl Heed {
+    const fn code(self) -> u64 {
+        match self {
+            Self::Nothing => 0,
+            Self::Start => MEASURED,
+            Self::Ramp => RAMPING,
+        }
+    }
+}
+
+/// `[generation 40 | streak 20 | state 4]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Word(pub(crate) u64);
 
@@ -15,9 +40,10 @@ impl Word {
     /// The longest streak that it can hold.
     pub(crate) const MAX_STREAK: u32 = 1_000_000;
 
-    pub(crate) const fn new(state: State, generation: u64) -> Self {
+    /// `heed` is for the closed state.
+    pub(crate) const fn new(state: State, heed: Heed, generation: u64) -> Self {
         let state = match state {
-            State::Closed => 0,
+            State::Closed => heed.code(),
             State::MetricsOnly => 1,
             State::Open => 2,
             State::HalfOpen => 3,
@@ -28,20 +54,40 @@ impl Word {
         Self((generation % GENERATIONS) << GENERATION | state)
     }
 
-    /// Closed, and nothing failed last.
+    /// Closed, nothing is measured, and nothing failed last.
     #[inline]
-    pub(crate) const fn closed(generation: u64) -> Self {
+    pub(crate) const fn plain(generation: u64) -> Self {
         Self(generation << GENERATION)
+    }
+
+    /// Closed, and nothing is measured.
+    #[inline]
+    pub(crate) const fn is_plain(self) -> bool {
+        self.0 & STATE_MASK == 0
     }
 
     #[inline]
     pub(crate) const fn is_closed(self) -> bool {
-        self.0 & ((1 << STATE_BITS) - 1) == 0
+        matches!(self.0 & STATE_MASK, 0 | MEASURED | RAMPING)
+    }
+
+    #[inline]
+    pub(crate) const fn is_ramping(self) -> bool {
+        self.0 & STATE_MASK == RAMPING
+    }
+
+    /// The same, where it is closed, with other things to heed.
+    pub(crate) const fn heeding(self, heed: Heed) -> Self {
+        if self.is_closed() {
+            Self(self.0 & !STATE_MASK | heed.code())
+        } else {
+            self
+        }
     }
 
     pub(crate) const fn state(self) -> State {
-        match self.0 & ((1 << STATE_BITS) - 1) {
-            0 => State::Closed,
+        match self.0 & STATE_MASK {
+            0 | MEASURED | RAMPING => State::Closed,
             1 => State::MetricsOnly,
             2 => State::Open,
             3 => State::HalfOpen,
@@ -86,11 +132,19 @@ mod tests {
             State::MetricsOnly,
             State::Isolated,
         ] {
-            let word = Word::new(state, GENERATIONS - 1).with_streak(u64::MAX);
-            assert_eq!((word.state(), word.generation()), (state, GENERATIONS - 1));
-            assert_eq!(word.streak(), STREAK_MASK);
-            assert_eq!(word.is_closed(), state == State::Closed);
-            assert_eq!(word.with_streak(0), Word::new(state, GENERATIONS - 1));
+            for heed in [Heed::Nothing, Heed::Start, Heed::Ramp] {
+                let whole = Word::new(state, heed, GENERATIONS - 1);
+                let word = whole.with_streak(u64::MAX);
+                assert_eq!((word.state(), word.generation()), (state, GENERATIONS - 1));
+                assert_eq!(word.streak(), STREAK_MASK);
+                let closed = state == State::Closed;
+                assert_eq!(word.is_closed(), closed);
+                assert_eq!(word.is_plain(), closed && heed == Heed::Nothing);
+                assert_eq!(word.is_ramping(), closed && heed == Heed::Ramp);
+                assert_eq!(word.with_streak(0), whole);
+                let other = whole.heeding(Heed::Start);
+                assert_eq!(other, Word::new(state, Heed::Start, GENERATIONS - 1));
+            }
         }
         assert!(u64::from(Word::MAX_STREAK) <= STREAK_MASK);
     }

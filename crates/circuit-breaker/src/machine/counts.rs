@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::ramp::Ramp;
 use crate::{Cause, Rate};
 
 /// What a window holds: the results of the last calls.
@@ -68,6 +69,8 @@ pub(crate) struct Limits {
     /// A call that takes longer is slow.
     pub(crate) slow_after: Option<Duration>,
     pub(crate) consecutive_failures: Option<u32>,
+    /// How it comes back after it has closed.
+    pub(crate) ramp: Option<Ramp>,
 }
 
 impl Limits {
@@ -109,6 +112,7 @@ mod tests {
             slow_rate: Some(Rate::percent(75)),
             slow_after: None,
             consecutive_failures: None,
+            ramp: None,
         };
         for (counts, cause) in [
             (counts(4, 1, 2, 0), vec![]),
@@ -135,6 +139,7 @@ mod tests {
             slow_rate: None,
             slow_after: None,
             consecutive_failures: None,
+            ramp: None,
         };
         assert!(!limits.enough(&counts(3, 3, 3, 0)) && limits.enough(&counts(4, 0, 0, 0)));
         assert!(!limits.enough(&counts(5, 0, 0, 2)) && limits.enough(&counts(5, 0, 0, 3)));

@@ -6,6 +6,7 @@
 //! generation, so that nothing that happened between the two is overwritten.
 
 mod counts;
+mod ramp;
 mod round;
 mod sample;
 
@@ -17,6 +18,7 @@ pub use self::counts::Counts;
 use self::round::{Round, Verdict};
 pub(crate) use self::{
     counts::Limits,
+    ramp::Ramp,
     round::{Decides, Rules},
     sample::Sample,
 };
@@ -83,6 +85,8 @@ pub(crate) struct Machine {
     generation: u64,
     /// How often it has opened since it was last closed.
     openings: u32,
+    /// When its probes closed it; nothing when that was done by hand.
+    healed: Option<Moment>,
 }
 
 impl Machine {
@@ -93,6 +97,7 @@ impl Machine {
             isolations: 0,
             generation: 1,
             openings: 0,
+            healed: None,
         }
     }
 
@@ -129,6 +134,19 @@ impl Machine {
             Phase::HalfOpen(round) => Some(round.counts()),
             _ => None,
         }
+    }
+
+    /// Since when its probes have closed it, while it is closed.
+    pub(crate) const fn healed(&self) -> Option<Moment> {
+        match self.phase {
+            Phase::Closed => self.healed,
+            _ => None,
+        }
+    }
+
+    /// It has closed so long ago that nobody asks any more.
+    pub(crate) const fn forget_healing(&mut self) {
+        self.healed = None;
     }
 
     /// Until when it is open; the start of time when it is not.
@@ -197,6 +215,7 @@ impl Machine {
             Some(Verdict::Failed(cause)) => Settlement::MustOpen(cause),
             Some(Verdict::Passed) => {
                 self.openings = 0;
+                self.healed = Some(now);
                 self.enter(Phase::Closed, Cause::ProbesSucceeded)
                     .map_or(Settlement::Counted, Settlement::Closed)
             }
@@ -239,6 +258,7 @@ impl Machine {
         };
         if matches!(state, Told::Closed) {
             self.openings = 0;
+            self.healed = None;
         }
         self.enter(phase, Cause::ByHand)
     }

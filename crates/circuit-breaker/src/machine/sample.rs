@@ -1,6 +1,6 @@
 //! One result, as windows and rounds take it.
 
-/// What a call came to. Four bits, so that a window holds fourteen of them in a word.
+/// What a call came to. Four bits, so that a window holds eight of them in half a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sample(u64);
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Abandoned, HalfOpen, HalfOpenVerdict, OpenTime, Policy, WindowKind};
-use crate::{PolicyError, Rate};
+use crate::{PolicyError, Rate, machine::Ramp};
 
 const MINIMUM_CALLS: u32 = 20;
 
@@ -34,6 +34,7 @@ impl Default for PolicyBuilder {
                     wait: Duration::ZERO,
                 },
                 open_time: OpenTime::default(),
+                ramp: None,
                 abandoned: Abandoned::default(),
                 shadow: false,
             },
@@ -126,11 +127,21 @@ impl PolicyBuilder {
     }
 
     /// Half-open, a call beyond the probes waits up to `wait` for a place or the verdict, where it
-    /// can: [`CircuitBreaker::call`](crate::CircuitBreaker::call) and
-    /// [`CircuitBreaker::acquire`](crate::CircuitBreaker::acquire) wait, on tokio's timer; what
-    /// is not async, and the tower layer, reject at once.
+    /// can: [`CircuitBreaker::call`](crate::CircuitBreaker::call),
+    /// [`CircuitBreaker::acquire`](crate::CircuitBreaker::acquire) and a layer that was told to
+    /// wait do so on tokio's timer, a blocking call on its thread; `try_acquire` and any other
+    /// layer reject at once.
     pub const fn half_open_wait(mut self, wait: Duration) -> Self {
         self.policy.half_open.wait = wait;
+        self
+    }
+
+    /// After its probes have closed it, lets calls through by chance, `first` of them at once and
+    /// evenly more until `over` is gone: a target that has just come back is not met by all calls
+    /// at the same moment. Those that are not let through are rejected; a breaker that is closed by
+    /// hand lets all through. Until then each call reads the clock.
+    pub const fn ramp(mut self, over: Duration, first: Rate) -> Self {
+        self.policy.ramp = Some(Ramp { over, first });
         self
     }
 

@@ -14,7 +14,7 @@ pub use self::{
 use crate::{
     PolicyError, Rate,
     cell::Word,
-    machine::{Decides, Limits, Rules},
+    machine::{Decides, Limits, Ramp, Rules},
     window::{Buckets, Ring, Window},
 };
 
@@ -32,6 +32,7 @@ use crate::{
 /// | half-open lasts | at most 60 s | 1 ms to one day, or without limit |
 /// | a call beyond the probes | is rejected | may wait, up to one hour |
 /// | open time | 5 s, doubled with each opening, at most 5 min, ±20 % | see [`OpenTime`] |
+/// | after closing | all calls are let through | a growing share of them, over 1 ms to one hour |
 /// | a call dropped without a verdict | is a failure when most are | see [`Abandoned`] |
 /// | shadow | off | |
 ///
@@ -59,6 +60,7 @@ pub struct Policy {
     consecutive_failures: Option<u32>,
     half_open: HalfOpen,
     pub(crate) open_time: OpenTime,
+    ramp: Option<Ramp>,
     pub(crate) abandoned: Abandoned,
     pub(crate) shadow: bool,
 }
@@ -133,6 +135,7 @@ impl Policy {
             slow_rate: self.slow.map(|(_, rate)| rate),
             slow_after: self.slow.map(|(after, _)| after),
             consecutive_failures: self.consecutive_failures,
+            ramp: self.ramp,
         }
     }
 
@@ -167,7 +170,7 @@ impl Policy {
             WindowKind::None => Window::None,
             WindowKind::Calls(calls) => Window::Ring(Ring::new(calls, tag)),
             WindowKind::Time { duration, buckets } => {
-                Window::Buckets(Buckets::new(duration, buckets, tag))
+                Window::Buckets(Buckets::new(duration, buckets))
             }
         }
     }
@@ -242,6 +245,18 @@ impl Policy {
         if limit.is_some_and(|it| !(Duration::from_millis(1)..=day).contains(&it)) {
             return refuse("half_open_limit", "from 1 ms to one day");
         }
+        if let Some(Ramp { over, first }) = self.ramp {
+            let hour = Duration::from_secs(60 * 60);
+            if !(Duration::from_millis(1)..=hour).contains(&over) {
+                return refuse("ramp_over", "from 1 ms to one hour");
+            }
+            if !first.is_share() {
+                return refuse(
+                    "ramp_first",
+                    "above 0 and at most the whole, in at most millionths",
+                );
+            }
+        }
         if self.half_open.wait > Duration::from_secs(60 * 60) {
             return refuse("half_open_wait", "at most one hour");
         }
@@ -298,6 +313,10 @@ mod tests {
             (b().half_open_failure_rate(zero), "half_open_failure_rate"),
             (b().half_open_limit(Some(Duration::ZERO)), "half_open_limit"),
             (b().half_open_wait(2 * hour), "half_open_wait"),
+            (b().ramp(Duration::ZERO, half), "ramp_over"),
+            (b().ramp(2 * hour, half), "ramp_over"),
+            (b().ramp(ms, zero), "ramp_first"),
+            (b().ramp(ms, Rate::percent(101)), "ramp_first"),
             (b().open_time(OpenTime::fixed(Duration::ZERO)), "open_time"),
             (
                 b().open_time(OpenTime::growing(2 * ms, ms)),

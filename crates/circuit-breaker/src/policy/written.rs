@@ -21,6 +21,8 @@ struct Written {
     consecutive_failures: Option<u32>,
     half_open: HalfOpen,
     open_time: Open,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ramp: Option<WrittenRamp>,
     abandoned: Abandoned,
     shadow: bool,
 }
@@ -56,6 +58,13 @@ enum Threshold {
 struct SlowCalls {
     after_ms: u64,
     rate: Rate,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenRamp {
+    over_ms: u64,
+    first: Rate,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -131,6 +140,10 @@ impl From<&Policy> for Written {
                 cap_ms: ms(policy.open_time.cap),
                 jitter_percent: policy.open_time.jitter_percent,
             },
+            ramp: policy.ramp.map(|ramp| WrittenRamp {
+                over_ms: ms(ramp.over),
+                first: ramp.first,
+            }),
             abandoned: policy.abandoned,
             shadow: policy.shadow,
         }
@@ -185,6 +198,9 @@ impl Written {
             Verdict::FailureRate(rate) => builder.half_open_failure_rate(rate),
             Verdict::AllSucceed => builder.half_open_all_succeed(),
         };
+        if let Some(ramp) = self.ramp {
+            builder = builder.ramp(of_ms(ramp.over_ms), ramp.first);
+        }
         let open = self.open_time;
         builder
             .half_open_permits(self.half_open.permits)

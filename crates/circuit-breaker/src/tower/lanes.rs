@@ -1,9 +1,9 @@
 //! A handle for each of a few threads: a future must own its breaker, and if all futures counted
 //! themselves on one line, two threads would fight for it with every call.
 
-use std::{ptr, sync::Arc};
+use std::sync::Arc;
 
-use crate::{CircuitBreaker, breaker::Core, permit::Leads};
+use crate::{CircuitBreaker, breaker::Core, lane::lane, permit::Leads};
 
 const LANES: usize = 16;
 
@@ -29,14 +29,7 @@ impl Lanes {
     /// That of this thread, which it may share with others.
     #[inline]
     pub(super) fn mine(&self) -> &Arc<Lane> {
-        thread_local! {
-            static PLACE: u8 = const { 0 };
-        }
-        // Where a thread has its own variables tells it from the others; multiplied by 2^64
-        // through the golden ratio, the upper bits depend on all of it.
-        let place = PLACE.with(|place| ptr::from_ref(place).addr() as u64);
-        let lane = (place.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60) & (LANES as u64 - 1);
-        &self.lanes[usize::try_from(lane).unwrap_or(0)]
+        &self.lanes[lane().unwrap_or(0) % LANES]
     }
 }
 

@@ -6,7 +6,7 @@ use buttress_core::{ByResult, CallError, Classify};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{ResponseFuture, lanes::Lanes};
+use super::{ResponseFuture, WaitingLayer, lanes::Lanes};
 use crate::{
     CircuitBreaker,
     permit::{Held, Leads as _},
@@ -19,7 +19,8 @@ use crate::{
 ///
 /// Whether a call may be made is decided in `call`, before the inner service sees the request;
 /// `poll_ready` only forwards. A rejection is `CallError::Rejected`, an error of the service
-/// `CallError::Failed`. Calls beyond the probes of the half-open state are rejected at once.
+/// `CallError::Failed`. Calls beyond the probes of the half-open state are rejected at once, or wait
+/// in the layer that [`waiting`](CircuitBreakerLayer::waiting) makes of it.
 /// Dropping the response future drops the service's own and counts as abandoned.
 ///
 /// ```
@@ -63,6 +64,19 @@ impl<C> CircuitBreakerLayer<C> {
     }
 }
 
+impl<C> CircuitBreakerLayer<C> {
+    /// The same, where calls beyond the probes of the half-open state wait as long as the policy's
+    /// `half_open_wait` says. The service must be `Clone`: while a call waits it keeps the one that
+    /// was made ready for it.
+    #[must_use]
+    pub fn waiting(self) -> WaitingLayer<C> {
+        WaitingLayer {
+            lanes: self.lanes,
+            judge: self.judge,
+        }
+    }
+}
+
 impl<S, C: Clone> Layer<S> for CircuitBreakerLayer<C> {
     type Service = CircuitBreakerService<S, C>;
 
@@ -102,10 +116,7 @@ where
         let lane = self.lanes.mine();
         let ticket = match lane.core().acquire() {
             Ok(ticket) => ticket,
-            Err(refusal) => match lane.core().refused(refusal) {
-                Ok(ticket) => ticket,
-                Err(rejection) => return ResponseFuture::rejected(rejection),
-            },
+            Err(rejection) => return ResponseFuture::rejected(rejection),
         };
         let mut held = Held::new(lane.clone(), ticket);
         let future = held.run(|| self.inner.call(request));

@@ -5,7 +5,10 @@ mod ring;
 
 use buttress_core::Moment;
 
-pub(crate) use self::{buckets::Buckets, ring::Ring};
+pub(crate) use self::{
+    buckets::{Buckets, Unjudged},
+    ring::{Ring, Turn},
+};
 use crate::machine::{Counts, Limits, Sample};
 
 /// A value on cache lines of its own, so that writing it does not slow the reading of others.
@@ -19,10 +22,6 @@ pub(crate) struct Line<T>(pub(crate) T);
 /// older one changes nothing. Tags are of 8 bits. To be taken for a new one, a thread would have
 /// to be stalled, between two instructions, over exactly a multiple of 256 changes of state.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one in a breaker, and a box would be one more line to load in every call"
-)]
 pub(crate) enum Window {
     /// Nothing is counted: consecutive failures alone decide.
     None,
@@ -38,7 +37,51 @@ pub(crate) const fn tag_of(generation: u64) -> u64 {
     generation & 0xff
 }
 
+/// A success of a plain call changed the window, and the counts must be judged.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Changed {
+    Ring(Turn),
+    Buckets(Unjudged),
+}
+
 impl Window {
+    /// Whether one more success leaves it as it is.
+    #[inline]
+    pub(crate) fn is_untouched_by_success(&self, tag: u64) -> bool {
+        match self {
+            Self::None => true,
+            Self::Ring(ring) => ring.is_full_of_successes(tag),
+            Self::Buckets(_) => false,
+        }
+    }
+
+    /// Takes a success as far as nobody has to judge anything; what is left of it goes to
+    /// [`Window::counts_after`].
+    #[inline]
+    pub(crate) fn take_success(&self, tag: u64, now: impl FnOnce() -> Moment) -> Option<Changed> {
+        match self {
+            Self::None => None,
+            Self::Ring(ring) if ring.is_full_of_successes(tag) => None,
+            Self::Ring(ring) => ring.turn(tag, Sample::SUCCESS).map(Changed::Ring),
+            Self::Buckets(buckets) => buckets.take_success(tag, now()).map(Changed::Buckets),
+        }
+    }
+
+    pub(crate) fn counts_after(
+        &self,
+        tag: u64,
+        changed: Changed,
+        limits: impl FnOnce() -> Limits,
+    ) -> Option<Counts> {
+        match (self, changed) {
+            (Self::Ring(ring), Changed::Ring(turn)) => ring.replace(turn, tag, Sample::SUCCESS),
+            (Self::Buckets(buckets), Changed::Buckets(unjudged)) => {
+                Some(buckets.counts_after(tag, unjudged, limits))
+            }
+            _ => None,
+        }
+    }
+
     /// Takes a result. Returns the counts where they have to be judged: where the result could
     /// have made them reach a threshold that they had not reached before. `always` asks for them
     /// whenever they changed.

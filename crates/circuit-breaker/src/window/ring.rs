@@ -18,8 +18,9 @@ use crate::{
     machine::{Counts, Sample},
 };
 
-/// Slots in a word; the rest of it is the tag.
-const SLOTS: u64 = 14;
+/// Slots in a word, with the tag at its top. More would fit, but a power of two is divided by sooner,
+/// and the next call waits for it: a locked instruction begins when all before it is done.
+const SLOTS: u64 = 8;
 const SLOT_BITS: u64 = 4;
 /// Bits of one of the four sums; the rest is the tag.
 const SUM_BITS: u64 = 14;
@@ -35,10 +36,19 @@ const TAG: u64 = 56;
 #[derive(Debug)]
 pub(crate) struct Ring {
     size: u64,
+    /// 2^64 / size, rounded up.
+    reciprocal: u64,
     ticket: Line<AtomicU64>,
     /// Calls, failed, slow and abandoned ones, from the lowest bits up, and the tag.
     sums: Line<AtomicU64>,
     slots: Box<[AtomicU64]>,
+}
+
+/// A slot that has to be written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Turn {
+    word: usize,
+    shift: u64,
 }
 
 impl Ring {
@@ -50,6 +60,7 @@ impl Ring {
         let words = size.div_ceil(SLOTS);
         Self {
             size,
+            reciprocal: (u64::MAX / size).wrapping_add(1),
             ticket: Line(AtomicU64::new(0)),
             sums: Line(AtomicU64::new(tag << TAG | BIASES)),
             slots: (0..words).map(|_| AtomicU64::new(tag << TAG)).collect(),
@@ -62,7 +73,8 @@ impl Ring {
         if sample == Sample::SUCCESS && self.is_full_of_successes(tag) {
             return None;
         }
-        self.replace(tag, sample)
+        let turn = self.turn(tag, sample)?;
+        self.replace(turn, tag, sample)
     }
 
     #[inline]
@@ -70,10 +82,34 @@ impl Ring {
         self.sums.0.load(Relaxed) == (tag << TAG | BIASES) + self.size
     }
 
-    fn replace(&self, tag: u64, sample: Sample) -> Option<Counts> {
-        let at = self.ticket.0.fetch_add(1, Relaxed) % self.size;
-        let word = self.slots.get(usize::try_from(at / SLOTS).ok()?)?;
-        let shift = at % SLOTS * SLOT_BITS;
+    /// Takes a ticket: the slot where it has to be written; nothing where the same is in it
+    /// already, as with nearly every success, or the window is another one.
+    #[inline]
+    pub(crate) fn turn(&self, tag: u64, sample: Sample) -> Option<Turn> {
+        let at = self.slot_of(self.ticket.0.fetch_add(1, Relaxed));
+        let turn = Turn {
+            word: usize::try_from(at / SLOTS).ok()?,
+            shift: at % SLOTS * SLOT_BITS,
+        };
+        let seen = self.slots.get(turn.word)?.load(Relaxed);
+        let is_there = seen >> turn.shift & Sample::MASK == sample.bits();
+        (!is_there && seen >> TAG == tag).then_some(turn)
+    }
+
+    /// `ticket % size`; while it has 32 bits without a division (Lemire, Kaser and Kurz, "Faster
+    /// remainder by direct computation", 2019).
+    #[inline]
+    fn slot_of(&self, ticket: u64) -> u64 {
+        if ticket > u64::from(u32::MAX) {
+            return ticket % self.size;
+        }
+        let fraction = u128::from(self.reciprocal.wrapping_mul(ticket));
+        u64::try_from((fraction * u128::from(self.size)) >> 64).unwrap_or(0)
+    }
+
+    pub(crate) fn replace(&self, turn: Turn, tag: u64, sample: Sample) -> Option<Counts> {
+        let Turn { word, shift } = turn;
+        let word = self.slots.get(word)?;
         let mut seen = word.load(Relaxed);
         let old = loop {
             let old = seen >> shift & Sample::MASK;
@@ -210,6 +246,22 @@ mod tests {
             let sums = (counts.calls, counts.failed, counts.slow);
             assert_eq!(ring.counted_in_slots(), sums, "size {size}");
             assert!(counts.calls <= u64::from(size));
+        }
+    }
+
+    #[test]
+    fn the_slot_of_a_ticket_is_its_remainder() {
+        let last = u64::from(u32::MAX);
+        let near = |at: u64| (at.saturating_sub(20_100)..at + 100).step_by(7);
+        for size in [1, 2, 3, 7, 8, 64, 99, 100, 101, 8191, 8192, 9999, Ring::MAX] {
+            let ring = Ring::new(size, 1);
+            for ticket in (0..30_000).chain(near(last)).chain(near(u64::MAX - 100)) {
+                assert_eq!(
+                    ring.slot_of(ticket),
+                    ticket % u64::from(size),
+                    "{ticket} of {size}"
+                );
+            }
         }
     }
 

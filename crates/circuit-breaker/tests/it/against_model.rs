@@ -4,11 +4,13 @@ use std::{fmt::Write as _, time::Duration};
 
 use buttress_circuit_breaker::{Abandoned, CircuitBreaker, Isolation, OwnedPermit};
 use buttress_core::Clock;
+use buttress_testkit::{seed::Seed, tier::short_or_long};
 use proptest::{
     prelude::*,
     strategy::ValueTree as _,
-    test_runner::{Config as Runs, TestRunner},
+    test_runner::{Config as Runs, RngAlgorithm, TestRng, TestRunner},
 };
+use rand::rngs::StdRng;
 
 use crate::{
     config::{Config, Over},
@@ -187,16 +189,68 @@ fn settle(permit: OwnedPermit, pass: Pass, said: Said, model: &mut Model) {
     model.settle(pass, said);
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    prop::collection::vec(step(), 1..200)
+fn steps(most: usize) -> impl Strategy<Value = Vec<Step>> {
+    prop::collection::vec(step(), 1..most)
 }
 
 proptest! {
-    #![proptest_config(Runs { cases: 2000, ..Runs::default() })]
+    #![proptest_config(Runs { cases: short_or_long(2000, 100_000), ..Runs::default() })]
 
     #[test]
-    fn cb1_cb5_breaker_and_naive_model_agree_at_every_step(config in config(), steps in steps()) {
+    fn cb1_cb5_breaker_and_naive_model_agree_at_every_step(
+        config in config(),
+        steps in steps(short_or_long(200, 400)),
+    ) {
         compare(&config, &steps, None).map_err(TestCaseError::fail)?;
+    }
+}
+
+/// Many short ones, drawn without proptest, which takes longer to draw than a breaker to do: each
+/// configuration is used for some hundred sequences.
+#[test]
+fn cb1_a_hundred_thousand_short_sequences_agree_as_well() {
+    let seed = Seed::new();
+    let mut rng = seed.rng();
+    let drawn = rng.next_u64().to_le_bytes().repeat(4);
+    let mut runner = TestRunner::new_with_rng(
+        Runs::default(),
+        TestRng::from_seed(RngAlgorithm::ChaCha, &drawn),
+    );
+    let sequences = short_or_long(100_000, 1_000_000);
+    let mut config_now = None;
+    for sequence in 0..sequences {
+        if sequence % 200 == 0 {
+            config_now = Some(config().new_tree(&mut runner).unwrap().current());
+        }
+        let config = config_now.as_ref().unwrap();
+        let steps: Vec<_> = (0..rng.random_range(5..25))
+            .map(|_| draw(&mut rng))
+            .collect();
+        if let Err(differs) = compare(config, &steps, None) {
+            panic!("{differs}\n{steps:?}");
+        }
+    }
+}
+
+fn draw(rng: &mut StdRng) -> Step {
+    let said = match rng.random_range(0..13_u32) {
+        0..5 => Said::Success,
+        5..10 => Said::Failure,
+        10 => Said::Ignored,
+        _ => Said::Dropped,
+    };
+    match rng.random_range(0..100_u32) {
+        0..20 => Step::Acquire,
+        20..40 => Step::Settle(rng.random_range(0..6), said),
+        40..74 => Step::Call(said),
+        74..90 => Step::Wait([1, 10, 50, 399][rng.random_range(0..4)]),
+        90 => Step::OpenFor(rng.random_range(0..200)),
+        91 => Step::ForceOpen,
+        92 => Step::Disable,
+        93 => Step::MetricsOnly,
+        94..97 => Step::Close,
+        97 => Step::Isolate,
+        _ => Step::Rejoin,
     }
 }
 
@@ -209,7 +263,7 @@ fn cb1_every_planted_bug_is_noticed() {
         let mut runner = TestRunner::deterministic();
         let noticed = (0..RUNS).any(|_| {
             let config = config().new_tree(&mut runner).unwrap().current();
-            let steps = steps().new_tree(&mut runner).unwrap().current();
+            let steps = steps(200).new_tree(&mut runner).unwrap().current();
             compare(&config, &steps, Some(bug)).is_err()
         });
         assert!(noticed, "{bug:?} passed for a correct breaker");

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use buttress_circuit_breaker::{CircuitBreaker, OpenTime, Policy, State};
 use buttress_core::{Clock, Outcome, Verdict};
+use buttress_testkit::tier::short_or_long;
 use proptest::{strategy::Strategy as _, strategy::ValueTree as _, test_runner::TestRunner};
 
 use crate::stand::{MS, SECOND};
@@ -14,7 +15,7 @@ use crate::stand::{MS, SECOND};
 #[test]
 fn cb6_calls_that_reach_a_dead_dependency_are_the_probes_and_it_closes_soon_after_healing() {
     let mut runner = TestRunner::deterministic();
-    for seed in 0..20_u64 {
+    for seed in 0..short_or_long(20, 1000_u64) {
         let outages =
             proptest::collection::vec((60_000..3_600_000_u64, 1_000..600_000_u64), 24..48)
                 .new_tree(&mut runner)
