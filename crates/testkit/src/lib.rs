@@ -11,6 +11,7 @@
 //! | [`child`] | a part of a test in a process of its own, killed or stopped where the test wants |
 //! | [`seed`] | chance that can be repeated |
 //! | [`eventually`](mod@eventually) | waiting for an event that nobody announces |
+//! | [`faketime`] | another wall clock for one process |
 //! | [`fault`] | faults and crashes at chosen operations of a store, and sweeps over all of them |
 //! | [`linearizability`] | whether what several clients saw could have come from one object |
 //! | [`programs`] | where a server's programs are installed |
@@ -34,6 +35,7 @@ pub mod child;
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 pub mod clean_pool;
 pub mod eventually;
+pub mod faketime;
 pub mod fault;
 pub mod left_out;
 pub mod linearizability;

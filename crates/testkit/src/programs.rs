@@ -15,6 +15,13 @@ pub struct NotFound {
 }
 
 impl NotFound {
+    pub(crate) fn new(name: &'static str, places: &str) -> Self {
+        Self {
+            name,
+            places: places.to_owned(),
+        }
+    }
+
     /// The program that was looked for.
     #[must_use]
     pub const fn name(&self) -> &'static str {

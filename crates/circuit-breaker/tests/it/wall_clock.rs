@@ -9,6 +9,7 @@ use std::{
 use buttress_circuit_breaker::CircuitBreaker;
 use buttress_testkit::{
     child::{Child, role},
+    faketime,
     left_out::LeftOut,
 };
 
@@ -51,11 +52,6 @@ fn cb8_no_line_of_the_crate_reads_the_wall_clock() {
     assert!(!lines_that_know_the_wall_clock(&core).is_empty());
 }
 
-/// Where the library is that gives a process another wall clock.
-const FAKETIME_VARIABLE: &str = "BUTTRESS_TEST_FAKETIME";
-/// Where Debian's package `libfaketime` has it.
-const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
-
 /// Says what it sees before and after each jump.
 #[test]
 #[expect(
@@ -90,12 +86,13 @@ fn jumping_role() {
 
 #[tokio::test]
 async fn cb8_a_jump_of_the_wall_clock_by_an_hour_opens_and_closes_nothing() {
-    let given = env::var(FAKETIME_VARIABLE).ok().filter(|it| !it.is_empty());
-    let library = given.unwrap_or_else(|| FAKETIME.to_owned());
-    if !Path::new(&library).exists() {
-        let why = format!("no {library} (Debian's libfaketime), nor in {FAKETIME_VARIABLE}");
-        return LeftOut::new("jumps of the wall clock", why).register();
-    }
+    let library = match faketime::find() {
+        Ok(library) => library,
+        Err(not_found) => {
+            let why = not_found.to_string();
+            return LeftOut::new("jumps of the wall clock", why).register();
+        }
+    };
     let offset = env::temp_dir().join(format!("buttress-offset-{}", std::process::id()));
     let jump_to = |seconds: &str| fs::write(&offset, seconds).unwrap();
     jump_to("+0");

@@ -1,4 +1,4 @@
-//! The servers that the tests need.
+//! The servers that the tests need, and what else of Debian's.
 
 mod install;
 mod standing;
@@ -7,7 +7,7 @@ mod started;
 use std::{any::Any, env, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result, bail};
-use buttress_testkit::{mysql, postgres, programs::NotFound, redis};
+use buttress_testkit::{faketime, mysql, postgres, programs::NotFound, redis};
 
 use self::install::Installer;
 pub(crate) use self::started::Started;
@@ -22,7 +22,8 @@ pub(crate) struct Server {
     /// A file and its text that must stand while the package is installed.
     preset: Option<(&'static str, &'static str)>,
     find: fn() -> Result<PathBuf, NotFound>,
-    pub(crate) start: fn() -> Result<Running>,
+    /// `None` for what is no server, and needs only be there.
+    pub(crate) start: Option<fn() -> Result<Running>>,
 }
 
 /// A server that runs until this value is dropped.
@@ -32,7 +33,7 @@ pub(crate) struct Running {
 }
 
 /// All of them.
-pub(crate) fn all() -> [Server; 3] {
+pub(crate) fn all() -> [Server; 4] {
     [
         Server {
             program: "postgres",
@@ -44,10 +45,10 @@ pub(crate) fn all() -> [Server; 3] {
                 "create_main_cluster = false\n",
             )),
             find: || postgres::find().map(|folder| folder.join("postgres")),
-            start: || {
+            start: Some(|| {
                 let server = postgres::Server::start()?;
                 Ok(Running::new(server.url("postgres"), server))
-            },
+            }),
         },
         Server {
             program: "mariadbd",
@@ -55,10 +56,10 @@ pub(crate) fn all() -> [Server; 3] {
             package: "mariadb-server",
             preset: None,
             find: || mysql::find().map(|programs| programs.server),
-            start: || {
+            start: Some(|| {
                 let server = mysql::Server::start()?;
                 Ok(Running::new(server.url("mysql"), server))
-            },
+            }),
         },
         Server {
             program: "redis-server",
@@ -66,10 +67,18 @@ pub(crate) fn all() -> [Server; 3] {
             package: "redis-server",
             preset: None,
             find: redis::find,
-            start: || {
+            start: Some(|| {
                 let server = redis::Server::start()?;
                 Ok(Running::new(server.url(), server))
-            },
+            }),
+        },
+        Server {
+            program: "libfaketime",
+            url_variable: faketime::LIBRARY_VARIABLE,
+            package: "libfaketime",
+            preset: None,
+            find: faketime::find,
+            start: None,
         },
     ]
 }
@@ -127,8 +136,14 @@ pub(crate) fn list(servers: &[Server]) {
         }
         match (server.find)() {
             Ok(path) => {
-                let version = version(&path).unwrap_or_else(|error| format!("({error:#})"));
-                println!("{program}: {}, {version}", path.display());
+                let path = path.display();
+                if server.start.is_none() {
+                    println!("{program}: {path}");
+                    continue;
+                }
+                let version = version(&path.to_string());
+                let version = version.unwrap_or_else(|error| format!("({error:#})"));
+                println!("{program}: {path}, {version}");
             }
             Err(not_found) => {
                 println!("{program}: {not_found}");
@@ -144,7 +159,7 @@ pub(crate) fn list(servers: &[Server]) {
     }
 }
 
-fn version(program: &PathBuf) -> Result<String> {
+fn version(program: &str) -> Result<String> {
     let output = Command::new(program)
         .arg("--version")
         .output()

@@ -17,7 +17,10 @@ impl Started {
                 println!("{}: given by {}", server.program, server.url_variable);
                 continue;
             }
-            let running = (server.start)()?;
+            let Some(start) = server.start else {
+                continue;
+            };
+            let running = start()?;
             println!("{}: {}", server.program, running.url);
             started.push((server.url_variable, running));
         }
