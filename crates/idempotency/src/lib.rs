@@ -1,0 +1,3 @@
+//! Provisional door.
+#[cfg(feature = "http")]
+pub mod http;
