@@ -42,7 +42,10 @@ impl StoreError {
         }
     }
 
-    pub(crate) const fn new(kind: StoreErrorKind, phase: Phase) -> Self {
+    /// An error of this kind that struck in this phase, for a store of your own. What it says about
+    /// the effect is in the tables of [`class`](crate::class).
+    #[must_use]
+    pub const fn new(kind: StoreErrorKind, phase: Phase) -> Self {
         Self {
             judgement: Judgement::new(kind, phase),
             phase,

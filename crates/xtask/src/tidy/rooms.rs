@@ -75,6 +75,20 @@ const OWN: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "idempotency",
+        &[
+            "begin",
+            "consumer",
+            "fingerprint",
+            "guard",
+            "idempotency",
+            "key",
+            "reaper",
+            "run",
+            "tracker",
+        ],
+    ),
+    (
         "retry-backoff",
         &[
             "attempt", "attempts", "backoff", "budget", "call", "dice", "future", "hedge", "hint",

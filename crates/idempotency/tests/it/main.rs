@@ -1,0 +1,8 @@
+//! What can be seen from outside, a file per subject.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "outside of a test function too: what cannot go on fails the test"
+)]
+
+mod handle;
