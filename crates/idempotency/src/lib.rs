@@ -1,16 +1,22 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "axum")]
+mod axum;
 mod begin;
 mod error;
 mod event;
 mod fingerprint;
 mod guard;
+#[cfg(feature = "http")]
+pub mod http;
 mod idempotency;
 mod key;
 mod machine;
 mod policy;
 pub mod store;
+#[cfg(feature = "tower")]
+pub mod tower;
 mod tracker;
 
 pub use self::{

@@ -1,9 +1,10 @@
-//! What a request asked for, in 33 bytes.
+//! What a request asked for.
 
 use http::{HeaderMap, HeaderName, Method, Uri, header::CONTENT_TYPE};
 use sha2::{Digest, Sha256};
 
 use super::json;
+use crate::Fingerprint;
 
 /// How a request's fingerprint is made: what must be the same for two requests with one key to be
 /// one request.
@@ -15,9 +16,8 @@ use super::json;
 /// lose something (numbers of more than 15 digits, a member that is there twice), and where the
 /// body is no JSON, its bytes count.
 ///
-/// The first byte is the version of all that. A release that makes fingerprints in another way
-/// counts it up, so that a request from before is [looked at](Self::version_of) before it is called
-/// a mismatch.
+/// All that is version 1. A release that makes fingerprints in another way counts it up, and those
+/// of two versions are not compared: a retry finds what the release before did for it.
 #[derive(Clone, Debug, Default)]
 pub struct FingerprintRule {
     headers: Vec<HeaderName>,
@@ -47,7 +47,7 @@ impl FingerprintRule {
 
     /// The fingerprint of this request.
     #[must_use]
-    pub fn of(&self, method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> [u8; 33] {
+    pub fn of(&self, method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> Fingerprint {
         let mut hash = Parts(Sha256::new());
         hash.part(method.as_str().as_bytes());
         hash.part(uri.path().as_bytes());
@@ -68,9 +68,7 @@ impl FingerprintRule {
             hash.count(values.iter().count());
             values.iter().for_each(|value| hash.part(value.as_bytes()));
         }
-        let mut fingerprint = [Self::VERSION; 33];
-        fingerprint[1..].copy_from_slice(&hash.0.finalize());
-        fingerprint
+        Fingerprint::new(Self::VERSION, hash.0.finalize().into())
     }
 }
 
@@ -127,7 +125,9 @@ mod tests {
         let value = HeaderValue::from_static(asked.media_type);
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, value)]);
         let uri = asked.uri.parse().unwrap();
-        FingerprintRule::new().of(&asked.method, &uri, &headers, asked.body.as_bytes())
+        let rule = FingerprintRule::new();
+        rule.of(&asked.method, &uri, &headers, asked.body.as_bytes())
+            .to_bytes()
     }
 
     #[test]
@@ -206,6 +206,7 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.extend(languages.iter().map(|text| value(*text)));
             rule.of(&Method::POST, &Uri::from_static("/"), &headers, b"")
+                .to_bytes()
         };
         let all: [&[_]; 4] = [&[], &[""], &["sv"], &["s", "v"]];
         for (at, one) in all.iter().enumerate() {

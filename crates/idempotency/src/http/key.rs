@@ -6,7 +6,8 @@ use sfv::{
     visitor::{Ignored, ParameterVisitor, parameter_visitor_with},
 };
 
-use super::Refusal;
+use super::KeyRefusal;
+use crate::Key;
 
 /// The header that carries the key.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -33,7 +34,7 @@ pub struct KeyRule {
 
 impl KeyRule {
     /// The longest that any rule takes.
-    pub const LONGEST: usize = 255;
+    pub const LONGEST: usize = Key::LONGEST;
 
     /// Keys of `shortest` to `longest` characters.
     ///
@@ -51,31 +52,30 @@ impl KeyRule {
     ///
     /// # Errors
     ///
-    /// [`Refusal::KeyInvalid`], when there is a header and no key that may be used in it. An empty
+    /// [`KeyRefusal::Invalid`], when there is a header and no key that may be used in it. An empty
     /// header is invalid, not missing.
-    pub fn read(&self, headers: &HeaderMap) -> Result<Option<String>, Refusal> {
+    pub fn read(&self, headers: &HeaderMap) -> Result<Option<Key>, KeyRefusal> {
         let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
         let Some(value) = values.next() else {
             return Ok(None);
         };
         if values.next().is_some() {
-            return Err(Refusal::KeyInvalid);
+            return Err(KeyRefusal::Invalid);
         }
-        let key = unquoted(value).ok_or(Refusal::KeyInvalid)?;
-        if (self.shortest..=self.longest).contains(&key.len()) {
-            Ok(Some(key))
-        } else {
-            Err(Refusal::KeyInvalid)
+        let key = unquoted(value).ok_or(KeyRefusal::Invalid)?;
+        if !(self.shortest..=self.longest).contains(&key.len()) {
+            return Err(KeyRefusal::Invalid);
         }
+        Key::new(key).map(Some).map_err(|_| KeyRefusal::Invalid)
     }
 
     /// The same where a key must be.
     ///
     /// # Errors
     ///
-    /// [`Refusal::KeyMissing`] as well, when there is no such header.
-    pub fn require(&self, headers: &HeaderMap) -> Result<String, Refusal> {
-        self.read(headers)?.ok_or(Refusal::KeyMissing)
+    /// [`KeyRefusal::Missing`] as well, when there is no such header.
+    pub fn require(&self, headers: &HeaderMap) -> Result<Key, KeyRefusal> {
+        self.read(headers)?.ok_or(KeyRefusal::Missing)
     }
 }
 
@@ -131,13 +131,14 @@ mod tests {
 
     use super::*;
 
-    fn reads(values: &[&str]) -> Result<Option<String>, Refusal> {
+    fn reads(values: &[&str]) -> Result<Option<String>, KeyRefusal> {
         let mut headers = HeaderMap::new();
         for value in values {
             let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
             headers.append(IDEMPOTENCY_KEY, value);
         }
-        KeyRule::default().read(&headers)
+        let read = KeyRule::default().read(&headers)?;
+        Ok(read.map(|key| String::from_utf8(key.as_bytes().into()).unwrap()))
     }
 
     fn key(value: &str) -> Option<String> {
@@ -185,10 +186,10 @@ mod tests {
             "\"a\", \"b\"",
             "\"a\";",
         ] {
-            assert_eq!(reads(&[value]), Err(Refusal::KeyInvalid), "{value:?}");
+            assert_eq!(reads(&[value]), Err(KeyRefusal::Invalid), "{value:?}");
         }
-        assert_eq!(reads(&["one", "two"]), Err(Refusal::KeyInvalid));
-        assert_eq!(reads(&["one", "one"]), Err(Refusal::KeyInvalid));
+        assert_eq!(reads(&["one", "two"]), Err(KeyRefusal::Invalid));
+        assert_eq!(reads(&["one", "one"]), Err(KeyRefusal::Invalid));
     }
 
     #[test]
@@ -201,7 +202,7 @@ mod tests {
             |key| HeaderMap::from_iter([(IDEMPOTENCY_KEY, HeaderValue::from_static(key))]);
         assert!(rule.read(&headers("1234567")).is_err());
         assert!(rule.read(&headers("12345678")).is_ok());
-        assert_eq!(rule.require(&HeaderMap::new()), Err(Refusal::KeyMissing));
+        assert_eq!(rule.require(&HeaderMap::new()), Err(KeyRefusal::Missing));
     }
 
     proptest! {
@@ -213,8 +214,8 @@ mod tests {
             let headers = HeaderMap::from_iter([(IDEMPOTENCY_KEY, value)]);
             if let Ok(read) = KeyRule::default().read(&headers) {
                 let read = read.expect("there is a header");
-                prop_assert!((1..=255).contains(&read.len()));
-                prop_assert!(read.bytes().all(|byte| matches!(byte, b' '..=b'~')));
+                prop_assert!((1..=255).contains(&read.as_bytes().len()));
+                prop_assert!(read.as_bytes().iter().all(|byte| matches!(byte, b' '..=b'~')));
             }
         }
 

@@ -2,10 +2,12 @@
 //!
 //! The layer in [`tower`](crate::tower) does all of it. What is here serves a handler that begins
 //! and completes in its own transaction, and so must do the steps itself:
-//! [`key_of`] the headers, [`FingerprintRule::of`] the request, [`StoredResponse`] and back.
+//! [`KeyRule::read`] the headers, [`FingerprintRule::of`] the request, keep a [`StoredResponse`] and
+//! send it again.
 
 mod codec;
 mod fingerprint;
+mod handed;
 mod headers;
 mod json;
 mod key;
@@ -16,9 +18,10 @@ mod status;
 pub use self::{
     codec::UnreadableRecord,
     fingerprint::FingerprintRule,
+    handed::Idempotent,
     headers::ReplayedHeaders,
     key::{IDEMPOTENCY_KEY, KeyRule, KeyRuleError},
-    refusal::Refusal,
+    refusal::{HttpRefusal, KeyRefusal},
     response::{IDEMPOTENCY_REPLAYED, StoredResponse},
     status::{Keep, StatusRule},
 };

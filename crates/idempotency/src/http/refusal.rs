@@ -4,104 +4,131 @@ use std::{borrow::Cow, time::Duration};
 
 use buttress_core::Fault;
 
-/// Why a request is answered without its handler being asked.
+use crate::{IdempotencyError, Refusal};
+
+/// Why the `Idempotency-Key` header is of no use. 400.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Refusal {
-    /// The route needs a key and there is none. 400.
+pub enum KeyRefusal {
+    /// There must be one, and there is none.
     #[error("no idempotency key")]
-    KeyMissing,
-    /// There is a key that may not be used, or there are several. 400.
+    Missing,
+    /// There is one that may not be used, or there are several.
     #[error("the idempotency key cannot be used")]
-    KeyInvalid,
+    Invalid,
+}
+
+/// Why a request is answered without its handler being asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HttpRefusal {
+    /// The header is of no use. 400.
+    #[error(transparent)]
+    Key(#[from] KeyRefusal),
+    /// Whose request it is cannot be told, so neither whose key. 401.
+    #[error("nobody's request: its scope is not known")]
+    Nobody,
     /// The body could not be read to its end. 400.
     #[error("the body could not be read")]
     BodyLost,
     /// The body is longer than is read. 413.
     #[error("the body is too large")]
     BodyTooLarge,
-    /// Whose request it is cannot be told, so neither whose key. 401.
-    #[error("nobody's request: its scope is not known")]
-    Nobody,
-    /// The key came before, with another request. 422.
-    #[error("the idempotency key came with another request before")]
-    Mismatch,
-    /// The first request with this key is still running, or how it ended is not known. 409.
-    #[error("the first request with this key is still running")]
-    InFlight {
-        /// When it is worth coming back.
-        retry_after: Duration,
-    },
+    /// The key is somebody's who is still at it (409), or of another request (422).
+    #[error(transparent)]
+    InUse(#[from] Refusal),
     /// The request was carried out, and its answer was too large to be kept, or streamed. 409, and
     /// there is no use in coming back.
     #[error("the answer to the first request was not kept")]
     AnswerNotKept,
-    /// What is stored under the key cannot be read. 500.
+    /// The work was stopped with the process, so nobody knows how far it came. 503.
+    #[error("the work was stopped")]
+    Stopped,
+    /// What is stored under the key cannot be read. The request is not run: the record says that it
+    /// was. 500.
     #[error("the stored answer cannot be read")]
-    Unreadable,
-    /// The store could not be asked, and the policy is to refuse then. 503.
-    #[error("the store of idempotency keys cannot be asked")]
-    Unavailable {
-        /// When it is worth coming back.
-        retry_after: Duration,
-    },
+    Unreadable(#[from] super::UnreadableRecord),
+    /// The store could not be asked, and the policy is to refuse then: 503, or 500 when it answered
+    /// with an error.
+    #[error(transparent)]
+    Store(#[from] IdempotencyError),
 }
 
-impl Fault for Refusal {
+const INTERNAL: &str = "Something went wrong on our side.";
+
+impl Fault for KeyRefusal {
     fn code(&self) -> &'static str {
         match self {
-            Self::KeyMissing => "IDEMPOTENCY_KEY_MISSING",
-            Self::KeyInvalid => "IDEMPOTENCY_KEY_INVALID",
+            Self::Missing => "IDEMPOTENCY_KEY_MISSING",
+            Self::Invalid => "IDEMPOTENCY_KEY_INVALID",
+        }
+    }
+
+    fn status(&self) -> u16 {
+        400
+    }
+
+    fn public_message(&self) -> Cow<'_, str> {
+        match self {
+            Self::Missing => "This request needs an Idempotency-Key header.",
+            Self::Invalid => {
+                "An Idempotency-Key is at most 255 printable ASCII characters, sent once."
+            }
+        }
+        .into()
+    }
+}
+
+impl Fault for HttpRefusal {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Key(refusal) => refusal.code(),
+            Self::Nobody => "UNAUTHENTICATED",
             Self::BodyLost => "MALFORMED_REQUEST",
             Self::BodyTooLarge => "PAYLOAD_TOO_LARGE",
-            Self::Nobody => "UNAUTHENTICATED",
-            Self::Mismatch => "IDEMPOTENCY_KEY_REUSED",
-            Self::InFlight { .. } => "IDEMPOTENCY_KEY_IN_USE",
+            Self::InUse(refusal) => refusal.code(),
             Self::AnswerNotKept => "IDEMPOTENCY_ANSWER_NOT_KEPT",
-            Self::Unreadable => "INTERNAL",
-            Self::Unavailable { .. } => "UNAVAILABLE",
+            Self::Stopped => "UNAVAILABLE",
+            Self::Unreadable(_) => "INTERNAL",
+            Self::Store(error) => error.code(),
         }
     }
 
     fn status(&self) -> u16 {
         match self {
-            Self::KeyMissing | Self::KeyInvalid | Self::BodyLost => 400,
+            Self::Key(refusal) => refusal.status(),
             Self::Nobody => 401,
-            Self::InFlight { .. } | Self::AnswerNotKept => 409,
+            Self::BodyLost => 400,
             Self::BodyTooLarge => 413,
-            Self::Mismatch => 422,
-            Self::Unreadable => 500,
-            Self::Unavailable { .. } => 503,
+            Self::InUse(refusal) => refusal.status(),
+            Self::AnswerNotKept => 409,
+            Self::Stopped => 503,
+            Self::Unreadable(_) => 500,
+            Self::Store(error) => error.status(),
         }
     }
 
     fn public_message(&self) -> Cow<'_, str> {
-        let message = match self {
-            Self::KeyMissing => "This request needs an Idempotency-Key header.",
-            Self::KeyInvalid => {
-                "An Idempotency-Key is at most 255 printable ASCII characters, sent once."
-            }
-            Self::BodyLost => "The body could not be read.",
-            Self::BodyTooLarge => "The body is too large.",
-            Self::Nobody => "It is not known whose request this is.",
-            Self::Mismatch => "This Idempotency-Key was used for another request before.",
-            Self::InFlight { .. } => {
-                "The first request with this Idempotency-Key is still running."
-            }
+        match self {
+            Self::Key(refusal) => refusal.public_message(),
+            Self::Nobody => "It is not known whose request this is.".into(),
+            Self::BodyLost => "The body could not be read.".into(),
+            Self::BodyTooLarge => "The body is too large.".into(),
+            Self::InUse(refusal) => refusal.public_message(),
             Self::AnswerNotKept => {
-                "This request was carried out before, and its answer was not kept."
+                "This request was carried out before, and its answer was not kept.".into()
             }
-            Self::Unreadable => "The request could not be served.",
-            Self::Unavailable { .. } => "The service cannot take requests right now.",
-        };
-        message.into()
+            Self::Stopped => "The service is stopping.".into(),
+            Self::Unreadable(_) => INTERNAL.into(),
+            Self::Store(error) => error.public_message(),
+        }
     }
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::InFlight { retry_after } | Self::Unavailable { retry_after } => {
-                Some(*retry_after)
-            }
+            Self::InUse(refusal) => refusal.retry_after(),
+            Self::Stopped => Some(Duration::from_secs(1)),
+            Self::Store(error) => Fault::retry_after(error),
             _ => None,
         }
     }
