@@ -6,3 +6,4 @@
 )]
 
 mod handle;
+mod http;
