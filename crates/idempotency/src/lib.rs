@@ -11,6 +11,8 @@ mod key;
 mod machine;
 mod policy;
 pub mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod tracker;
 
 pub use self::{

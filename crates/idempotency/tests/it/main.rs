@@ -5,4 +5,6 @@
     reason = "outside of a test function too: what cannot go on fails the test"
 )]
 
+mod conformance;
 mod handle;
+mod stand;
