@@ -15,6 +15,8 @@ mod key;
 mod machine;
 mod policy;
 pub mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 #[cfg(feature = "tower")]
 pub mod tower;
 mod tracker;

@@ -113,7 +113,7 @@ impl Store for MemoryStore {
         let lease_until = self.now() + lease;
         Ok(self.shelf().open(key, fence, |record| {
             record.state = State::running(lease_until);
-            record.expires_at = lease_until + retention;
+            record.expires_at = record.expires_at.max(lease_until + retention);
         }))
     }
 
@@ -131,7 +131,7 @@ impl Store for MemoryStore {
             return Ok(false);
         };
         record.state = State::Done(outcome.clone());
-        record.expires_at = expires_at;
+        record.expires_at = record.expires_at.max(expires_at);
         Ok(true)
     }
 

@@ -3,14 +3,32 @@
 //! A store of your own is judged by the suite in `testing` (feature `testing`).
 
 mod memory;
+#[cfg(feature = "mysql")]
+mod mysql;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "redis")]
+mod redis;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+use buttress_store::Micros;
 use buttress_store::{Fence, Lent, Phase, StoreError, StoreErrorKind, Token};
 use bytes::Bytes;
 
 pub use self::memory::MemoryStore;
+#[cfg(feature = "mysql")]
+pub use self::mysql::MySqlStore;
+#[cfg(feature = "postgres")]
+pub use self::postgres::PostgresStore;
+#[cfg(feature = "redis")]
+pub use self::redis::RedisStore;
+#[cfg(feature = "sqlite")]
+pub use self::sqlite::SqliteStore;
 pub use crate::machine::{Decision, Record, State, decide, holds};
 use crate::{Fingerprint, ScopedKey};
 
@@ -186,4 +204,63 @@ pub trait Store: fmt::Debug + Send + Sync {
     async fn take_in(&self, _: Lent<'_>, _: &ScopedKey, _: Duration) -> Result<bool, StoreError> {
         Err(StoreError::new(StoreErrorKind::Misused, Phase::Connect))
     }
+}
+
+/// How often a store looks again when a record changed while it looked.
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+const LOOKS: u32 = 5;
+
+/// A duration as stores count it.
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// A record as its row has it: epoch, token, fingerprint, state, lease until, expires at, outcome.
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+type Row = (i64, Vec<u8>, Vec<u8>, i16, i64, i64, Option<Vec<u8>>);
+
+/// What the row says. One that somebody else wrote, or another version, is an error: it is
+/// neither replayed nor taken for absent.
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+fn record(row: Row) -> Result<Record, StoreError> {
+    let (epoch, token, fingerprint, state, lease_until, expires_at, outcome) = row;
+    let token = token.try_into().map(Token::from_bytes).ok();
+    let lease_until = Micros::new(lease_until);
+    let state = match (state, outcome) {
+        (0, _) => Some(State::running(lease_until)),
+        (1, _) => Some(State::unknown(lease_until)),
+        (2, Some(outcome)) => Some(State::Done(outcome.into())),
+        _ => None,
+    };
+    match (token, Fingerprint::from_bytes(&fingerprint), state) {
+        (Some(token), Some(fingerprint), Some(state)) => {
+            let fence = Fence::new(epoch, token);
+            let expires_at = Micros::new(expires_at);
+            Ok(Record::new(fence, fingerprint, state, expires_at))
+        }
+        _ => Err(corrupt()),
+    }
+}
+
+/// A record that cannot be read.
+#[cfg(any(
+    feature = "mysql",
+    feature = "postgres",
+    feature = "redis",
+    feature = "sqlite"
+))]
+const fn corrupt() -> StoreError {
+    StoreError::new(StoreErrorKind::Broken, Phase::Read)
+}
+
+/// What is found of unfinished keys: id, epoch, idle microseconds.
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+fn unfinished(rows: Vec<(Vec<u8>, i64, i64)>) -> Vec<Unfinished> {
+    rows.into_iter()
+        .filter_map(|(id, epoch, idle)| {
+            let idle = Duration::from_micros(u64::try_from(idle).unwrap_or(0));
+            Some(Unfinished::new(ScopedKey::from_bytes(&id)?, epoch, idle))
+        })
+        .collect()
 }

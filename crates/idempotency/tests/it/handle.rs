@@ -2,23 +2,9 @@
 
 use std::time::Duration;
 
-use buttress_idempotency::{
-    Begin, Fingerprint, Idempotency, Key, Scope, ScopedKey, store::MemoryStore,
-};
+use buttress_idempotency::{Begin, Idempotency, store::MemoryStore};
 
-fn key(name: &str) -> ScopedKey {
-    Scope::of(["tests"]).key(&Key::new(name).unwrap())
-}
-
-const ASKED: Fingerprint = Fingerprint::new(1, [1; 32]);
-const OTHER: Fingerprint = Fingerprint::new(1, [2; 32]);
-
-fn new(begun: Begin) -> buttress_idempotency::Guard {
-    match begun {
-        Begin::New(guard) => guard,
-        other => panic!("{other:?}"),
-    }
-}
+use crate::stand::{ASKED, OTHER, key, new};
 
 #[tokio::test(start_paused = true)]
 async fn a_second_request_is_in_flight_and_then_replayed_and_another_is_a_mismatch() {

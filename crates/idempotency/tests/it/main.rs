@@ -5,5 +5,7 @@
     reason = "outside of a test function too: what cannot go on fails the test"
 )]
 
+mod conformance;
 mod handle;
+mod stand;
 mod http;
