@@ -3,7 +3,10 @@
 use axum::extract::{FromRequestParts, MatchedPath, OptionalFromRequestParts};
 use http::{StatusCode, request::Parts};
 
-use crate::{Idempotency, Scope, http::Idempotent, tower::IdempotencyLayer};
+use crate::{
+    Idempotency, Scope,
+    tower::{IdempotencyLayer, Idempotent},
+};
 
 impl IdempotencyLayer {
     /// As [`new`](Self::new), where a route is its template (`/orders/{id}`), for a layer that is

@@ -7,7 +7,6 @@
 
 mod codec;
 mod fingerprint;
-mod handed;
 mod headers;
 mod json;
 mod key;
@@ -18,7 +17,6 @@ mod status;
 pub use self::{
     codec::UnreadableRecord,
     fingerprint::FingerprintRule,
-    handed::Idempotent,
     headers::ReplayedHeaders,
     key::{IDEMPOTENCY_KEY, KeyRule, KeyRuleError},
     refusal::{HttpRefusal, KeyRefusal},

@@ -73,13 +73,20 @@ impl StoredResponse {
         codec::decode(record)
     }
 
+    /// The response as it was, as the first one gets it; `None` when it was not kept.
+    #[must_use]
+    pub fn into_answer(self) -> Option<Response<Bytes>> {
+        let mut answer = Response::new(self.body?);
+        *answer.status_mut() = self.status;
+        *answer.headers_mut() = self.headers;
+        Some(answer)
+    }
+
     /// The response that is sent again, marked with `Idempotency-Replayed: true`; `None` when the
     /// answer was not kept.
     #[must_use]
     pub fn into_replay(self) -> Option<Response<Bytes>> {
-        let mut replay = Response::new(self.body?);
-        *replay.status_mut() = self.status;
-        *replay.headers_mut() = self.headers;
+        let mut replay = self.into_answer()?;
         let yes = HeaderValue::from_static("true");
         replay.headers_mut().insert(IDEMPOTENCY_REPLAYED, yes);
         Some(replay)

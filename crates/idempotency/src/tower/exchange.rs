@@ -13,14 +13,14 @@ use tower_service::Service;
 use tracing::Instrument;
 
 use super::{
-    RequestBody, ResponseBody,
+    Idempotent, RequestBody, ResponseBody,
     capture::{self, Captured},
     layer::Settings,
     service::Taken,
 };
 use crate::{
     Abandoned, Begin, CompleteError, Fingerprint, Guard, Key, Refusal, Scope, ScopedKey,
-    http::{HttpRefusal, Idempotent, Keep, StoredResponse},
+    http::{HttpRefusal, Keep, StoredResponse},
 };
 
 type Answer<R, E> = Result<Response<ResponseBody<R>>, E>;

@@ -5,6 +5,7 @@ mod body;
 mod capture;
 mod exchange;
 mod future;
+mod handed;
 mod layer;
 mod problem;
 mod service;
@@ -12,6 +13,7 @@ mod service;
 pub use self::{
     body::{RequestBody, ResponseBody},
     future::ResponseFuture,
+    handed::Idempotent,
     layer::IdempotencyLayer,
     service::IdempotencyService,
 };

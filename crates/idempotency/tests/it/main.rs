@@ -7,5 +7,5 @@
 
 mod conformance;
 mod handle;
-mod stand;
 mod http;
+mod stand;

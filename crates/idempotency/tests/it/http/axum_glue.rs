@@ -1,7 +1,10 @@
 //! axum: routes by their template, and the extractor.
 
 use axum::{Router, extract::Path, routing::post};
-use buttress_idempotency::{Scope, http::Idempotent, tower::IdempotencyLayer};
+use buttress_idempotency::{
+    Scope,
+    tower::{IdempotencyLayer, Idempotent},
+};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};

@@ -190,7 +190,7 @@ async fn the_handler_sees_the_body_whole_and_its_own_key() {
     let service = tower::service_fn(|request: Asked| async move {
         let handed = request
             .extensions()
-            .get::<buttress_idempotency::http::Idempotent>();
+            .get::<buttress_idempotency::tower::Idempotent>();
         let charge = handed.unwrap().key().derive("charge");
         let body = request.into_body().collect().await.unwrap().to_bytes();
         let text = format!("{charge} {}", std::str::from_utf8(&body).unwrap());

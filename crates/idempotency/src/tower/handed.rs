@@ -9,8 +9,10 @@ use buttress_store::{AfterCommit, SqlConnection};
 use bytes::Bytes;
 use http::Response;
 
-use super::{ReplayedHeaders, StoredResponse};
-use crate::{CompleteError, Guard, ScopedKey};
+use crate::{
+    CompleteError, Guard, ScopedKey,
+    http::{ReplayedHeaders, StoredResponse},
+};
 
 /// In the extensions of a request that the layer has claimed: the key, from which keys for the
 /// steps are [derived](ScopedKey::derive), and the right to complete it in a transaction.
@@ -25,7 +27,7 @@ pub struct Idempotent {
 }
 
 impl Idempotent {
-    pub(crate) fn new(guard: Guard, headers: ReplayedHeaders) -> Self {
+    pub(super) fn new(guard: Guard, headers: ReplayedHeaders) -> Self {
         Self {
             key: guard.key().clone(),
             resumed: guard.resumed(),
