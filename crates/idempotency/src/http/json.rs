@@ -1,8 +1,9 @@
 //! JSON bodies that say the same, however they are written, have one form.
 
-use std::{collections::HashSet, fmt};
+use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
 
 /// The body in the canonical form of RFC 8785 (JCS), if it has one that loses nothing.
 ///
@@ -14,9 +15,8 @@ pub(super) fn canonical(body: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     let mut json = serde_json::Deserializer::from_slice(body);
-    NoDuplicates.deserialize(&mut json).ok()?;
+    let value = Unambiguous.deserialize(&mut json).ok()?;
     json.end().ok()?;
-    let value: serde_json::Value = serde_json::from_slice(body).ok()?;
     serde_json_canonicalizer::to_vec(&value).ok()
 }
 
@@ -57,63 +57,70 @@ fn numbers_are_exact(body: &[u8]) -> bool {
     true
 }
 
-/// Reads any JSON and keeps nothing; an object with a member twice is an error.
+/// Reads any JSON; an object with a member twice is an error.
 #[derive(Clone, Copy)]
-struct NoDuplicates;
+struct Unambiguous;
 
-impl<'de> DeserializeSeed<'de> for NoDuplicates {
-    type Value = ();
+impl<'de> DeserializeSeed<'de> for Unambiguous {
+    type Value = Value;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for NoDuplicates {
-    type Value = ();
+impl<'de> Visitor<'de> for Unambiguous {
+    type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("JSON")
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
     }
 
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
     }
 
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(value.into())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
-        while elements.next_element_seed(self)?.is_some() {}
-        Ok(())
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
-        let mut seen = HashSet::new();
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Value, A::Error> {
+        let mut all = Vec::new();
+        while let Some(element) = elements.next_element_seed(self)? {
+            all.push(element);
+        }
+        Ok(Value::Array(all))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        let mut all = Map::new();
         while let Some(name) = members.next_key::<String>()? {
-            members.next_value_seed(self)?;
-            if !seen.insert(name) {
+            let value = members.next_value_seed(self)?;
+            if all.insert(name, value).is_some() {
                 return Err(A::Error::custom("a member is there twice"));
             }
         }
-        Ok(())
+        Ok(Value::Object(all))
     }
 }
 
