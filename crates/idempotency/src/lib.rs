@@ -2,6 +2,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod begin;
+mod consumer;
 mod error;
 mod event;
 mod fingerprint;
@@ -9,14 +10,21 @@ mod guard;
 mod idempotency;
 mod key;
 mod machine;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod policy;
+mod reaper;
+mod run;
 pub mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod tracker;
 
+#[cfg(feature = "metrics")]
+pub use self::metrics::MetricsObserver;
 pub use self::{
     begin::Begin,
+    consumer::Consumer,
     error::{CompleteError, IdempotencyError, PolicyError, Refusal},
     event::{Event, EventKind, TraceEvents},
     fingerprint::Fingerprint,
@@ -24,5 +32,7 @@ pub use self::{
     idempotency::{Idempotency, IdempotencyBuilder},
     key::{Key, KeyError, Scope, ScopedKey},
     policy::{Abandoned, Policy, PolicyBuilder, WhenDown},
+    reaper::Reaper,
+    run::{Ran, RunError},
     tracker::{Drained, Tracked},
 };
