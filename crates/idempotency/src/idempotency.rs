@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::{
     Begin, CompleteError, Drained, Event, EventKind, Fingerprint, Guard, IdempotencyError, Policy,
     ScopedKey, Tracked, TransactionGuard, WhenDown,
-    store::{Answer, InTransaction, Request, Store},
+    store::{Answer, InTransaction, Request, Store, Unfinished},
     tracker::{Finishing, Tracker},
 };
 
@@ -188,6 +188,30 @@ impl Idempotency {
     /// Dropping the future waits no longer, and stops nothing.
     pub async fn drain(&self, bound: Duration) -> Drained {
         self.inner.tracker.drain(bound).await
+    }
+
+    /// Up to `limit` keys whose work was begun and not finished, and which nobody has held for
+    /// `idle`: for somebody who finishes what a client never asks for again. To take one up, come
+    /// with its key, and with what was asked for, as the client would.
+    ///
+    /// It looks through the whole table; Redis has no list, and shows none.
+    ///
+    /// Dropping the future leaves nothing behind.
+    ///
+    /// # Errors
+    ///
+    /// When the store does not answer.
+    pub async fn unfinished(
+        &self,
+        idle: Duration,
+        limit: u32,
+    ) -> Result<Vec<Unfinished>, IdempotencyError> {
+        let found = self.inner.store.unfinished(idle, limit).await;
+        Ok(found.inspect_err(|_| self.inner.failed("unfinished"))?)
+    }
+
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.inner
     }
 
     /// Its policy.

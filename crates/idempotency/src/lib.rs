@@ -4,6 +4,7 @@
 #[cfg(feature = "axum")]
 mod axum;
 mod begin;
+mod consumer;
 mod error;
 mod event;
 mod fingerprint;
@@ -13,7 +14,11 @@ pub mod http;
 mod idempotency;
 mod key;
 mod machine;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod policy;
+mod reaper;
+mod run;
 pub mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -21,8 +26,11 @@ pub mod testing;
 pub mod tower;
 mod tracker;
 
+#[cfg(feature = "metrics")]
+pub use self::metrics::MetricsObserver;
 pub use self::{
     begin::Begin,
+    consumer::Consumer,
     error::{CompleteError, IdempotencyError, PolicyError, Refusal},
     event::{Event, EventKind, TraceEvents},
     fingerprint::Fingerprint,
@@ -30,5 +38,7 @@ pub use self::{
     idempotency::{Idempotency, IdempotencyBuilder},
     key::{Key, KeyError, Scope, ScopedKey},
     policy::{Abandoned, Policy, PolicyBuilder, WhenDown},
+    reaper::Reaper,
+    run::{Ran, RunError},
     tracker::{Drained, Tracked},
 };

@@ -2,12 +2,22 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use buttress_idempotency::{
     Begin, Fingerprint, Guard, Key, Scope, ScopedKey,
-    store::{MySqlStore, PostgresStore, RedisStore, SqliteStore},
+    store::{
+        Answer, InTransaction, MySqlStore, PostgresStore, RedisStore, Request, SqliteStore, Store,
+        Unfinished,
+    },
 };
-use buttress_store::{RedisConnection, sqlite};
-use buttress_testkit as testkit;
+use buttress_store::{
+    Deadline, Fence, Lent, Phase, RedisConnection, StoreError, StoreErrorKind, sqlite,
+};
+use buttress_testkit::{
+    self as testkit,
+    fault::{Injected, Plan},
+};
+use bytes::Bytes;
 
 pub(crate) const ASKED: Fingerprint = Fingerprint::new(1, [1; 32]);
 pub(crate) const OTHER: Fingerprint = Fingerprint::new(1, [2; 32]);
@@ -119,4 +129,118 @@ pub(crate) async fn on_redis(url: &str, prefix: &str) -> RedisStore {
     let client = redis::Client::open(url).unwrap();
     let connection = client.get_connection_manager().await.unwrap();
     RedisStore::with_prefix(RedisConnection::new(connection), prefix).unwrap()
+}
+
+/// A store to whose operations a plan does things. Each has a deadline, as a real one does.
+#[derive(Debug)]
+pub(crate) struct Faulty<S> {
+    store: S,
+    plan: Plan<StoreError>,
+}
+
+impl<S> Faulty<S> {
+    pub(crate) const fn new(store: S, plan: Plan<StoreError>) -> Self {
+        Self { store, plan }
+    }
+
+    async fn around<T>(
+        &self,
+        name: &'static str,
+        operation: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let deadline = Deadline::after(Duration::from_millis(500));
+        let around = self.plan.around(name, operation);
+        deadline.run(Phase::Statement, around).await
+    }
+}
+
+/// What a store would say of an injected fault.
+pub(crate) fn store_error(injected: Injected) -> StoreError {
+    match injected.may_have_been_done() {
+        true => StoreError::new(StoreErrorKind::Lost, Phase::Statement),
+        false => StoreError::new(StoreErrorKind::Unreachable, Phase::Connect),
+    }
+}
+
+#[async_trait]
+impl<S: Store> Store for Faulty<S> {
+    async fn claim(&self, request: &Request<'_>) -> Result<Answer, StoreError> {
+        self.around("claim", self.store.claim(request)).await
+    }
+
+    async fn extend(
+        &self,
+        key: &ScopedKey,
+        fence: Fence,
+        lease: Duration,
+        retention: Duration,
+    ) -> Result<bool, StoreError> {
+        let extend = self.store.extend(key, fence, lease, retention);
+        self.around("extend", extend).await
+    }
+
+    async fn complete(
+        &self,
+        key: &ScopedKey,
+        fence: Fence,
+        outcome: &Bytes,
+        retention: Duration,
+    ) -> Result<bool, StoreError> {
+        let complete = self.store.complete(key, fence, outcome, retention);
+        self.around("complete", complete).await
+    }
+
+    async fn release(&self, key: &ScopedKey, fence: Fence) -> Result<bool, StoreError> {
+        self.around("release", self.store.release(key, fence)).await
+    }
+
+    async fn doubt(&self, key: &ScopedKey, fence: Fence) -> Result<bool, StoreError> {
+        self.around("doubt", self.store.doubt(key, fence)).await
+    }
+
+    async fn reap(&self, limit: u32) -> Result<u64, StoreError> {
+        self.around("reap", self.store.reap(limit)).await
+    }
+
+    async fn unfinished(&self, idle: Duration, limit: u32) -> Result<Vec<Unfinished>, StoreError> {
+        self.around("unfinished", self.store.unfinished(idle, limit))
+            .await
+    }
+
+    fn in_transaction(&self) -> InTransaction {
+        self.store.in_transaction()
+    }
+
+    async fn claim_in(
+        &self,
+        connection: Lent<'_>,
+        request: &Request<'_>,
+    ) -> Result<Answer, StoreError> {
+        let claim = self.store.claim_in(connection, request);
+        self.around("claim_in", claim).await
+    }
+
+    async fn complete_in(
+        &self,
+        connection: Lent<'_>,
+        key: &ScopedKey,
+        fence: Fence,
+        outcome: &Bytes,
+        retention: Duration,
+    ) -> Result<bool, StoreError> {
+        let complete = self
+            .store
+            .complete_in(connection, key, fence, outcome, retention);
+        self.around("complete_in", complete).await
+    }
+
+    async fn take_in(
+        &self,
+        connection: Lent<'_>,
+        key: &ScopedKey,
+        retention: Duration,
+    ) -> Result<bool, StoreError> {
+        let take = self.store.take_in(connection, key, retention);
+        self.around("take_in", take).await
+    }
 }
