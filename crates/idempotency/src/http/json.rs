@@ -207,9 +207,9 @@ mod tests {
         assert_eq!(canonical(b"\"\xff\""), None);
     }
 
-    fn json() -> impl Strategy<Value = serde_json::Value> {
+    fn json() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
-            Just(serde_json::Value::Null),
+            Just(Value::Null),
             any::<bool>().prop_map(Into::into),
             (-999_999_999_999_i64..999_999_999_999).prop_map(Into::into),
             ".{0,8}".prop_map(Into::into),
@@ -217,10 +217,8 @@ mod tests {
         leaf.prop_recursive(3, 24, 4, |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..4).prop_map(Into::into),
-                prop::collection::hash_map(".{0,4}", inner, 0..4).prop_map(|members| members
-                    .into_iter()
-                    .collect::<serde_json::Map<_, _>>()
-                    .into()),
+                prop::collection::hash_map(".{0,4}", inner, 0..4)
+                    .prop_map(|members| members.into_iter().collect::<Map<_, _>>().into()),
             ]
         })
     }
@@ -228,7 +226,7 @@ mod tests {
     proptest! {
         #[test]
         fn two_values_have_one_form_only_if_they_are_equal(one in json(), other in json()) {
-            let form = |value: &serde_json::Value| canonical(value.to_string().as_bytes());
+            let form = |value: &Value| canonical(value.to_string().as_bytes());
             prop_assert!(form(&one).is_some());
             prop_assert_eq!(form(&one) == form(&other), one == other);
             let pretty = serde_json::to_vec_pretty(&one).unwrap();

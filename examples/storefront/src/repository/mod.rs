@@ -118,6 +118,9 @@ fn of_completion(error: CompleteError) -> StoreError {
 
 #[async_trait]
 pub(crate) trait Orders: Send + Sync {
+    /// What is remembered under the keys of orders.
+    fn order_keys(&self) -> &Idempotency;
+
     /// Places an order and remembers its answer under its key, in one commit.
     async fn accept(&self, order: &NewOrder, key: &OrderKey, render: Render) -> Result<Acceptance>;
 

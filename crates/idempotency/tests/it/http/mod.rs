@@ -6,6 +6,7 @@ mod disconnect;
 mod layer;
 mod mismatch;
 mod over_tcp;
+mod same_transaction;
 mod stand;
 mod store_down;
 mod vectors;

@@ -18,6 +18,10 @@ use crate::order::{NewOrder, Order, OrderItem, OrderStatus, Step, StepName, Step
 
 #[async_trait]
 impl Orders for Store {
+    fn order_keys(&self) -> &Idempotency {
+        &self.order_keys
+    }
+
     async fn accept(&self, order: &NewOrder, key: &OrderKey, render: Render) -> Result<Acceptance> {
         let mut tx = self.begin_write().await?;
         let deadline = tx.deadline();
