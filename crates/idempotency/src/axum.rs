@@ -12,6 +12,29 @@ impl IdempotencyLayer {
     /// As [`new`](Self::new), where a route is its template (`/orders/{id}`), for a layer that is
     /// added with `Router::layer` or `route_layer`: a key that comes for another order is a
     /// mismatch. Outside of a router it is the path.
+    ///
+    /// ```
+    /// use axum::{Router, routing::post};
+    /// use buttress_idempotency::{
+    ///     Idempotency, Scope, store::MemoryStore, tower::{Idempotent, IdempotencyLayer},
+    /// };
+    ///
+    /// /// Whom authentication found, further out.
+    /// #[derive(Clone)]
+    /// struct Caller(String);
+    ///
+    /// async fn place(key: Idempotent, order: String) -> String {
+    ///     let charge = key.key().derive("charge"); // for the payment service
+    ///     format!("{order}, charged under {charge}")
+    /// }
+    ///
+    /// let idempotency = Idempotency::new(MemoryStore::new());
+    /// let layer = IdempotencyLayer::for_axum(idempotency, |head| {
+    ///     let Caller(name) = head.extensions.get()?;
+    ///     Some(Scope::of([name]))
+    /// });
+    /// let app: Router = Router::new().route("/orders", post(place)).layer(layer);
+    /// ```
     #[must_use]
     pub fn for_axum(
         idempotency: Idempotency,

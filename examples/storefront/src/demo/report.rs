@@ -16,7 +16,7 @@ const MISSING: [&str; 6] = [
     "a cache in front of the products, and its invalidation across instances (--redis-url)",
     "a circuit breaker for the carrier (503 CIRCUIT_OPEN)",
     "events: the outbox, the subscriber, GET /events, faults of the subscriber",
-    "MySQL; 409 IDEMPOTENCY_KEY_IN_USE (a second request waits for the first one's commit instead)",
+    "MySQL",
     "GET /metrics, GET /openapi.json, GET /errors",
 ];
 
