@@ -1,6 +1,6 @@
 //! HTTP: the key in its header, the request's fingerprint, and the response as it is kept.
 //!
-//! The layer in [`tower`](crate::tower) does all of it. What is here serves a handler that begins
+//! The layer (feature `tower`) does all of it. What is here serves a handler that begins
 //! and completes in its own transaction, and so must do the steps itself:
 //! [`KeyRule::read`] the headers, [`FingerprintRule::of`] the request, keep a [`StoredResponse`] and
 //! send it again.
