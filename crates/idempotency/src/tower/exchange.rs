@@ -63,8 +63,9 @@ where
             Err(replay) => return Ok(Ok(replay.map(ResponseBody::whole))),
         };
         head.extensions.insert(Taken);
-        // From here on it is done to its end, whether the caller stays or not.
-        let work = exchange.work(service, guard, head, body);
+        // From here on it is done to its end, whether the caller stays or not. Boxed, for it is
+        // large, and would be moved through each wrap on its way into the task.
+        let work = Box::pin(exchange.work(service, guard, head, body));
         let done = settings.idempotency.spawn(work.in_current_span()).await;
         done.ok_or(HttpRefusal::Stopped)
     };
