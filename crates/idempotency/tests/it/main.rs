@@ -5,6 +5,10 @@
     reason = "outside of a test function too: what cannot go on fails the test"
 )]
 
+mod cancelled;
 mod conformance;
 mod handle;
+mod in_transaction;
+mod linear;
+mod planted;
 mod stand;
