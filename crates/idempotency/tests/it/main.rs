@@ -7,8 +7,12 @@
 
 mod cancelled;
 mod conformance;
+mod faults;
 mod handle;
 mod in_transaction;
+mod killed;
 mod linear;
+mod network;
 mod planted;
 mod stand;
+mod vectors;
