@@ -51,7 +51,7 @@ async fn sweep_complete(store: impl Store + 'static) -> u32 {
         async |_| {
             eventually("it is recorded", 10 * SECOND, async || {
                 match idempotency.begin(&name(), &ASKED).await.unwrap() {
-                    Begin::Replay(outcome) => Some(assert_eq!(outcome, "done")),
+                    Begin::Replay(outcome) => (outcome == "done").then_some(()),
                     Begin::New(_) => panic!("the work would be done again"),
                     _ => None,
                 }

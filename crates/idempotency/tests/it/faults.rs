@@ -24,7 +24,7 @@ async fn asks(idempotency: &Idempotency, effects: &AtomicU32) -> Ran {
         match idempotency.run(&key("one"), &ASKED, work).await {
             Ok(ran) => return ran,
             Err(RunError::Refused(Refusal::InFlight { retry_after, .. })) => {
-                sleep(retry_after).await
+                sleep(retry_after).await;
             }
             Err(RunError::NotBegun(_) | RunError::NotRecorded { .. }) => sleep(SECOND).await,
             Err(other) => panic!("{other:?}"),

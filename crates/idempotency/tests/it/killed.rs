@@ -233,7 +233,7 @@ fn told(outcome: &[u8]) -> i64 {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn play(role: Role) {
+async fn play(role: &Role) {
     let (store, url) = (env::var("STORE").unwrap(), env::var("URL").unwrap());
     let strength = Strength::from_environment();
     let plan = CrashPoint::from_environment().map_or_else(Plan::none, Plan::crash);
@@ -242,21 +242,21 @@ async fn play(role: Role) {
             let pool = sqlx::PgPool::connect(&url).await.unwrap();
             let store = Faulty::new(PostgresStore::new(pool.clone()), plan);
             Shop::<sqlx::Postgres>::new(pool, store, DOLLARS)
-                .work(&role, strength)
+                .work(role, strength)
                 .await;
         }
         "mysql" => {
             let pool = sqlx::MySqlPool::connect(&url).await.unwrap();
             let store = Faulty::new(MySqlStore::new(pool.clone()), plan);
             Shop::<sqlx::MySql>::new(pool, store, MARKS)
-                .work(&role, strength)
+                .work(role, strength)
                 .await;
         }
         _ => {
             let (writer, store) = open(&url);
             let (pool, store) = (writer.pool().clone(), Faulty::new(store, plan));
             Shop::<sqlx::Sqlite>::new(pool, store, MARKS)
-                .work(&role, strength)
+                .work(role, strength)
                 .await;
         }
     }
@@ -265,7 +265,7 @@ async fn play(role: Role) {
 #[test]
 fn worker_role() {
     if let Some(role) = role("worker") {
-        play(role);
+        play(&role);
     }
 }
 
@@ -429,7 +429,7 @@ async fn ask_redis(
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn work_on_redis(role: Role) {
+async fn work_on_redis(role: &Role) {
     let (url, prefix) = (env::var("URL").unwrap(), env::var("PREFIX").unwrap());
     let idempotency = handle(on_redis(&url, &prefix).await);
     let client = redis::Client::open(url).unwrap();
@@ -445,7 +445,7 @@ async fn work_on_redis(role: Role) {
 #[test]
 fn redis_worker_role() {
     if let Some(role) = role("redis worker") {
-        work_on_redis(role);
+        work_on_redis(&role);
     }
 }
 
@@ -563,7 +563,6 @@ async fn stop_some(store: &str, url: &str, prefix: &str, idempotency: &Idempoten
     longest
 }
 
-#[expect(clippy::disallowed_methods, reason = "real stores have real clocks")]
 async fn take_over(
     idempotency: &Idempotency,
     number: &str,

@@ -113,7 +113,6 @@ impl Book {
 
     /// Writes down what has become possible. Called before each return: what a client has seen was
     /// possible before.
-    #[expect(clippy::disallowed_methods, reason = "real stores have real clocks")]
     fn catch_up(&self) {
         let now = Instant::now();
         self.due.lock().unwrap().retain(|(at, call)| {
@@ -141,7 +140,6 @@ struct Times {
 }
 
 /// A client that comes again and again: works, dies, comes back too late, changes his mind.
-#[expect(clippy::disallowed_methods, reason = "real stores have real clocks")]
 async fn client(store: &dyn Store, key: &ScopedKey, book: &Book, times: Times, mut rng: StdRng) {
     let Times { lease, retention } = times;
     let pause = |rng: &mut StdRng, most: Duration| rng.random_range(Duration::ZERO..most);

@@ -25,7 +25,6 @@ fn gate() -> Gate {
 
 /// In a black hole an operation ends at its deadline, the next at once, and when it is over the
 /// store is asked again.
-#[expect(clippy::disallowed_methods, reason = "real servers have real clocks")]
 async fn falls_into_a_black_hole(proxy: &Proxy, store: impl Store + 'static) {
     let policy = Policy::builder().patience(Duration::ZERO).build().unwrap();
     let idempotency = Idempotency::builder(store).policy(policy).build();
@@ -179,7 +178,7 @@ async fn while_postgres_is_restarted_an_outcome_waits_for_it() {
         assert!(
             timeout(SECOND / 5, async {
                 while !completes.is_finished() {
-                    tokio::task::yield_now().await
+                    tokio::task::yield_now().await;
                 }
             })
             .await
