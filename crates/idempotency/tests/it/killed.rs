@@ -31,6 +31,11 @@ const TABLES: [&str; 2] = [
     "CREATE TABLE effects (number BIGINT NOT NULL, token BIGINT NOT NULL)",
     "CREATE TABLE seen (number BIGINT NOT NULL, token BIGINT NOT NULL)",
 ];
+const EMPTY: [&str; 3] = [
+    "DELETE FROM effects",
+    "DELETE FROM seen",
+    "DELETE FROM buttress_idempotency",
+];
 const EFFECTS: &str = "SELECT number, COUNT(*) FROM effects GROUP BY number";
 const SEEN: &str = "SELECT number, COUNT(DISTINCT token) FROM seen GROUP BY number";
 
@@ -311,11 +316,7 @@ async fn on_postgres_a_hundred_kills_leave_one_effect_a_key() {
             again <= i64::from(kills(3)),
             "{strength:?}: {again} effects too many"
         );
-        for sql in [
-            "DELETE FROM effects",
-            "DELETE FROM seen",
-            "DELETE FROM buttress_idempotency",
-        ] {
+        for sql in EMPTY {
             sqlx::query(sql).execute(&on.pool).await.unwrap();
         }
     }
@@ -337,11 +338,7 @@ async fn on_mysql_a_hundred_kills_leave_one_effect_a_key() {
             again <= i64::from(kills(2)),
             "{strength:?}: {again} effects too many"
         );
-        for sql in [
-            "DELETE FROM effects",
-            "DELETE FROM seen",
-            "DELETE FROM buttress_idempotency",
-        ] {
+        for sql in EMPTY {
             sqlx::query(sql).execute(&on.pool).await.unwrap();
         }
     }
@@ -363,43 +360,74 @@ async fn on_sqlite_a_hundred_kills_leave_one_effect_a_key() {
             again <= i64::from(kills(3)),
             "{strength:?}: {again} effects too many"
         );
-        for sql in [
-            "DELETE FROM effects",
-            "DELETE FROM seen",
-            "DELETE FROM buttress_idempotency",
-        ] {
+        for sql in EMPTY {
             sqlx::query(sql).execute(&pool).await.unwrap();
         }
     }
 }
 
+/// Aborted before and after every operation of its first four orders, two operations an order.
+async fn abort_everywhere(store: &str, url: &str, strength: Strength) -> u32 {
+    let mut aborted = 0;
+    for point in crash_points(8) {
+        let spawn = worker(store, url, strength);
+        let spawn = spawn.environment(CrashPoint::VARIABLE, point.to_string());
+        spawn.spawn().abort().await;
+        aborted += 1;
+    }
+    aborted
+}
+
 #[tokio::test]
-async fn aborted_before_or_after_any_operation_of_the_store_an_order_is_placed_once() {
+async fn aborted_around_any_operation_on_postgres_an_order_is_placed_once() {
     let Some(on) = OnPostgres::start().await else {
         return;
     };
     let shop = Shop::<sqlx::Postgres>::new(on.pool.clone(), on.store.clone(), DOLLARS);
     shop.open().await;
-    for strength in [Strength::Completed, Strength::Claimed] {
-        // Two operations an order; the first four orders of a worker.
-        for point in crash_points(8) {
-            let spawn = worker("postgres", on.database.url(), strength);
-            let mut child = spawn
-                .environment(CrashPoint::VARIABLE, point.to_string())
-                .spawn();
-            child.abort().await;
-        }
-        assert_eq!(shop.finish(strength).await, 0, "{strength:?}");
-        for sql in [
-            "DELETE FROM effects",
-            "DELETE FROM seen",
-            "DELETE FROM buttress_idempotency",
-        ] {
+    for strength in Strength::ALL {
+        let aborted = abort_everywhere("postgres", on.database.url(), strength).await;
+        assert!(shop.finish(strength).await <= i64::from(aborted));
+        for sql in EMPTY {
             sqlx::query(sql).execute(&on.pool).await.unwrap();
         }
     }
     drop(shop);
     on.close().await;
+}
+
+#[tokio::test]
+async fn aborted_around_any_operation_on_mysql_an_order_is_placed_once() {
+    let Some(on) = OnMySql::start().await else {
+        return;
+    };
+    let shop = Shop::<sqlx::MySql>::new(on.pool.clone(), on.store.clone(), MARKS);
+    shop.open().await;
+    for strength in [Strength::Recorded, Strength::Completed] {
+        let aborted = abort_everywhere("mysql", on.database.url(), strength).await;
+        assert!(shop.finish(strength).await <= i64::from(aborted));
+        for sql in EMPTY {
+            sqlx::query(sql).execute(&on.pool).await.unwrap();
+        }
+    }
+    drop(shop);
+    on.close().await;
+}
+
+#[tokio::test]
+async fn aborted_around_any_operation_on_sqlite_an_order_is_placed_once() {
+    let on = OnSqlite::start().await;
+    let pool = on.writer.pool().clone();
+    let shop = Shop::<sqlx::Sqlite>::new(pool.clone(), on.store.clone(), MARKS);
+    shop.open().await;
+    let file = on.folder.path().join("test.db");
+    for strength in Strength::ALL {
+        let aborted = abort_everywhere("sqlite", file.to_str().unwrap(), strength).await;
+        assert!(shop.finish(strength).await <= i64::from(aborted));
+        for sql in EMPTY {
+            sqlx::query(sql).execute(&pool).await.unwrap();
+        }
+    }
 }
 
 /// The effect and what was told, in Redis: no transaction holds them together.
