@@ -9,6 +9,7 @@ use buttress_store::{
 };
 use bytes::Bytes;
 use sqlx::{MySql, MySqlPool, mysql::MySqlArguments, query::Query};
+use tokio::time::sleep;
 
 use super::{
     Answer, Decision, InTransaction, LOOKS, Micros, Request, Store, Unfinished, decide, micros,
@@ -96,11 +97,17 @@ const FREE: &str = concat!(
 const DOUBT: &str = "UPDATE {schema}{prefix}idempotency SET state = 1
     WHERE id = ? AND epoch = ? AND token = ? AND state < 2";
 
-const REAP: &str = concat!(
-    "DELETE FROM {schema}{prefix}idempotency WHERE expires_at <= ",
+/// Found without a lock, and then removed by its key: what went by the index of times would lock
+/// index and row in another order than everybody else does, and be a deadlock for them.
+const EXPIRED: &str = concat!(
+    "SELECT id FROM {schema}{prefix}idempotency WHERE expires_at <= ",
     now!(),
-    "
-    ORDER BY expires_at LIMIT ?"
+    " ORDER BY expires_at LIMIT ?"
+);
+
+const REAP: &str = concat!(
+    "DELETE FROM {schema}{prefix}idempotency WHERE id = ? AND expires_at <= ",
+    now!()
 );
 
 const UNFINISHED: &str = concat!(
@@ -132,6 +139,9 @@ const TAKE_EXPIRED: &str = concat!(
     now!()
 );
 
+/// How many are removed in one transaction: who comes with one of these keys waits so long.
+const FEW: usize = 20;
+
 type Row = (i64, Vec<u8>, Vec<u8>, i16, i64, i64, Option<Vec<u8>>, i64);
 
 /// Records in MySQL or MariaDB, on a pool of yours.
@@ -157,6 +167,7 @@ struct Sql {
     remove: Statement,
     free: Statement,
     doubt: Statement,
+    expired: Statement,
     reap: Statement,
     unfinished: Statement,
     take: Statement,
@@ -176,6 +187,7 @@ impl Sql {
             remove: render(REMOVE)?,
             free: render(FREE)?,
             doubt: render(DOUBT)?,
+            expired: render(EXPIRED)?,
             reap: render(REAP)?,
             unfinished: render(UNFINISHED)?,
             take: render(TAKE)?,
@@ -235,15 +247,25 @@ impl MySqlStore {
         &self.migrations
     }
 
-    /// One statement, a transaction by itself, that says of how many rows it was true.
-    async fn execute<'q>(&self, query: impl FnOnce() -> Sent<'q>) -> Result<u64, StoreError> {
+    /// One statement, a transaction by itself, that says of how many rows it was true. A deadlock
+    /// took it back, so it is sent again.
+    async fn execute<'q>(&self, query: impl Fn() -> Sent<'q>) -> Result<u64, StoreError> {
+        let once = async |deadline: Deadline| {
+            let mut loan = Loan::acquire(&self.pool, deadline).await?;
+            let done = query().execute(&mut *loan);
+            let done = deadline.run(Phase::Statement, done).await?;
+            loan.give_back();
+            Ok::<_, StoreError>(done.rows_affected())
+        };
         self.gate
             .run(async |deadline: Deadline| {
-                let mut loan = Loan::acquire(&self.pool, deadline).await?;
-                let done = query().execute(&mut *loan);
-                let done = deadline.run(Phase::Statement, done).await?;
-                loan.give_back();
-                Ok(done.rows_affected())
+                for _ in 1..LOOKS {
+                    match once(deadline).await {
+                        Err(error) if error.kind() == StoreErrorKind::Contended => {}
+                        done => return done,
+                    }
+                }
+                once(deadline).await
             })
             .await
     }
@@ -329,7 +351,8 @@ impl MySqlStore {
             .fetch_optional(&mut **transaction);
         let row: Option<Row> = deadline.run(Phase::InTransaction, lock).await?;
         let Some(row) = row else {
-            return Ok(Some(Answer::in_flight(Duration::ZERO, false)));
+            // Somebody else writes it just now: how he ended is seen at the next look.
+            return Ok(None);
         };
         let fence = match decided(row, request)? {
             Decision::Say(answer) => return Ok(Some(answer)),
@@ -346,6 +369,23 @@ impl MySqlStore {
             .execute(&mut **transaction);
         deadline.run(Phase::InTransaction, update).await?;
         Ok(Some(Answer::Claimed(fence)))
+    }
+
+    async fn remove(
+        &self,
+        transaction: &mut Guarded<MySql>,
+        deadline: Deadline,
+        expired: &[Vec<u8>],
+    ) -> Result<u64, StoreError> {
+        let mut removed = 0;
+        for id in expired {
+            let reap = sqlx::query(&self.sql.reap)
+                .bind(&id[..])
+                .execute(&mut **transaction);
+            let reap = deadline.run(Phase::InTransaction, reap).await?;
+            removed += reap.rows_affected();
+        }
+        Ok(removed)
     }
 }
 
@@ -377,6 +417,7 @@ impl Store for MySqlStore {
                         }
                         Err(error) => return Err(error),
                     }
+                    sleep(Duration::from_millis(1 << look)).await;
                 }
                 Ok(Answer::in_flight(Duration::ZERO, false))
             })
@@ -427,16 +468,22 @@ impl Store for MySqlStore {
     async fn reap(&self, limit: u32) -> Result<u64, StoreError> {
         self.gate
             .run(async |deadline: Deadline| {
-                // At the default level it would lock the gaps between what it deletes.
-                let level = Isolation::ReadCommitted;
-                let mut transaction = Guarded::begin_at(level, &self.pool, deadline).await?;
-                let reap = sqlx::query(&self.sql.reap)
+                let mut loan = Loan::acquire(&self.pool, deadline).await?;
+                let expired = sqlx::query_scalar(&self.sql.expired)
                     .bind(limit)
-                    .execute(&mut *transaction);
-                let reaped = deadline.run(Phase::InTransaction, reap).await;
-                transaction
-                    .finish(reaped.map(|it| it.rows_affected()))
-                    .await
+                    .fetch_all(&mut *loan);
+                let mut expired: Vec<Vec<u8>> = deadline.run(Phase::Read, expired).await?;
+                loan.give_back();
+                // Two reapers take them in the same order.
+                expired.sort_unstable();
+                let mut reaped = 0;
+                for few in expired.chunks(FEW) {
+                    let level = Isolation::ReadCommitted;
+                    let mut transaction = Guarded::begin_at(level, &self.pool, deadline).await?;
+                    let gone = self.remove(&mut transaction, deadline, few).await;
+                    reaped += transaction.finish(gone).await?;
+                }
+                Ok(reaped)
             })
             .await
     }

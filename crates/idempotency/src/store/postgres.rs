@@ -15,7 +15,7 @@ use super::{
     Answer, Decision, InTransaction, LOOKS, Micros, Request, Store, Unfinished, decide, micros,
     record, unfinished,
 };
-use crate::ScopedKey;
+use crate::{Fingerprint, ScopedKey};
 
 /// The schema, step by step.
 const MIGRATIONS: &[Migration] = &[Migration::new(
@@ -443,7 +443,7 @@ impl Store for PostgresStore {
         let done = sqlx::query(&self.sql.take)
             .bind(key.as_bytes())
             .bind(&Token::random().as_bytes()[..])
-            .bind(&[0; crate::Fingerprint::LENGTH][..])
+            .bind(&Fingerprint::none().to_bytes()[..])
             .bind(micros(retention))
             .execute(connection.postgres()?)
             .await;

@@ -11,7 +11,7 @@ use buttress_idempotency::{
     },
 };
 use buttress_store::{
-    Deadline, Fence, Lent, Phase, RedisConnection, StoreError, StoreErrorKind, sqlite,
+    Deadline, Fence, Gate, Lent, Phase, RedisConnection, StoreError, StoreErrorKind, sqlite,
 };
 use buttress_testkit::{
     self as testkit,
@@ -128,7 +128,9 @@ impl OnMySql {
 pub(crate) async fn on_redis(url: &str, prefix: &str) -> RedisStore {
     let client = redis::Client::open(url).unwrap();
     let connection = client.get_connection_manager().await.unwrap();
-    RedisStore::with_prefix(RedisConnection::new(connection), prefix).unwrap()
+    let store = RedisStore::with_prefix(RedisConnection::new(connection), prefix).unwrap();
+    // On a machine that does much else, half a second is soon over.
+    store.with_gate(Gate::redis().with_deadline(10 * SECOND).unwrap())
 }
 
 /// A store to whose operations a plan does things. Each has a deadline, as a real one does.
