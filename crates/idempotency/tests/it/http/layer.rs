@@ -338,7 +338,7 @@ async fn a_replay_can_be_marked_for_a_layer_further_out() {
 
 #[tokio::test]
 async fn a_stop_waits_for_handlers_whose_callers_have_gone() {
-    let stand = Stand::new();
+    let stand = Stand::patient();
     let go = Arc::new(Semaphore::new(0));
     let (layer, service) = (stand.layer(), waiting(&stand, &go));
     let mut asked = Box::pin(layer.layer(service.clone()).oneshot(post("k", "{}")));
@@ -361,7 +361,7 @@ async fn a_stop_waits_for_handlers_whose_callers_have_gone() {
 
 #[tokio::test]
 async fn what_a_stop_does_not_wait_for_is_said_to_be_away() {
-    let stand = Stand::new();
+    let stand = Stand::patient();
     let go = Arc::new(Semaphore::new(0));
     let (layer, service) = (stand.layer(), waiting(&stand, &go));
     let asked = tokio::spawn({

@@ -61,7 +61,7 @@ async fn send(port: u16, key: &str, body: &str) -> Raw {
 
 #[tokio::test]
 async fn the_same_key_from_many_connections_has_one_effect_and_one_answer() {
-    let stand = Stand::new();
+    let stand = Stand::patient();
     let effects: Arc<Mutex<HashMap<String, u32>>> = Arc::default();
     let counted = Arc::clone(&effects);
     let random = Arc::new(Mutex::new(Seed::new().rng()));

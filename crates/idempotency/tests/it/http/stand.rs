@@ -46,6 +46,11 @@ impl Stand {
         )
     }
 
+    /// With leases of half a minute: for what runs in real time, on a machine that may be slow.
+    pub(crate) fn patient() -> Self {
+        Self::on(Idempotency::new(MemoryStore::new()))
+    }
+
     pub(crate) fn on(idempotency: Idempotency) -> Self {
         Self {
             idempotency,
