@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use buttress_testkit::{seed::Seed, tier::short_or_long};
 use nix::sys::signal::Signal;
+use rand::RngExt;
 use sqlx::{ConnectOptions, Connection, Executor, PgConnection, postgres::PgConnectOptions};
 
 use crate::shop::{Database, Shop, error, two_of};
@@ -147,6 +149,76 @@ async fn a_refused_order_leaves_its_key_free() {
             "IDEMPOTENCY_KEY_REUSED",
         )
         .await;
+        drop(shop);
+        database.close().await;
+    }
+}
+
+/// Sends an order until it is answered, or until nobody listens any more.
+async fn placed(shop: &Shop, key: &str, product: &str) -> Option<(String, bytes::Bytes)> {
+    loop {
+        let request = shop.post("/orders").header("idempotency-key", key);
+        let response = request.json(&two_of(product)).send().await.ok()?;
+        match response.status().as_u16() {
+            202 => {
+                let location = response.headers()["location"].to_str().unwrap().to_owned();
+                return Some((location, response.bytes().await.ok()?));
+            }
+            409 | 503 => tokio::time::sleep(Duration::from_millis(20)).await,
+            status => panic!("{status}: {}", response.text().await.unwrap()),
+        }
+    }
+}
+
+/// ID1: each key is sent five times, by several clients at once, while the shop is killed.
+#[tokio::test]
+async fn through_kills_each_key_is_one_order_with_one_answer_to_the_byte() {
+    let kills = short_or_long(4, 100);
+    let seed = Seed::new();
+    let mut random = seed.rng();
+    for database in Database::each().await {
+        let mut answers: Vec<Option<(String, bytes::Bytes)>> = vec![None; 12 * (kills + 1)];
+        let mut cut = 0;
+        for round in 0..=kills {
+            let shop = Shop::start(&database);
+            let keys = 12 * round..12 * (round + 1);
+            let sent = keys.clone().flat_map(|key| [key; 5]).map(|key| {
+                let (shop, product) = (&shop, format!("p{}", 1 + key % 40));
+                async move { (key, placed(shop, &format!("k{key}"), &product).await) }
+            });
+            let sent = futures_util::future::join_all(sent);
+            let after = Duration::from_micros(random.random_range(0..40_000));
+            let killed = async {
+                if round < kills {
+                    tokio::time::sleep(after).await;
+                    shop.signal(Signal::SIGKILL);
+                }
+            };
+            let (sent, ()) = tokio::join!(sent, killed);
+            cut += sent.iter().filter(|(_, answer)| answer.is_none()).count();
+            // What anybody was told before the kill holds after it.
+            for (key, answer) in sent.into_iter().filter_map(|(key, it)| Some((key, it?))) {
+                assert_eq!(
+                    *answers[key].get_or_insert(answer.clone()),
+                    answer,
+                    "k{key}"
+                );
+            }
+        }
+        assert!(cut > 0, "no kill came in the middle of anything");
+        let shop = Shop::start(&database);
+        for (key, answer) in answers.iter_mut().enumerate() {
+            let product = format!("p{}", 1 + key % 40);
+            let again = placed(&shop, &format!("k{key}"), &product).await.unwrap();
+            assert_eq!(*answer.get_or_insert(again.clone()), again, "k{key}");
+        }
+        let orders = shop.all("orders").await;
+        assert_eq!(orders.len(), answers.len(), "one order a key");
+        for (location, _) in answers.iter().flatten() {
+            let id = location.strip_prefix("/orders/").unwrap();
+            assert_eq!(shop.settled(id).await["status"], "confirmed");
+        }
+        shop.assert_invariants(1000).await;
         drop(shop);
         database.close().await;
     }
