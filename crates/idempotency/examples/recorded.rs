@@ -54,7 +54,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         match idempotency.run_with(&key, &asked, &judge, again).await {
             Ok(ran) => println!("  asked again: {:?}", ran.outcome),
             Err(error) => {
-                println!("  asked again: {error}: it is in doubt until its lease is over")
+                println!("  asked again: {error}: it is in doubt until its lease is over");
             }
         }
     }

@@ -38,17 +38,17 @@ macro_rules! now {
 /// this statement began is not read; there `ON CONFLICT` decides by the newest row, and the caller
 /// looks again.
 const CLAIM: &str = concat!(
-    "WITH turn AS MATERIALIZED (SELECT pg_try_advisory_xact_lock($1) AS ours, ",
+    "WITH look AS MATERIALIZED (
+        SELECT pg_try_advisory_xact_lock($1) AS ours, ",
     now!(),
-    " AS now),
-    held AS MATERIALIZED (SELECT * FROM {schema}{prefix}idempotency WHERE id = $2),
+    " AS now, held.*
+        FROM (SELECT) AS nothing LEFT JOIN {schema}{prefix}idempotency AS held ON held.id = $2),
     claimed AS (
         INSERT INTO {schema}{prefix}idempotency AS it
             (id, epoch, token, fingerprint, state, lease_until, expires_at)
-        SELECT $2, 1, $3, $4, 0, turn.now + $5, turn.now + $6 FROM turn
-        WHERE turn.ours AND NOT EXISTS (
-            SELECT FROM held WHERE held.expires_at > turn.now AND held.token <> $3
-                AND (held.state = 2 OR held.lease_until > turn.now))
+        SELECT $2, 1, $3, $4, 0, look.now + $5, look.now + $6 FROM look
+        WHERE look.ours AND (look.id IS NULL OR look.expires_at <= look.now OR look.token = $3
+            OR (look.state < 2 AND look.lease_until <= look.now))
         ON CONFLICT (id) DO UPDATE SET
             epoch = CASE WHEN it.expires_at <= excluded.lease_until - $5 THEN 1
                 WHEN it.token = excluded.token THEN it.epoch ELSE it.epoch + 1 END,
@@ -60,9 +60,9 @@ const CLAIM: &str = concat!(
                 AND (it.fingerprint = excluded.fingerprint
                     OR get_byte(it.fingerprint, 0) <> get_byte(excluded.fingerprint, 0)))
         RETURNING epoch)
-    SELECT turn.ours, turn.now, claimed.epoch, held.epoch, held.token, held.fingerprint,
-        held.state, held.lease_until, held.expires_at, held.outcome
-    FROM turn LEFT JOIN claimed ON true LEFT JOIN held ON claimed.epoch IS NULL"
+    SELECT look.ours, look.now, claimed.epoch, look.epoch, look.token, look.fingerprint,
+        look.state, look.lease_until, look.expires_at, look.outcome
+    FROM look LEFT JOIN claimed ON true"
 );
 
 const EXTEND: &str = concat!(

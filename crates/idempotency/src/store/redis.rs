@@ -37,9 +37,11 @@ struct Scripts {
 macro_rules! script {
     ($($part:literal),*) => {
         concat!(
-            "local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local key = KEYS[1]
+            "local key = KEYS[1]
+local function now()
+    local time = redis.call('TIME')
+    return time[1] * 1000 + math.floor(time[2] / 1000)
+end
 local function keep(millis)
     if redis.call('PTTL', key) < tonumber(millis) then redis.call('PEXPIRE', key, millis) end
 end
@@ -74,15 +76,14 @@ if held[1] then
     if held[2] == ARGV[1] then
         return {'claimed', tonumber(held[1])}
     end
-    local remaining = tonumber(held[5]) - now
+    local remaining = tonumber(held[5]) - now()
     if remaining > 0 then
         return {held[4], remaining}
     end
     epoch = tonumber(held[1]) + 1
 end
-redis.call('DEL', key)
 redis.call('HSET', key, 'epoch', epoch, 'token', ARGV[1], 'fingerprint', ARGV[2],
-    'state', 'running', 'lease_until', now + tonumber(ARGV[3]))
+    'state', 'running', 'lease_until', now() + tonumber(ARGV[3]))
 redis.call('PEXPIRE', key, ARGV[4])
 return {'claimed', epoch}"
 );
@@ -90,7 +91,7 @@ return {'claimed', epoch}"
 /// epoch, token, lease, lease and retention.
 const EXTEND: &str = script!(fenced
     "if held[3] == 'done' then return 0 end
-redis.call('HSET', key, 'state', 'running', 'lease_until', now + tonumber(ARGV[3]))
+redis.call('HSET', key, 'state', 'running', 'lease_until', now() + tonumber(ARGV[3]))
 keep(ARGV[4])
 return 1"
 );
@@ -110,7 +111,7 @@ if ARGV[3] == '0' then
 elseif held[1] == '1' then
     redis.call('DEL', key)
 else
-    redis.call('HSET', key, 'state', 'unknown', 'lease_until', now)
+    redis.call('HSET', key, 'state', 'unknown', 'lease_until', now())
 end
 return 1"
 );

@@ -24,6 +24,9 @@ const MIGRATIONS: &[Migration] = &[Migration::new(
 const READ: &str = "SELECT epoch, token, fingerprint, state, lease_until, expires_at, outcome
     FROM {prefix}idempotency WHERE id = ?";
 
+const INSERT: &str = "INSERT OR IGNORE INTO {prefix}idempotency
+    (id, epoch, token, fingerprint, state, lease_until, expires_at) VALUES (?, ?, ?, ?, 0, ?, ?)";
+
 const CLAIM: &str = "INSERT OR REPLACE INTO {prefix}idempotency
     (id, epoch, token, fingerprint, state, lease_until, expires_at) VALUES (?, ?, ?, ?, 0, ?, ?)";
 
@@ -70,6 +73,7 @@ pub struct SqliteStore {
 
 struct Sql {
     read: Statement,
+    insert: Statement,
     claim: Statement,
     extend: Statement,
     complete: Statement,
@@ -86,6 +90,7 @@ impl Sql {
         let render = |sql| Statement::new(sql, tables, Dialect::Sqlite);
         Ok(Self {
             read: render(READ)?,
+            insert: render(INSERT)?,
             claim: render(CLAIM)?,
             extend: render(EXTEND)?,
             complete: render(COMPLETE)?,
@@ -205,8 +210,21 @@ impl SqliteStore {
             Decision::Say(answer) => return Ok(answer),
             Decision::Claim(fence) => fence,
         };
+        self.write(connection, &self.sql.claim, request, fence)
+            .await?;
+        Ok(Answer::Claimed(fence))
+    }
+
+    /// Writes a claim, and says of how many rows that was true.
+    async fn write(
+        &self,
+        connection: &mut SqliteConnection,
+        statement: &Statement,
+        request: &Request<'_>,
+        fence: Fence,
+    ) -> Result<u64, StoreError> {
         let lease_until = Micros::of_host() + request.lease;
-        sqlx::query(&self.sql.claim)
+        let written = sqlx::query(statement)
             .bind(request.key.as_bytes())
             .bind(fence.epoch())
             .bind(&request.token.as_bytes()[..])
@@ -214,9 +232,24 @@ impl SqliteStore {
             .bind(lease_until.get())
             .bind((lease_until + request.retention).get())
             .execute(connection)
-            .await
-            .map_err(StoreError::in_transaction)?;
-        Ok(Answer::Claimed(fence))
+            .await;
+        Ok(written.map_err(StoreError::in_transaction)?.rows_affected())
+    }
+
+    /// In a transaction of our own, when nobody had the key a moment ago: mostly nobody has.
+    async fn claim_new(
+        &self,
+        connection: &mut SqliteConnection,
+        request: &Request<'_>,
+    ) -> Result<Answer, StoreError> {
+        let fence = Fence::new(1, request.token);
+        match self
+            .write(connection, &self.sql.insert, request, fence)
+            .await?
+        {
+            0 => self.claim_on(connection, request).await,
+            _ => Ok(Answer::Claimed(fence)),
+        }
     }
 }
 
@@ -235,12 +268,21 @@ impl Store for SqliteStore {
                 let read = self.read(&mut loan, request);
                 let row = deadline.run(Phase::Read, read).await?;
                 loan.give_back();
+                let new = row.is_none();
                 if let Decision::Say(answer) = decided(row, request)? {
                     return Ok(answer);
                 }
                 let mut transaction = self.writer.begin(deadline).await?;
-                let claim = self.claim_on(&mut transaction, request);
-                let claimed = deadline.run(Phase::InTransaction, claim).await;
+                let claimed = match new {
+                    true => {
+                        let claim = self.claim_new(&mut transaction, request);
+                        deadline.run(Phase::InTransaction, claim).await
+                    }
+                    false => {
+                        let claim = self.claim_on(&mut transaction, request);
+                        deadline.run(Phase::InTransaction, claim).await
+                    }
+                };
                 transaction.finish(claimed).await
             })
             .await

@@ -1,6 +1,10 @@
 //! Workers that are killed, aborted and stopped at any point, on every store.
 
-use std::{env, fmt, time::Duration};
+mod aborted;
+mod redis;
+mod stopped;
+
+use std::{env, time::Duration};
 
 use buttress_idempotency::{
     Begin, CompleteError, Idempotency, Policy,
@@ -10,19 +14,15 @@ use buttress_store::{Deadline, Guarded, LeaseTerms, SqlDatabase, StoreError};
 use buttress_testkit::{
     child::{Child, Role, role},
     eventually,
-    fault::{CrashPoint, Plan, crash_points},
-    redis::fresh_prefix,
+    fault::{CrashPoint, Plan},
     seed::Seed,
     short_or_long,
 };
 use rand::RngExt as _;
-use redis::AsyncCommands as _;
 use sqlx::Pool;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
-use crate::stand::{
-    ASKED, Faulty, OnMySql, OnPostgres, OnSqlite, SECOND, key, new, on_redis, open,
-};
+use crate::stand::{ASKED, Faulty, OnMySql, OnPostgres, OnSqlite, SECOND, key, open};
 
 const LEASE: Duration = Duration::from_millis(200);
 const KEYS: i64 = 20;
@@ -363,284 +363,5 @@ async fn on_sqlite_a_hundred_kills_leave_one_effect_a_key() {
         for sql in EMPTY {
             sqlx::query(sql).execute(&pool).await.unwrap();
         }
-    }
-}
-
-/// Aborted before and after every operation of its first four orders, two operations an order.
-async fn abort_everywhere(store: &str, url: &str, strength: Strength) -> u32 {
-    let mut aborted = 0;
-    for point in crash_points(8) {
-        let spawn = worker(store, url, strength);
-        let spawn = spawn.environment(CrashPoint::VARIABLE, point.to_string());
-        spawn.spawn().abort().await;
-        aborted += 1;
-    }
-    aborted
-}
-
-#[tokio::test]
-async fn aborted_around_any_operation_on_postgres_an_order_is_placed_once() {
-    let Some(on) = OnPostgres::start().await else {
-        return;
-    };
-    let shop = Shop::<sqlx::Postgres>::new(on.pool.clone(), on.store.clone(), DOLLARS);
-    shop.open().await;
-    for strength in Strength::ALL {
-        let aborted = abort_everywhere("postgres", on.database.url(), strength).await;
-        assert!(shop.finish(strength).await <= i64::from(aborted));
-        for sql in EMPTY {
-            sqlx::query(sql).execute(&on.pool).await.unwrap();
-        }
-    }
-    drop(shop);
-    on.close().await;
-}
-
-#[tokio::test]
-async fn aborted_around_any_operation_on_mysql_an_order_is_placed_once() {
-    let Some(on) = OnMySql::start().await else {
-        return;
-    };
-    let shop = Shop::<sqlx::MySql>::new(on.pool.clone(), on.store.clone(), MARKS);
-    shop.open().await;
-    for strength in [Strength::Recorded, Strength::Completed] {
-        let aborted = abort_everywhere("mysql", on.database.url(), strength).await;
-        assert!(shop.finish(strength).await <= i64::from(aborted));
-        for sql in EMPTY {
-            sqlx::query(sql).execute(&on.pool).await.unwrap();
-        }
-    }
-    drop(shop);
-    on.close().await;
-}
-
-#[tokio::test]
-async fn aborted_around_any_operation_on_sqlite_an_order_is_placed_once() {
-    let on = OnSqlite::start().await;
-    let pool = on.writer.pool().clone();
-    let shop = Shop::<sqlx::Sqlite>::new(pool.clone(), on.store.clone(), MARKS);
-    shop.open().await;
-    let file = on.folder.path().join("test.db");
-    for strength in Strength::ALL {
-        let aborted = abort_everywhere("sqlite", file.to_str().unwrap(), strength).await;
-        assert!(shop.finish(strength).await <= i64::from(aborted));
-        for sql in EMPTY {
-            sqlx::query(sql).execute(&pool).await.unwrap();
-        }
-    }
-}
-
-/// The effect and what was told, in Redis: no transaction holds them together.
-async fn ask_redis(
-    idempotency: &Idempotency,
-    connection: &mut redis::aio::ConnectionManager,
-    prefix: &str,
-    number: i64,
-) -> Option<i64> {
-    let name = |what: &str| format!("{prefix}{what}:{number}");
-    let token = match idempotency
-        .begin(&key(&format!("order {number}")), &ASKED)
-        .await
-        .ok()?
-    {
-        Begin::New(guard) => {
-            let token: i64 = rand::random();
-            let () = connection.incr(name("effects"), 1).await.ok()?;
-            guard.complete(token.to_be_bytes().to_vec()).await.ok()?;
-            token
-        }
-        Begin::Replay(outcome) => told(&outcome),
-        _ => return None,
-    };
-    let () = connection.sadd(name("seen"), token).await.ok()?;
-    Some(token)
-}
-
-#[tokio::main(flavor = "current_thread")]
-async fn work_on_redis(role: &Role) {
-    let (url, prefix) = (env::var("URL").unwrap(), env::var("PREFIX").unwrap());
-    let idempotency = handle(on_redis(&url, &prefix).await);
-    let client = redis::Client::open(url).unwrap();
-    let mut connection = client.get_connection_manager().await.unwrap();
-    role.announce("working", "");
-    loop {
-        let number = rand::rng().random_range(0..KEYS);
-        ask_redis(&idempotency, &mut connection, &prefix, number).await;
-        sleep(Duration::from_millis(1)).await;
-    }
-}
-
-#[test]
-fn redis_worker_role() {
-    if let Some(role) = role("redis worker") {
-        work_on_redis(&role);
-    }
-}
-
-#[tokio::test]
-async fn on_redis_a_hundred_kills_leave_one_outcome_a_key_and_no_more_effects_than_kills() {
-    let Some(prefix) = fresh_prefix() else { return };
-    let seed = Seed::new();
-    let mut rng = seed.rng();
-    let start = || {
-        Child::role("redis worker", "killed::redis_worker_role")
-            .environment("URL", prefix.url())
-            .environment("PREFIX", prefix.as_str())
-            .spawn()
-    };
-    let mut workers: Vec<_> = (0..4).map(|_| start()).collect();
-    for kill in 0..kills(1) as usize {
-        workers[kill % 4].until("working").await;
-        let within = Duration::ZERO..Duration::from_millis(30);
-        workers[kill % 4].kill_within(within, &mut rng).await;
-        workers[kill % 4] = start();
-    }
-    drop(workers);
-    let idempotency = handle(on_redis(prefix.url(), prefix.as_str()).await);
-    let client = redis::Client::open(prefix.url()).unwrap();
-    let mut connection = client.get_connection_manager().await.unwrap();
-    let mut again = 0;
-    for number in 0..KEYS {
-        eventually("it can be finished", 20 * SECOND, async || {
-            ask_redis(
-                &idempotency,
-                &mut connection.clone(),
-                prefix.as_str(),
-                number,
-            )
-            .await
-        })
-        .await;
-        let name = |what: &str| format!("{}{what}:{number}", prefix.as_str());
-        let tokens: i64 = connection.scard(name("seen")).await.unwrap();
-        assert_eq!(tokens, 1, "of order {number} different things were told");
-        let effects: i64 = connection.get(name("effects")).await.unwrap();
-        again += effects - 1;
-    }
-    assert!(again <= i64::from(kills(1)), "{again} effects too many");
-}
-
-/// Claims a key, says so, and completes it when it is let go on.
-#[tokio::main(flavor = "current_thread")]
-async fn claim_and_wait(role: Role) {
-    let (store, url) = (env::var("STORE").unwrap(), env::var("URL").unwrap());
-    let number = env::var("NUMBER").unwrap();
-    let idempotency = match &*store {
-        "postgres" => handle(PostgresStore::new(
-            sqlx::PgPool::connect(&url).await.unwrap(),
-        )),
-        "mysql" => handle(MySqlStore::new(
-            sqlx::MySqlPool::connect(&url).await.unwrap(),
-        )),
-        "redis" => handle(on_redis(&url, &env::var("PREFIX").unwrap()).await),
-        _ => handle(open(&url).1),
-    };
-    let guard = new(idempotency.begin(&key(&number), &ASKED).await.unwrap());
-    let role = std::sync::Arc::new(role);
-    // On a thread of its own, so that the heartbeat goes on.
-    let waits = std::sync::Arc::clone(&role);
-    tokio::task::spawn_blocking(move || waits.wait_at("claimed"))
-        .await
-        .unwrap();
-    let said = match guard.complete("the zombie's").await {
-        Ok(()) => "recorded",
-        Err(CompleteError::Lost(_)) => "refused",
-        Err(error) => panic!("{error}"),
-    };
-    role.announce("completed", said);
-}
-
-#[test]
-fn zombie_role() {
-    if let Some(role) = role("zombie") {
-        claim_and_wait(role);
-    }
-}
-
-/// One is stopped beyond its lease, another takes over, and the first goes on. Returns the longest
-/// time from the stop to the takeover.
-async fn stop_some(store: &str, url: &str, prefix: &str, idempotency: &Idempotency) -> Duration {
-    let mut longest = Duration::ZERO;
-    for number in 0..short_or_long(4, 100) {
-        let number = format!("{store} {number}");
-        let mut zombie = Child::role("zombie", "killed::zombie_role")
-            .environment("STORE", store)
-            .environment("URL", url)
-            .environment("PREFIX", prefix)
-            .environment("NUMBER", &number)
-            .spawn();
-        zombie.until("claimed").await;
-        sleep(2 * LEASE).await;
-        let held = idempotency.begin(&key(&number), &ASKED).await.unwrap();
-        assert!(
-            matches!(held, Begin::InFlight { .. }),
-            "the heartbeat keeps it: {held:?}"
-        );
-        zombie.stop();
-        let (start, guard) = take_over(idempotency, &number).await;
-        longest = longest.max(start.elapsed());
-        assert!(guard.resumed());
-        guard.complete("the owner's").await.unwrap();
-        zombie.resume();
-        zombie.go_on();
-        assert_eq!(zombie.until("completed").await, "refused");
-        zombie.succeed().await;
-        let again = idempotency.begin(&key(&number), &ASKED).await.unwrap();
-        assert!(matches!(again, Begin::Replay(outcome) if outcome == "the owner's"));
-    }
-    longest
-}
-
-async fn take_over(
-    idempotency: &Idempotency,
-    number: &str,
-) -> (Instant, buttress_idempotency::Guard) {
-    let start = Instant::now();
-    let guard = eventually("its lease is over", 20 * SECOND, async || match idempotency
-        .begin(&key(number), &ASKED)
-        .await
-        .unwrap()
-    {
-        Begin::New(guard) => Some(guard),
-        _ => None,
-    })
-    .await;
-    (start, guard)
-}
-
-fn in_time(store: impl fmt::Display, longest: Duration) {
-    // A lease, the looks of `eventually`, and a loaded machine.
-    assert!(
-        longest < LEASE + SECOND,
-        "{store}: taken over after {longest:?}"
-    );
-}
-
-#[tokio::test]
-async fn a_worker_that_stands_still_loses_its_key_within_a_lease_and_is_refused_later() {
-    if let Some(on) = OnPostgres::start().await {
-        let idempotency = handle(on.store.clone());
-        in_time(
-            "postgres",
-            stop_some("postgres", on.database.url(), "", &idempotency).await,
-        );
-        on.close().await;
-    }
-    if let Some(on) = OnMySql::start().await {
-        let idempotency = handle(on.store.clone());
-        in_time(
-            "mysql",
-            stop_some("mysql", on.database.url(), "", &idempotency).await,
-        );
-        on.close().await;
-    }
-    // Not on SQLite: who is stopped in the middle of a write there stops every writer of the file,
-    // and none can take over before he goes on. That he is refused then is in the suite.
-    if let Some(prefix) = fresh_prefix() {
-        let idempotency = handle(on_redis(prefix.url(), prefix.as_str()).await);
-        in_time(
-            "redis",
-            stop_some("redis", prefix.url(), prefix.as_str(), &idempotency).await,
-        );
     }
 }

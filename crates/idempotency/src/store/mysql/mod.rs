@@ -1,16 +1,19 @@
 //! Records in MySQL 8 or MariaDB.
 
+mod sql;
+
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use buttress_store::{
     Deadline, Dialect, Fence, Gate, Guarded, Isolation, Lent, Loan, MigrateError, Migration,
-    Migrations, NameError, Phase, Statement, StoreError, StoreErrorKind, Tables, Token,
+    Migrations, Phase, StoreError, StoreErrorKind, Tables, Token,
 };
 use bytes::Bytes;
 use sqlx::{MySql, MySqlPool, mysql::MySqlArguments, query::Query};
 use tokio::time::sleep;
 
+use self::sql::Sql;
 use super::{
     Answer, Decision, InTransaction, LOOKS, Micros, Request, Store, Unfinished, decide, micros,
     record, unfinished,
@@ -20,124 +23,8 @@ use crate::{Fingerprint, ScopedKey};
 /// The schema, step by step.
 const MIGRATIONS: &[Migration] = &[Migration::new(
     1,
-    include_str!("../../migrations/mysql/0001_keys.sql"),
+    include_str!("../../../migrations/mysql/0001_keys.sql"),
 )];
-
-/// The server's clock; [`Dialect::now_micros`] as a literal.
-macro_rules! now {
-    () => {
-        "TIMESTAMPDIFF(MICROSECOND, '1970-01-01 00:00:00', UTC_TIMESTAMP(6))"
-    };
-}
-
-/// A record and the time, as [`super::record`] reads it.
-macro_rules! columns {
-    () => {
-        concat!(
-            "SELECT epoch, token, fingerprint, state, lease_until, expires_at, outcome, ",
-            now!(),
-            " FROM {schema}{prefix}idempotency WHERE id = ?"
-        )
-    };
-}
-
-const INSERT: &str = concat!(
-    "INSERT INTO {schema}{prefix}idempotency
-        (id, epoch, token, fingerprint, state, lease_until, expires_at)
-    VALUES (?, 1, ?, ?, 0, ",
-    now!(),
-    " + ?, ",
-    now!(),
-    " + ?)"
-);
-
-const READ: &str = columns!();
-
-/// A row that another holds locked is left out: he is just writing how it ended.
-const LOCK: &str = concat!(columns!(), " FOR UPDATE SKIP LOCKED");
-
-const TAKE_OVER: &str = concat!(
-    "UPDATE {schema}{prefix}idempotency SET epoch = ?, token = ?, fingerprint = ?, state = 0,
-        lease_until = ",
-    now!(),
-    " + ?, expires_at = ",
-    now!(),
-    " + ?, outcome = NULL
-    WHERE id = ?"
-);
-
-const EXTEND: &str = concat!(
-    "UPDATE {schema}{prefix}idempotency SET lease_until = ",
-    now!(),
-    " + ?,
-        expires_at = GREATEST(expires_at, ",
-    now!(),
-    " + ?)
-    WHERE id = ? AND epoch = ? AND token = ? AND state < 2"
-);
-
-const COMPLETE: &str = concat!(
-    "UPDATE {schema}{prefix}idempotency SET state = 2, outcome = ?,
-        expires_at = GREATEST(expires_at, ",
-    now!(),
-    " + ?)
-    WHERE id = ? AND epoch = ? AND token = ?"
-);
-
-const REMOVE: &str = "DELETE FROM {schema}{prefix}idempotency
-    WHERE id = ? AND epoch = ? AND token = ? AND state < 2";
-
-const FREE: &str = concat!(
-    "UPDATE {schema}{prefix}idempotency SET state = 1, lease_until = ",
-    now!(),
-    "
-    WHERE id = ? AND epoch = ? AND token = ? AND state < 2"
-);
-
-const DOUBT: &str = "UPDATE {schema}{prefix}idempotency SET state = 1
-    WHERE id = ? AND epoch = ? AND token = ? AND state < 2";
-
-/// Found without a lock, and then removed by its key: what went by the index of times would lock
-/// index and row in another order than everybody else does, and be a deadlock for them.
-const EXPIRED: &str = concat!(
-    "SELECT id FROM {schema}{prefix}idempotency WHERE expires_at <= ",
-    now!(),
-    " ORDER BY expires_at LIMIT ?"
-);
-
-const REAP: &str = concat!(
-    "DELETE FROM {schema}{prefix}idempotency WHERE id = ? AND expires_at <= ",
-    now!()
-);
-
-const UNFINISHED: &str = concat!(
-    "SELECT id, epoch, ",
-    now!(),
-    " - lease_until FROM {schema}{prefix}idempotency
-    WHERE state < 2 AND expires_at > ",
-    now!(),
-    " AND lease_until <= ",
-    now!(),
-    " - ?
-    ORDER BY lease_until LIMIT ?"
-);
-
-const TAKE: &str = concat!(
-    "INSERT INTO {schema}{prefix}idempotency
-        (id, epoch, token, fingerprint, state, lease_until, expires_at, outcome)
-    VALUES (?, 1, ?, ?, 2, 0, ",
-    now!(),
-    " + ?, '')"
-);
-
-const TAKE_EXPIRED: &str = concat!(
-    "UPDATE {schema}{prefix}idempotency SET token = ?, state = 2, outcome = '',
-        expires_at = ",
-    now!(),
-    " + ?
-    WHERE id = ? AND expires_at <= ",
-    now!()
-);
 
 /// How many are removed in one transaction: who comes with one of these keys waits so long.
 const FEW: usize = 20;
@@ -155,45 +42,6 @@ pub struct MySqlStore {
     gate: Gate,
     migrations: Migrations,
     sql: Arc<Sql>,
-}
-
-struct Sql {
-    insert: Statement,
-    read: Statement,
-    lock: Statement,
-    take_over: Statement,
-    extend: Statement,
-    complete: Statement,
-    remove: Statement,
-    free: Statement,
-    doubt: Statement,
-    expired: Statement,
-    reap: Statement,
-    unfinished: Statement,
-    take: Statement,
-    take_expired: Statement,
-}
-
-impl Sql {
-    fn new(tables: &Tables) -> Result<Self, NameError> {
-        let render = |sql| Statement::new(sql, tables, Dialect::MySql);
-        Ok(Self {
-            insert: render(INSERT)?,
-            read: render(READ)?,
-            lock: render(LOCK)?,
-            take_over: render(TAKE_OVER)?,
-            extend: render(EXTEND)?,
-            complete: render(COMPLETE)?,
-            remove: render(REMOVE)?,
-            free: render(FREE)?,
-            doubt: render(DOUBT)?,
-            expired: render(EXPIRED)?,
-            reap: render(REAP)?,
-            unfinished: render(UNFINISHED)?,
-            take: render(TAKE)?,
-            take_expired: render(TAKE_EXPIRED)?,
-        })
-    }
 }
 
 type Sent<'q> = Query<'q, MySql, MySqlArguments>;
