@@ -39,6 +39,7 @@ pub(crate) struct Storefront {
     stop_upstreams: CancellationToken,
     serving: JoinHandle<std::io::Result<()>>,
     settling: JoinHandle<()>,
+    reaping: JoinHandle<()>,
     upstreams: TaskTracker,
 }
 
@@ -56,6 +57,10 @@ impl Storefront {
         let wake = Arc::new(Notify::new());
         let settler = Settler::new(Arc::clone(&database), clients.clone(), Arc::clone(&wake));
         let settling = tokio::spawn(Arc::new(settler).run_until(stop_serving.clone()));
+
+        let (reaper, stopped) = (database.order_keys().reaper(), stop_serving.clone());
+        let reaping = async move { reaper.run_until(stopped.cancelled()).await };
+        let reaping = tokio::spawn(reaping);
 
         let readiness = Readiness::default();
         let shop = Shop {
@@ -85,6 +90,7 @@ impl Storefront {
             stop_upstreams,
             serving,
             settling,
+            reaping,
             upstreams,
         })
     }
@@ -106,7 +112,7 @@ impl Storefront {
         tokio::time::sleep(self.drain).await;
         self.stop_serving.cancel();
         // The services behind go last: what is being settled still calls them.
-        let ended = async { (self.serving.await, self.settling.await) };
+        let ended = async { (self.serving.await, self.settling.await, self.reaping.await) };
         if tokio::time::timeout(GRACE, ended).await.is_err() {
             tracing::warn!("stopped before everything in flight was at its end");
         }

@@ -79,6 +79,20 @@ const OWN: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "idempotency",
+        &[
+            "begin",
+            "consumer",
+            "fingerprint",
+            "guard",
+            "idempotency",
+            "key",
+            "reaper",
+            "run",
+            "tracker",
+        ],
+    ),
+    (
         "retry-backoff",
         &[
             "attempt", "attempts", "backoff", "budget", "call", "deadline", "dice", "future",

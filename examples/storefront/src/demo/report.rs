@@ -15,7 +15,7 @@ const MISSING: [&str; 5] = [
     "rate limits (429, RateLimit fields, --order-rate)",
     "a cache in front of the products, and its invalidation across instances (--redis-url)",
     "events: the outbox, the subscriber, GET /events, faults of the subscriber",
-    "MySQL; 409 IDEMPOTENCY_KEY_IN_USE (a second request waits for the first one's commit instead)",
+    "MySQL",
     "GET /metrics, GET /openapi.json, GET /errors",
 ];
 

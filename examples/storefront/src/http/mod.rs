@@ -5,7 +5,6 @@ mod client;
 mod cursor;
 mod faults;
 mod health;
-mod idempotency_key;
 mod ledger;
 mod orders;
 mod products;

@@ -1,34 +1,32 @@
 //! `/orders`
 
-use axum::{
-    body::Body,
-    extract::State,
-    response::{IntoResponse, Response},
-};
+use axum::{body::Body, extract::State, response::Response};
 use buttress_error_envelope::{
     Envelope, FieldError, FieldErrors, Problem,
     axum::{Path, Query},
     parse_json, require_json,
 };
+use buttress_idempotency::{
+    Scope,
+    http::{FingerprintRule, HttpRefusal, KeyRule, ReplayedHeaders, StoredResponse},
+};
 use bytes::Bytes;
 use garde::Validate;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 
 use super::{
     Shop, body,
     client::Client,
     cursor::{self, List, PageQuery},
-    idempotency_key, is_id,
+    is_id,
     refusal::Refusal,
 };
 use crate::{
     order::{NewItem, NewOrder, Order, PaymentMethod},
-    repository::Acceptance,
+    repository::{Acceptance, OrderKey},
 };
 
-const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 const NO_SUCH_PRODUCT: &str = "there is no such product";
 
 #[derive(Debug, Deserialize, Validate)]
@@ -80,19 +78,20 @@ pub(super) async fn place(
 ) -> Result<Response, Problem> {
     let body = body::read(&headers, body).await?;
     require_json(&headers)?;
-    let key = idempotency_key::read(&headers)?;
-    let json: serde_json::Value = parse_json(&body)?;
+    let key = KeyRule::default().require(&headers)?;
     let order: OrderBody = parse_json(&body)?;
     order.validate().map_err(FieldErrors::from)?;
-    let fingerprint = fingerprint(&json)?;
-    match shop
-        .ordering
-        .place(order.into(), client, key, fingerprint, render)
-        .await?
-    {
-        Acceptance::Accepted { order_id, response } => accepted(&order_id, response, false),
-        Acceptance::Replayed { order_id, response } => accepted(&order_id, response, true),
-        Acceptance::KeyReused => Err(Refusal::KeyReused.into()),
+    let key = OrderKey {
+        key: Scope::of([&*client, b"POST", b"/orders"]).key(&key),
+        fingerprint: FingerprintRule::of_json(&body),
+    };
+    match shop.ordering.place(&order.into(), &key, answer).await? {
+        Acceptance::Accepted(answer) => sent(answer.into_answer()),
+        Acceptance::Replayed(record) => {
+            let answer = StoredResponse::decode(&record).map_err(Problem::internal)?;
+            sent(answer.into_replay())
+        }
+        Acceptance::Refused(refusal) => Err(refusal.into()),
         Acceptance::UnknownProducts(positions) => {
             let unknown = positions
                 .into_iter()
@@ -119,30 +118,24 @@ impl From<OrderBody> for NewOrder {
     }
 }
 
-/// The same for two bodies that are the same JSON (RFC 8785), however they are written.
-fn fingerprint(body: &serde_json::Value) -> Result<Vec<u8>, Problem> {
-    let canonical = serde_json_canonicalizer::to_vec(body).map_err(Problem::internal)?;
-    Ok(Sha256::digest(canonical).to_vec())
-}
-
-/// The answer's body, as it is kept and sent again to the byte.
-fn render(order: &Order) -> Vec<u8> {
-    serde_json::to_vec(&Envelope::new(order))
-        .expect("an order is strings, numbers and lists of them")
-}
-
-fn accepted(order_id: &str, response: Vec<u8>, replayed: bool) -> Result<Response, Problem> {
-    let location =
-        HeaderValue::try_from(format!("/orders/{order_id}")).map_err(Problem::internal)?;
+/// The answer to an accepted order, as it is kept and sent again to the byte.
+fn answer(order: &Order) -> StoredResponse {
+    let body = serde_json::to_vec(&Envelope::new(order))
+        .expect("an order is strings, numbers and lists of them");
+    let location = HeaderValue::try_from(format!("/orders/{}", order.id))
+        .expect("an order's id is hexadecimal digits");
+    let mut answer = http::Response::new(Bytes::from(body));
+    *answer.status_mut() = StatusCode::ACCEPTED;
     let json = HeaderValue::from_static("application/json");
-    let head = [(header::LOCATION, location), (header::CONTENT_TYPE, json)];
-    let mut response = (StatusCode::ACCEPTED, head, Bytes::from(response)).into_response();
-    if replayed {
-        response
-            .headers_mut()
-            .insert(REPLAYED, HeaderValue::from_static("true"));
-    }
-    Ok(response)
+    answer.headers_mut().insert(header::CONTENT_TYPE, json);
+    answer.headers_mut().insert(header::LOCATION, location);
+    StoredResponse::of(&answer, &ReplayedHeaders::all())
+}
+
+/// Every answer here is kept with its body.
+fn sent(answer: Option<http::Response<Bytes>>) -> Result<Response, Problem> {
+    let answer = answer.ok_or_else(|| Problem::internal(HttpRefusal::AnswerNotKept))?;
+    Ok(answer.map(Body::from))
 }
 
 pub(super) async fn show(

@@ -17,12 +17,6 @@ pub(super) enum Refusal {
     OrderNotFound,
     #[error("If-Match names another version")]
     VersionConflict,
-    #[error("no idempotency key")]
-    KeyMissing,
-    #[error("the idempotency key cannot be used")]
-    KeyInvalid,
-    #[error("the idempotency key came with another body")]
-    KeyReused,
     #[error("the body is too large")]
     TooLarge,
     #[error("the body could not be read")]
@@ -41,9 +35,6 @@ impl Fault for Refusal {
             Self::ProductNotFound => "PRODUCT_NOT_FOUND",
             Self::OrderNotFound => "ORDER_NOT_FOUND",
             Self::VersionConflict => "VERSION_CONFLICT",
-            Self::KeyMissing => "IDEMPOTENCY_KEY_MISSING",
-            Self::KeyInvalid => "IDEMPOTENCY_KEY_INVALID",
-            Self::KeyReused => "IDEMPOTENCY_KEY_REUSED",
             Self::TooLarge => "PAYLOAD_TOO_LARGE",
             Self::BodyLost | Self::Parameter(_) | Self::Cursor => "MALFORMED_REQUEST",
             Self::NotReady => "NOT_READY",
@@ -54,13 +45,8 @@ impl Fault for Refusal {
         let status = match self {
             Self::ProductNotFound | Self::OrderNotFound => StatusCode::NOT_FOUND,
             Self::VersionConflict => StatusCode::PRECONDITION_FAILED,
-            Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::KeyMissing
-            | Self::KeyInvalid
-            | Self::BodyLost
-            | Self::Parameter(_)
-            | Self::Cursor => StatusCode::BAD_REQUEST,
+            Self::BodyLost | Self::Parameter(_) | Self::Cursor => StatusCode::BAD_REQUEST,
             Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
         };
         status.as_u16()
@@ -71,11 +57,6 @@ impl Fault for Refusal {
             Self::ProductNotFound => "There is no such product.".into(),
             Self::OrderNotFound => "There is no such order.".into(),
             Self::VersionConflict => "The product has another version by now.".into(),
-            Self::KeyMissing => "This request needs an Idempotency-Key header.".into(),
-            Self::KeyInvalid => {
-                "An Idempotency-Key is 1 to 255 printable ASCII characters, sent once.".into()
-            }
-            Self::KeyReused => "This Idempotency-Key was used for another request before.".into(),
             Self::TooLarge => "The body is larger than 64 KiB.".into(),
             Self::BodyLost => "The body could not be read.".into(),
             Self::Parameter(rule) => (*rule).into(),

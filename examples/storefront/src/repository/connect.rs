@@ -18,6 +18,10 @@ pub(crate) enum ConnectError {
     Store(#[from] StoreError),
     #[error("the schema cannot be migrated")]
     Migrate(#[from] sqlx::migrate::MigrateError),
+    #[error("the table of idempotency keys cannot be migrated")]
+    Keys(#[from] buttress_store::MigrateError),
+    #[error("the policy of idempotency keys cannot work")]
+    Policy(#[from] buttress_idempotency::PolicyError),
 }
 
 /// Connects to `url`, migrates the schema, and seeds the catalogue if it was never seeded.

@@ -12,6 +12,12 @@ mod sqlite;
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use buttress_idempotency::{
+    CompleteError, Fingerprint, Idempotency, IdempotencyError, Policy, PolicyError, Refusal,
+    ScopedKey, TraceEvents, http::StoredResponse, store,
+};
+use buttress_store::{Phase, StoreErrorKind};
+use bytes::Bytes;
 
 pub(crate) use buttress_store::StoreError;
 
@@ -60,37 +66,63 @@ pub(crate) trait Products: Send + Sync {
     ) -> Result<Option<Product>>;
 }
 
-/// What stands under an idempotency key, and for whom.
+/// Whose key, and for which order.
 #[derive(Clone, Debug)]
 pub(crate) struct OrderKey {
-    pub(crate) client: Vec<u8>,
-    pub(crate) key: String,
+    pub(crate) key: ScopedKey,
     /// Of the body, compared as JSON.
-    pub(crate) fingerprint: Vec<u8>,
-    /// After this long the key is free again.
-    pub(crate) remembered_for: Duration,
+    pub(crate) fingerprint: Fingerprint,
 }
 
-/// Renders an accepted order: the bytes that every replay gets again.
-pub(crate) type Render = fn(&Order) -> Vec<u8>;
+/// Answers an accepted order: what every replay gets again.
+pub(crate) type Render = fn(&Order) -> StoredResponse;
 
 /// What became of a `POST /orders`.
 #[derive(Debug)]
 pub(crate) enum Acceptance {
     /// It is a new order, and this is its answer.
-    Accepted { order_id: String, response: Vec<u8> },
+    Accepted(StoredResponse),
     /// The key was used for the same body before, and this was the answer.
-    Replayed { order_id: String, response: Vec<u8> },
-    /// The key was used for another body.
-    KeyReused,
+    Replayed(Bytes),
+    /// The key was used for another body, or its first order is just being placed.
+    Refused(Refusal),
     /// These items (by their position) name products that there are not.
     UnknownProducts(Vec<usize>),
 }
 
+/// For how long an accepted order is remembered under its key.
+const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The keys of orders, on this database.
+fn order_keys(store: impl store::Store + 'static) -> Result<Idempotency, PolicyError> {
+    let policy = Policy::builder().retention(REMEMBERED_FOR).build()?;
+    let keys = Idempotency::builder(store).name("orders").policy(policy);
+    Ok(keys.observer(TraceEvents).build())
+}
+
+/// What a key is refused with inside a transaction: the store's own error, or a mistake of ours.
+fn of_key(error: IdempotencyError) -> StoreError {
+    match error {
+        IdempotencyError::Store(error) => error,
+        _ => StoreError::new(StoreErrorKind::Misused, Phase::InTransaction),
+    }
+}
+
+/// The same when it is completed.
+fn of_completion(error: CompleteError) -> StoreError {
+    match error {
+        CompleteError::Store(error) => error,
+        _ => StoreError::new(StoreErrorKind::Misused, Phase::InTransaction),
+    }
+}
+
 #[async_trait]
 pub(crate) trait Orders: Send + Sync {
+    /// What is remembered under the keys of orders.
+    fn order_keys(&self) -> &Idempotency;
+
     /// Places an order and remembers its answer under its key, in one commit.
-    async fn accept(&self, order: NewOrder, key: OrderKey, render: Render) -> Result<Acceptance>;
+    async fn accept(&self, order: &NewOrder, key: &OrderKey, render: Render) -> Result<Acceptance>;
 
     async fn order(&self, id: &str) -> Result<Option<Order>>;
 

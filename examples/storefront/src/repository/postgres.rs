@@ -1,5 +1,6 @@
 //! PostgreSQL, by URL. Times are the server's.
 
+use buttress_idempotency::{Idempotency, store::PostgresStore};
 use buttress_store::{Deadline, Guarded, Phase, StoreError};
 use sqlx::{
     PgConnection, Postgres,
@@ -10,6 +11,7 @@ use super::{
     Result,
     connect::{ConnectError, STARTED_WITHIN},
     migrate::migrator,
+    order_keys,
 };
 
 #[path = "queries/mod.rs"]
@@ -24,6 +26,7 @@ const MIGRATION_LOCK: i64 = 0x73_746f_7265_6672;
 #[derive(Clone, Debug)]
 pub(super) struct Store {
     pool: PgPool,
+    order_keys: Idempotency,
 }
 
 impl Store {
@@ -39,8 +42,11 @@ impl Store {
         let pool = PgPoolOptions::new()
             .max_connections(16)
             .acquire_timeout(Deadline::SQL);
+        let pool = pool.connect_lazy_with(options);
+        let keys = PostgresStore::new(pool.clone());
         let store = Self {
-            pool: pool.connect_lazy_with(options),
+            pool,
+            order_keys: order_keys(keys.clone())?,
         };
         let mut tx = Guarded::begin(&store.pool, Deadline::after(STARTED_WITHIN)).await?;
         // Given back by the commit, so that no failure can leave it held on a pooled connection.
@@ -51,6 +57,7 @@ impl Store {
         let schema = include_str!("../../migrations/postgres/0001_shop.sql");
         migrator(schema).run(&mut *tx).await?;
         tx.commit().await?;
+        keys.migrate().await?;
         Ok(store)
     }
 

@@ -1,5 +1,6 @@
 //! SQLite: the default, embedded. Many readers, one writer that tasks queue for.
 
+use buttress_idempotency::{Idempotency, store::SqliteStore};
 use buttress_store::{
     Deadline, Guarded, Phase,
     sqlite::{Writer, options},
@@ -13,6 +14,7 @@ use super::{
     Result,
     connect::{ConnectError, STARTED_WITHIN},
     migrate::migrator,
+    order_keys,
 };
 
 #[path = "queries/mod.rs"]
@@ -25,6 +27,7 @@ pub(super) type Connection = SqliteConnection;
 pub(super) struct Store {
     read: SqlitePool,
     write: Writer,
+    order_keys: Idempotency,
 }
 
 impl Store {
@@ -36,14 +39,18 @@ impl Store {
             pool.acquire_timeout(Deadline::SQL)
                 .connect_lazy_with(options.clone())
         };
+        let write = Writer::new(pool(1));
+        let keys = SqliteStore::new(write.clone());
         let store = Self {
             read: pool(8),
-            write: Writer::new(pool(1)),
+            write,
+            order_keys: order_keys(keys.clone())?,
         };
         let mut tx = store.write.begin(Deadline::after(STARTED_WITHIN)).await?;
         let schema = include_str!("../../migrations/sqlite/0001_shop.sql");
         migrator(schema).run(&mut *tx).await?;
         tx.commit().await?;
+        keys.migrate().await?;
         Ok(store)
     }
 

@@ -1,19 +1,19 @@
-//! Taking orders.
-//!
-//! This is where `buttress-idempotency` will be plugged in: until then a unique key in the order's
-//! own transaction does, which is enough for one table in one database.
+//! Taking orders: each once, however often it is asked for.
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::Notify;
+use buttress_idempotency::Refusal;
+use tokio::{sync::Notify, time::sleep};
 
 use crate::{
     order::{NewOrder, Order},
     repository::{Acceptance, Database, OrderKey, Render, StoreError},
 };
 
-/// For how long an accepted order is remembered under its key.
-const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+/// For how long, and how often, a repeated order waits for the first one, which is a transaction
+/// that is about to be committed. It holds no connection while it waits.
+const PATIENCE: Duration = Duration::from_secs(2);
+const PAUSES: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(100)];
 
 #[derive(Clone)]
 pub(crate) struct Ordering {
@@ -29,26 +29,28 @@ impl Ordering {
         }
     }
 
-    /// Places the order, once for each client and key.
+    /// Places the order, once for each key.
     pub(crate) async fn place(
         &self,
-        order: NewOrder,
-        client: Vec<u8>,
-        key: String,
-        fingerprint: Vec<u8>,
+        order: &NewOrder,
+        key: &OrderKey,
         render: Render,
     ) -> Result<Acceptance, StoreError> {
-        let key = OrderKey {
-            client,
-            key,
-            fingerprint,
-            remembered_for: REMEMBERED_FOR,
-        };
-        let acceptance = self.database.accept(order, key, render).await?;
-        if matches!(acceptance, Acceptance::Accepted { .. }) {
-            self.wake_settler.notify_one();
+        let ([mut pause, longest], mut waited) = (PAUSES, Duration::ZERO);
+        loop {
+            let acceptance = self.database.accept(order, key, render).await?;
+            match acceptance {
+                Acceptance::Refused(Refusal::InFlight { .. }) if waited < PATIENCE => {}
+                Acceptance::Accepted(_) => {
+                    self.wake_settler.notify_one();
+                    return Ok(acceptance);
+                }
+                _ => return Ok(acceptance),
+            }
+            sleep(pause).await;
+            waited += pause;
+            pause = (pause * 2).min(longest);
         }
-        Ok(acceptance)
     }
 
     pub(crate) async fn find(&self, id: &str) -> Result<Option<Order>, StoreError> {

@@ -11,6 +11,9 @@ mod shipments;
 
 use std::{net::SocketAddr, sync::Arc};
 
+pub(crate) use buttress_idempotency::http::IDEMPOTENCY_KEY;
+use buttress_idempotency::http::KeyRule;
+use http::{HeaderMap, StatusCode};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) use self::{
@@ -21,8 +24,13 @@ pub(crate) use self::{
 };
 use crate::repository::Database;
 
-/// The header in which the shop sends its key.
-pub(crate) const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// The key in the header, quoted or bare. What was done under it is a row of its service's own,
+/// for ever, and a later cancellation changes that row: so no answer is kept beside it.
+fn key_of(headers: &HeaderMap) -> Result<String, StatusCode> {
+    let key = KeyRule::default().require(headers);
+    let key = key.map_err(|_| StatusCode::BAD_REQUEST)?;
+    String::from_utf8(key.as_bytes().to_vec()).map_err(|_| StatusCode::BAD_REQUEST)
+}
 
 /// Where the services listen, and what goes wrong with them.
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ use axum::{
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use super::IDEMPOTENCY_KEY;
+use super::key_of;
 use crate::repository::{Database, KeyState};
 
 /// A charge to be made, under the key in the header.
@@ -41,15 +41,12 @@ async fn charge(
     headers: HeaderMap,
     Json(request): Json<ChargeRequest>,
 ) -> Result<Json<ChargeAnswer>, StatusCode> {
-    let key = headers
-        .get(IDEMPOTENCY_KEY)
-        .and_then(|key| key.to_str().ok());
-    let key = key.ok_or(StatusCode::BAD_REQUEST)?;
+    let key = key_of(&headers)?;
     if request.payment_method != "pm_ok" {
         return Ok(Json(ChargeAnswer::Declined));
     }
     match database
-        .charge(key, &request.order_id, request.amount)
+        .charge(&key, &request.order_id, request.amount)
         .await
     {
         Ok(KeyState::Done) => Ok(Json(ChargeAnswer::Charged)),

@@ -8,7 +8,7 @@ use axum::{
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use super::IDEMPOTENCY_KEY;
+use super::key_of;
 use crate::repository::{Database, KeyState};
 
 /// A shipment to be booked, under the key in the header.
@@ -38,11 +38,8 @@ async fn book(
     headers: HeaderMap,
     Json(request): Json<ShipmentRequest>,
 ) -> Result<Json<ShipmentAnswer>, StatusCode> {
-    let key = headers
-        .get(IDEMPOTENCY_KEY)
-        .and_then(|key| key.to_str().ok());
-    let key = key.ok_or(StatusCode::BAD_REQUEST)?;
-    match database.ship(key, &request.order_id).await {
+    let key = key_of(&headers)?;
+    match database.ship(&key, &request.order_id).await {
         Ok(KeyState::Done) => Ok(Json(ShipmentAnswer::Booked)),
         Ok(KeyState::Cancelled) => Ok(Json(ShipmentAnswer::Cancelled)),
         Err(_) => Err(StatusCode::SERVICE_UNAVAILABLE),

@@ -9,6 +9,7 @@
 mod demo;
 mod faults;
 mod hostile;
+mod keys;
 mod lifecycle;
 mod orders;
 mod outage;

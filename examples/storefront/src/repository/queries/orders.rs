@@ -3,23 +3,33 @@
 use std::{iter::Peekable, vec::IntoIter};
 
 use async_trait::async_trait;
+use buttress_idempotency::{Begin, Idempotency, Refusal};
+use buttress_store::AfterCommit;
 use sqlx::Row as _;
 use uuid::Uuid;
 
 use super::{
-    super::super::{Acceptance, OrderKey, Orders, Render, Result},
+    super::super::{
+        Acceptance, OrderKey, Orders, Render, Result, StoreError, of_completion, of_key,
+    },
     Connection, Phase, Row, Store, now, returned, unreadable, word, word_or_none,
 };
 use crate::order::{NewOrder, Order, OrderItem, OrderStatus, Step, StepName, StepState};
 
 #[async_trait]
 impl Orders for Store {
-    async fn accept(&self, order: NewOrder, key: OrderKey, render: Render) -> Result<Acceptance> {
+    fn order_keys(&self) -> &Idempotency {
+        &self.order_keys
+    }
+
+    async fn accept(&self, order: &NewOrder, key: &OrderKey, render: Render) -> Result<Acceptance> {
         let mut tx = self.begin_write().await?;
         let deadline = tx.deadline();
-        let accepted = accept_in(&mut tx, &order, &key, render);
+        let accepted = accept_in(&mut tx, &self.order_keys, order, key, render);
         let accepted = deadline.run(Phase::InTransaction, accepted).await;
-        tx.finish(accepted).await
+        let (acceptance, committed) = tx.finish(accepted).await?;
+        committed.fire();
+        Ok(acceptance)
     }
 
     async fn order(&self, id: &str) -> Result<Option<Order>> {
@@ -61,19 +71,41 @@ async fn page(
 
 async fn accept_in(
     tx: &mut Connection,
+    keys: &Idempotency,
     wanted: &NewOrder,
     key: &OrderKey,
     render: Render,
-) -> sqlx::Result<Acceptance> {
-    let now = now(tx).await?;
-    let horizon =
-        now.saturating_sub(i64::try_from(key.remembered_for.as_micros()).unwrap_or(i64::MAX));
-    sqlx::query("DELETE FROM order_keys WHERE client = $1 AND key = $2 AND created_at < $3")
-        .bind(&key.client)
-        .bind(&key.key)
-        .bind(horizon)
-        .execute(&mut *tx)
-        .await?;
+) -> Result<(Acceptance, AfterCommit)> {
+    let not_placed = |acceptance| Ok((acceptance, AfterCommit::nothing()));
+    // What is wrong with the order is said before what is wrong with its key.
+    let items = match priced(tx, wanted)
+        .await
+        .map_err(StoreError::in_transaction)?
+    {
+        Ok(items) => items,
+        Err(unknown) => return not_placed(Acceptance::UnknownProducts(unknown)),
+    };
+    let begun = keys.begin_in(tx, &key.key, &key.fingerprint).await;
+    let guard = match begun.map_err(of_key)? {
+        Begin::New(guard) => guard,
+        Begin::Replay(answer) => return not_placed(Acceptance::Replayed(answer)),
+        Begin::InFlight { retry_after } => {
+            return not_placed(Acceptance::Refused(Refusal::in_flight(retry_after)));
+        }
+        Begin::Mismatch => return not_placed(Acceptance::Refused(Refusal::Mismatch)),
+    };
+    let order = placed(tx, wanted, items).await;
+    let answer = render(&order.map_err(StoreError::in_transaction)?);
+    let completed = guard.complete_in(tx, answer.encode()).await;
+    let committed = completed.map_err(of_completion)?;
+    Ok((Acceptance::Accepted(answer), committed))
+}
+
+/// The items with their prices, or the positions of those that name no product.
+async fn priced(
+    tx: &mut Connection,
+    wanted: &NewOrder,
+) -> sqlx::Result<Result<Vec<OrderItem>, Vec<usize>>> {
     let mut items = Vec::with_capacity(wanted.items.len());
     let mut unknown = Vec::new();
     for (position, item) in wanted.items.iter().enumerate() {
@@ -91,30 +123,21 @@ async fn accept_in(
             None => unknown.push(position),
         }
     }
-    if !unknown.is_empty() {
-        return Ok(Acceptance::UnknownProducts(unknown));
-    }
+    Ok(if unknown.is_empty() {
+        Ok(items)
+    } else {
+        Err(unknown)
+    })
+}
 
-    let id = Uuid::now_v7().simple().to_string();
-    // The key first: of two that come at once, one waits here for the other's commit.
-    let claimed = sqlx::query(
-        "INSERT INTO order_keys (client, key, fingerprint, order_id, response, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (client, key) DO NOTHING",
-    )
-    .bind(&key.client)
-    .bind(&key.key)
-    .bind(&key.fingerprint)
-    .bind(&id)
-    .bind(Vec::<u8>::new())
-    .bind(now)
-    .execute(&mut *tx)
-    .await?;
-    if claimed.rows_affected() == 0 {
-        return replay(tx, key).await;
-    }
-
+async fn placed(
+    tx: &mut Connection,
+    wanted: &NewOrder,
+    items: Vec<OrderItem>,
+) -> sqlx::Result<Order> {
+    let now = now(tx).await?;
     let order = Order {
-        id,
+        id: Uuid::now_v7().simple().to_string(),
         customer: wanted.customer.clone(),
         total: items.iter().map(|item| item.price * item.quantity).sum(),
         items,
@@ -130,31 +153,7 @@ async fn accept_in(
             .to_vec(),
     };
     insert_order(tx, &order, wanted.payment_method.into(), now).await?;
-    let response = render(&order);
-    sqlx::query("UPDATE order_keys SET response = $1 WHERE client = $2 AND key = $3")
-        .bind(&response)
-        .bind(&key.client)
-        .bind(&key.key)
-        .execute(&mut *tx)
-        .await?;
-    Ok(Acceptance::Accepted {
-        order_id: order.id,
-        response,
-    })
-}
-
-async fn replay(tx: &mut Connection, key: &OrderKey) -> sqlx::Result<Acceptance> {
-    let first = sqlx::query(
-        "SELECT fingerprint, order_id, response FROM order_keys WHERE client = $1 AND key = $2",
-    );
-    let first = first.bind(&key.client).bind(&key.key).fetch_one(tx).await?;
-    if first.try_get::<Vec<u8>, _>("fingerprint")? != key.fingerprint {
-        return Ok(Acceptance::KeyReused);
-    }
-    Ok(Acceptance::Replayed {
-        order_id: first.try_get("order_id")?,
-        response: first.try_get("response")?,
-    })
+    Ok(order)
 }
 
 async fn insert_order(

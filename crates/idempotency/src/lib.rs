@@ -1,0 +1,44 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+#[cfg(feature = "axum")]
+mod axum;
+mod begin;
+mod consumer;
+mod error;
+mod event;
+mod fingerprint;
+mod guard;
+#[cfg(feature = "http")]
+pub mod http;
+mod idempotency;
+mod key;
+mod machine;
+#[cfg(feature = "metrics")]
+mod metrics;
+mod policy;
+mod reaper;
+mod run;
+pub mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
+#[cfg(feature = "tower")]
+pub mod tower;
+mod tracker;
+
+#[cfg(feature = "metrics")]
+pub use self::metrics::MetricsObserver;
+pub use self::{
+    begin::Begin,
+    consumer::Consumer,
+    error::{CompleteError, IdempotencyError, PolicyError, Refusal},
+    event::{Event, EventKind, TraceEvents},
+    fingerprint::Fingerprint,
+    guard::{Guard, TransactionGuard},
+    idempotency::{Idempotency, IdempotencyBuilder},
+    key::{Key, KeyError, Scope, ScopedKey},
+    policy::{Abandoned, Policy, PolicyBuilder, WhenDown},
+    reaper::Reaper,
+    run::{Ran, RunError},
+    tracker::{Drained, Tracked},
+};

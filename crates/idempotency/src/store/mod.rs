@@ -1,0 +1,266 @@
+//! Where records are kept: the trait, and a store a file.
+//!
+//! A store of your own is judged by the suite in `testing` (feature `testing`).
+
+mod memory;
+#[cfg(feature = "mysql")]
+mod mysql;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "redis")]
+mod redis;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+use buttress_store::Micros;
+use buttress_store::{Fence, Lent, Phase, StoreError, StoreErrorKind, Token};
+use bytes::Bytes;
+
+pub use self::memory::MemoryStore;
+#[cfg(feature = "mysql")]
+pub use self::mysql::MySqlStore;
+#[cfg(feature = "postgres")]
+pub use self::postgres::PostgresStore;
+#[cfg(feature = "redis")]
+pub use self::redis::RedisStore;
+#[cfg(feature = "sqlite")]
+pub use self::sqlite::SqliteStore;
+pub use crate::machine::{Decision, Record, State, decide, holds};
+use crate::{Fingerprint, ScopedKey};
+
+/// Somebody comes with a key.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Request<'a> {
+    /// The key.
+    pub key: &'a ScopedKey,
+    /// What he asks for.
+    pub fingerprint: Fingerprint,
+    /// By what his claim is known, if he gets it.
+    pub token: Token,
+    /// For how long he gets it.
+    pub lease: Duration,
+    /// How long the record stays after its lease, if nobody finishes it.
+    pub retention: Duration,
+}
+
+impl<'a> Request<'a> {
+    /// Somebody comes with a key.
+    #[must_use]
+    pub const fn new(
+        key: &'a ScopedKey,
+        fingerprint: Fingerprint,
+        token: Token,
+        lease: Duration,
+        retention: Duration,
+    ) -> Self {
+        Self {
+            key,
+            fingerprint,
+            token,
+            lease,
+            retention,
+        }
+    }
+}
+
+/// What he is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Answer {
+    /// It is his, and the store knows him by this. An epoch above one says that somebody had it
+    /// before and did not finish.
+    Claimed(Fence),
+    /// It was done, and this came of it.
+    Done(Bytes),
+    /// Somebody else has it.
+    #[non_exhaustive]
+    InFlight {
+        /// For so long, unless he finishes or goes on longer; zero when it is not known.
+        remaining: Duration,
+        /// Nobody works on it: it was left in doubt, and is left alone until then.
+        unknown: bool,
+    },
+    /// The key was used for something else.
+    Mismatch,
+}
+
+impl Answer {
+    /// Somebody else has it.
+    #[must_use]
+    pub const fn in_flight(remaining: Duration, unknown: bool) -> Self {
+        Self::InFlight { remaining, unknown }
+    }
+}
+
+/// What a store can do in a transaction of the user's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum InTransaction {
+    /// There are none.
+    Nothing,
+    /// Complete a claim that was made before it.
+    Completes,
+    /// Claim as well, while duplicates are told at once that they are.
+    Claims,
+}
+
+/// A key whose work was begun and not finished, and which nobody holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unfinished {
+    /// The key.
+    pub key: ScopedKey,
+    /// How often it was begun.
+    pub epoch: i64,
+    /// For how long nobody has held it.
+    pub idle: Duration,
+}
+
+impl Unfinished {
+    /// One that was begun `epoch` times, and was last held `idle` ago.
+    #[must_use]
+    pub const fn new(key: ScopedKey, epoch: i64, idle: Duration) -> Self {
+        Self { key, epoch, idle }
+    }
+}
+
+/// Keeps the records. Every method is one step: it happens as a whole or not at all, and by the
+/// store's own clock. Each has a deadline of its own, and says in its error whether it was done.
+///
+/// Whatever carries a fence takes effect only while it is the record's, and answers whether it did.
+/// Said twice under one fence it answers the same twice, for an answer may have been lost; only a
+/// release finds nothing the second time.
+///
+/// Every future may be dropped; the step then happened, or will, or not.
+#[async_trait]
+pub trait Store: fmt::Debug + Send + Sync {
+    /// Decides by [`decide`], and writes the claim if it is one.
+    async fn claim(&self, request: &Request<'_>) -> Result<Answer, StoreError>;
+
+    /// The claim holds for `lease` from now, its record for `retention` more.
+    async fn extend(
+        &self,
+        key: &ScopedKey,
+        fence: Fence,
+        lease: Duration,
+        retention: Duration,
+    ) -> Result<bool, StoreError>;
+
+    /// It is done, and this came of it: kept for `retention` from now.
+    async fn complete(
+        &self,
+        key: &ScopedKey,
+        fence: Fence,
+        outcome: &Bytes,
+        retention: Duration,
+    ) -> Result<bool, StoreError>;
+
+    /// It was not done: the record goes, unless it is done. One of an epoch above one stays, free to
+    /// be taken at once: who had it before may have had an effect, and the next must see that.
+    async fn release(&self, key: &ScopedKey, fence: Fence) -> Result<bool, StoreError>;
+
+    /// Nobody knows whether it was done: it is left alone until its lease is over, unless it is
+    /// done.
+    async fn doubt(&self, key: &ScopedKey, fence: Fence) -> Result<bool, StoreError>;
+
+    /// Removes up to `limit` records that have expired, and says how many. Zero for a store that
+    /// forgets by itself.
+    async fn reap(&self, limit: u32) -> Result<u64, StoreError>;
+
+    /// Up to `limit` keys that were begun, are not done, and whose lease has been over for `idle`:
+    /// those that have waited longest first.
+    async fn unfinished(&self, idle: Duration, limit: u32) -> Result<Vec<Unfinished>, StoreError>;
+
+    /// What it can do in a transaction of the user's.
+    fn in_transaction(&self) -> InTransaction {
+        InTransaction::Nothing
+    }
+
+    /// As [`claim`](Self::claim), in the user's transaction. A duplicate elsewhere must be told
+    /// that it is in flight without waiting for that transaction.
+    async fn claim_in(&self, _: Lent<'_>, _: &Request<'_>) -> Result<Answer, StoreError> {
+        Err(StoreError::new(StoreErrorKind::Misused, Phase::Connect))
+    }
+
+    /// As [`complete`](Self::complete), in the user's transaction.
+    async fn complete_in(
+        &self,
+        _: Lent<'_>,
+        _: &ScopedKey,
+        _: Fence,
+        _: &Bytes,
+        _: Duration,
+    ) -> Result<bool, StoreError> {
+        Err(StoreError::new(StoreErrorKind::Misused, Phase::Connect))
+    }
+
+    /// Writes in the user's transaction that the key is done, unless it is: then `false`. Waits
+    /// for another transaction that is just writing it.
+    async fn take_in(&self, _: Lent<'_>, _: &ScopedKey, _: Duration) -> Result<bool, StoreError> {
+        Err(StoreError::new(StoreErrorKind::Misused, Phase::Connect))
+    }
+}
+
+/// How often a store looks again when a record changed while it looked.
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+const LOOKS: u32 = 5;
+
+/// A duration as stores count it.
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// A record as its row has it: epoch, token, fingerprint, state, lease until, expires at, outcome.
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+type Row = (i64, Vec<u8>, Vec<u8>, i16, i64, i64, Option<Vec<u8>>);
+
+/// What the row says. One that somebody else wrote, or another version, is an error: it is
+/// neither replayed nor taken for absent.
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+fn record(row: Row) -> Result<Record, StoreError> {
+    let (epoch, token, fingerprint, state, lease_until, expires_at, outcome) = row;
+    let token = token.try_into().map(Token::from_bytes).ok();
+    let lease_until = Micros::new(lease_until);
+    let state = match (state, outcome) {
+        (0, _) => Some(State::running(lease_until)),
+        (1, _) => Some(State::unknown(lease_until)),
+        (2, Some(outcome)) => Some(State::Done(outcome.into())),
+        _ => None,
+    };
+    match (token, Fingerprint::from_bytes(&fingerprint), state) {
+        (Some(token), Some(fingerprint), Some(state)) => {
+            let fence = Fence::new(epoch, token);
+            let expires_at = Micros::new(expires_at);
+            Ok(Record::new(fence, fingerprint, state, expires_at))
+        }
+        _ => Err(corrupt()),
+    }
+}
+
+/// A record that cannot be read.
+#[cfg(any(
+    feature = "mysql",
+    feature = "postgres",
+    feature = "redis",
+    feature = "sqlite"
+))]
+const fn corrupt() -> StoreError {
+    StoreError::new(StoreErrorKind::Broken, Phase::Read)
+}
+
+/// What is found of unfinished keys: id, epoch, idle microseconds.
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+fn unfinished(rows: Vec<(Vec<u8>, i64, i64)>) -> Vec<Unfinished> {
+    rows.into_iter()
+        .filter_map(|(id, epoch, idle)| {
+            let idle = Duration::from_micros(u64::try_from(idle).unwrap_or(0));
+            Some(Unfinished::new(ScopedKey::from_bytes(&id)?, epoch, idle))
+        })
+        .collect()
+}

@@ -1,0 +1,408 @@
+//! Records in MySQL 8 or MariaDB.
+
+mod sql;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use buttress_store::{
+    Deadline, Dialect, Fence, Gate, Guarded, Isolation, Lent, Loan, MigrateError, Migration,
+    Migrations, Phase, StoreError, StoreErrorKind, Tables, Token,
+};
+use bytes::Bytes;
+use sqlx::{MySql, MySqlPool, mysql::MySqlArguments, query::Query};
+use tokio::time::sleep;
+
+use self::sql::Sql;
+use super::{
+    Answer, Decision, InTransaction, LOOKS, Micros, Request, Store, Unfinished, decide, micros,
+    record, unfinished,
+};
+use crate::{Fingerprint, ScopedKey};
+
+/// The schema, step by step.
+const MIGRATIONS: &[Migration] = &[Migration::new(
+    1,
+    include_str!("../../../migrations/mysql/0001_keys.sql"),
+)];
+
+/// How many are removed in one transaction: who comes with one of these keys waits so long.
+const FEW: usize = 20;
+
+type Row = (i64, Vec<u8>, Vec<u8>, i16, i64, i64, Option<Vec<u8>>, i64);
+
+/// Records in MySQL or MariaDB, on a pool of yours.
+///
+/// A key is claimed by a short statement of its own, and completed in your transaction
+/// ([`complete_in`](crate::Guard::complete_in)) or by another. It is not claimed in your
+/// transaction: there, a duplicate would hold a connection until yours ends.
+#[derive(Clone)]
+pub struct MySqlStore {
+    pool: MySqlPool,
+    gate: Gate,
+    migrations: Migrations,
+    sql: Arc<Sql>,
+}
+
+type Sent<'q> = Query<'q, MySql, MySqlArguments>;
+
+impl MySqlStore {
+    /// Records in the table `buttress_idempotency` of the connections' own database.
+    ///
+    /// # Panics
+    ///
+    /// Never: the default names fit.
+    #[must_use]
+    pub fn new(pool: MySqlPool) -> Self {
+        Self::with_tables(pool, &Tables::default()).expect("the default names fit")
+    }
+
+    /// Records in a table of another name, or in another database.
+    ///
+    /// # Errors
+    ///
+    /// When an identifier becomes too long.
+    pub fn with_tables(pool: MySqlPool, tables: &Tables) -> Result<Self, MigrateError> {
+        let dialect = Dialect::MySql;
+        Ok(Self {
+            pool,
+            gate: Gate::sql(),
+            migrations: Migrations::new("idempotency", MIGRATIONS, tables, dialect)?,
+            sql: Arc::new(Sql::new(tables)?),
+        })
+    }
+
+    /// The same behind this gate: of another deadline, or shared with other stores on the server.
+    #[must_use]
+    pub fn with_gate(mut self, gate: Gate) -> Self {
+        self.gate = gate;
+        self
+    }
+
+    /// Makes the table, or brings it up to date.
+    ///
+    /// # Errors
+    ///
+    /// [`MigrateError`].
+    pub async fn migrate(&self) -> Result<(), MigrateError> {
+        self.migrations.migrate(&self.pool).await
+    }
+
+    /// What [`migrate`](Self::migrate) does, [`check`](Migrations::check) and
+    /// [`print`](Migrations::print).
+    #[must_use]
+    pub const fn migrations(&self) -> &Migrations {
+        &self.migrations
+    }
+
+    /// One statement, a transaction by itself, that says of how many rows it was true. A deadlock
+    /// took it back, so it is sent again.
+    async fn execute<'q>(&self, query: impl Fn() -> Sent<'q>) -> Result<u64, StoreError> {
+        let once = async |deadline: Deadline| {
+            let mut loan = Loan::acquire(&self.pool, deadline).await?;
+            let done = query().execute(&mut *loan);
+            let done = deadline.run(Phase::Statement, done).await?;
+            loan.give_back();
+            Ok::<_, StoreError>(done.rows_affected())
+        };
+        self.gate
+            .run(async |deadline: Deadline| {
+                for _ in 1..LOOKS {
+                    match once(deadline).await {
+                        Err(error) if error.kind() == StoreErrorKind::Contended => {}
+                        done => return done,
+                    }
+                }
+                once(deadline).await
+            })
+            .await
+    }
+
+    fn fenced<'q>(query: Sent<'q>, key: &'q ScopedKey, fence: &'q Fence) -> Sent<'q> {
+        query
+            .bind(key.as_bytes())
+            .bind(fence.epoch())
+            .bind(&fence.token().as_bytes()[..])
+    }
+
+    fn completing<'q>(
+        &self,
+        key: &'q ScopedKey,
+        fence: &'q Fence,
+        outcome: &'q Bytes,
+        retention: Duration,
+    ) -> Sent<'q> {
+        let query = sqlx::query(&self.sql.complete)
+            .bind(&outcome[..])
+            .bind(micros(retention));
+        Self::fenced(query, key, fence)
+    }
+
+    /// A new key, in one round trip. A key that is there already: a read, which waits for nobody,
+    /// and which is all there is to do unless it can be taken over.
+    async fn look(
+        &self,
+        deadline: Deadline,
+        request: &Request<'_>,
+    ) -> Result<Option<Answer>, StoreError> {
+        let mut loan = Loan::acquire(&self.pool, deadline).await?;
+        let fingerprint = request.fingerprint.to_bytes();
+        let insert = sqlx::query(&self.sql.insert)
+            .bind(request.key.as_bytes())
+            .bind(&request.token.as_bytes()[..])
+            .bind(&fingerprint[..])
+            .bind(micros(request.lease))
+            .bind(micros(request.lease.saturating_add(request.retention)))
+            .execute(&mut *loan);
+        match deadline.run(Phase::Statement, insert).await {
+            Ok(_) => {
+                loan.give_back();
+                return Ok(Some(Answer::Claimed(Fence::new(1, request.token))));
+            }
+            Err(error) if error.kind() == StoreErrorKind::Duplicate => {}
+            Err(error) => return Err(error),
+        }
+        let read = sqlx::query_as(&self.sql.read)
+            .bind(request.key.as_bytes())
+            .fetch_optional(&mut *loan);
+        let row: Option<Row> = deadline.run(Phase::Read, read).await?;
+        loan.give_back();
+        let Some(row) = row else {
+            // It went since: the next insert will do.
+            return Ok(None);
+        };
+        match decided(row, request)? {
+            Decision::Say(answer) => Ok(Some(answer)),
+            Decision::Claim(_) => self.take_over(deadline, request).await,
+        }
+    }
+
+    async fn take_over(
+        &self,
+        deadline: Deadline,
+        request: &Request<'_>,
+    ) -> Result<Option<Answer>, StoreError> {
+        let level = Isolation::ReadCommitted;
+        let mut transaction = Guarded::begin_at(level, &self.pool, deadline).await?;
+        let taken = self.take_over_in(&mut transaction, deadline, request).await;
+        transaction.finish(taken).await
+    }
+
+    async fn take_over_in(
+        &self,
+        transaction: &mut Guarded<MySql>,
+        deadline: Deadline,
+        request: &Request<'_>,
+    ) -> Result<Option<Answer>, StoreError> {
+        let lock = sqlx::query_as(&self.sql.lock)
+            .bind(request.key.as_bytes())
+            .fetch_optional(&mut **transaction);
+        let row: Option<Row> = deadline.run(Phase::InTransaction, lock).await?;
+        let Some(row) = row else {
+            // Somebody else writes it just now: how he ended is seen at the next look.
+            return Ok(None);
+        };
+        let fence = match decided(row, request)? {
+            Decision::Say(answer) => return Ok(Some(answer)),
+            Decision::Claim(fence) => fence,
+        };
+        let fingerprint = request.fingerprint.to_bytes();
+        let update = sqlx::query(&self.sql.take_over)
+            .bind(fence.epoch())
+            .bind(&request.token.as_bytes()[..])
+            .bind(&fingerprint[..])
+            .bind(micros(request.lease))
+            .bind(micros(request.lease.saturating_add(request.retention)))
+            .bind(request.key.as_bytes())
+            .execute(&mut **transaction);
+        deadline.run(Phase::InTransaction, update).await?;
+        Ok(Some(Answer::Claimed(fence)))
+    }
+
+    async fn remove(
+        &self,
+        transaction: &mut Guarded<MySql>,
+        deadline: Deadline,
+        expired: &[Vec<u8>],
+    ) -> Result<u64, StoreError> {
+        let mut removed = 0;
+        for id in expired {
+            let reap = sqlx::query(&self.sql.reap)
+                .bind(&id[..])
+                .execute(&mut **transaction);
+            let reap = deadline.run(Phase::InTransaction, reap).await?;
+            removed += reap.rows_affected();
+        }
+        Ok(removed)
+    }
+}
+
+fn decided(row: Row, request: &Request<'_>) -> Result<Decision, StoreError> {
+    let (epoch, token, fingerprint, state, lease_until, expires_at, outcome, now) = row;
+    let row = (
+        epoch,
+        token,
+        fingerprint,
+        state,
+        lease_until,
+        expires_at,
+        outcome,
+    );
+    Ok(decide(Some(&record(row)?), request, Micros::new(now)))
+}
+
+#[async_trait]
+impl Store for MySqlStore {
+    async fn claim(&self, request: &Request<'_>) -> Result<Answer, StoreError> {
+        self.gate
+            .run(async |deadline: Deadline| {
+                for look in 1..=LOOKS {
+                    match self.look(deadline, request).await {
+                        Ok(None) => {}
+                        Ok(Some(answer)) => return Ok(answer),
+                        // A deadlock took it back; nothing was done.
+                        Err(error) if error.kind() == StoreErrorKind::Contended && look < LOOKS => {
+                        }
+                        Err(error) => return Err(error),
+                    }
+                    sleep(Duration::from_millis(1 << look)).await;
+                }
+                Ok(Answer::in_flight(Duration::ZERO, false))
+            })
+            .await
+    }
+
+    async fn extend(
+        &self,
+        key: &ScopedKey,
+        fence: Fence,
+        lease: Duration,
+        retention: Duration,
+    ) -> Result<bool, StoreError> {
+        let extend = || {
+            let query = sqlx::query(&self.sql.extend)
+                .bind(micros(lease))
+                .bind(micros(lease.saturating_add(retention)));
+            Self::fenced(query, key, &fence)
+        };
+        Ok(self.execute(extend).await? > 0)
+    }
+
+    async fn complete(
+        &self,
+        key: &ScopedKey,
+        fence: Fence,
+        outcome: &Bytes,
+        retention: Duration,
+    ) -> Result<bool, StoreError> {
+        let complete = || self.completing(key, &fence, outcome, retention);
+        Ok(self.execute(complete).await? > 0)
+    }
+
+    async fn release(&self, key: &ScopedKey, fence: Fence) -> Result<bool, StoreError> {
+        let statement = match fence.epoch() {
+            1 => &self.sql.remove,
+            _ => &self.sql.free,
+        };
+        let release = || Self::fenced(sqlx::query(statement), key, &fence);
+        Ok(self.execute(release).await? > 0)
+    }
+
+    async fn doubt(&self, key: &ScopedKey, fence: Fence) -> Result<bool, StoreError> {
+        let doubt = || Self::fenced(sqlx::query(&self.sql.doubt), key, &fence);
+        Ok(self.execute(doubt).await? > 0)
+    }
+
+    async fn reap(&self, limit: u32) -> Result<u64, StoreError> {
+        self.gate
+            .run(async |deadline: Deadline| {
+                let mut loan = Loan::acquire(&self.pool, deadline).await?;
+                let expired = sqlx::query_scalar(&self.sql.expired)
+                    .bind(limit)
+                    .fetch_all(&mut *loan);
+                let mut expired: Vec<Vec<u8>> = deadline.run(Phase::Read, expired).await?;
+                loan.give_back();
+                // Two reapers take them in the same order.
+                expired.sort_unstable();
+                let mut reaped = 0;
+                for few in expired.chunks(FEW) {
+                    let level = Isolation::ReadCommitted;
+                    let mut transaction = Guarded::begin_at(level, &self.pool, deadline).await?;
+                    let gone = self.remove(&mut transaction, deadline, few).await;
+                    reaped += transaction.finish(gone).await?;
+                }
+                Ok(reaped)
+            })
+            .await
+    }
+
+    async fn unfinished(&self, idle: Duration, limit: u32) -> Result<Vec<Unfinished>, StoreError> {
+        self.gate
+            .run(async |deadline: Deadline| {
+                let mut loan = Loan::acquire(&self.pool, deadline).await?;
+                let rows = sqlx::query_as(&self.sql.unfinished)
+                    .bind(micros(idle))
+                    .bind(limit)
+                    .fetch_all(&mut *loan);
+                let rows = deadline.run(Phase::Read, rows).await?;
+                loan.give_back();
+                Ok(unfinished(rows))
+            })
+            .await
+    }
+
+    fn in_transaction(&self) -> InTransaction {
+        InTransaction::Completes
+    }
+
+    async fn complete_in(
+        &self,
+        connection: Lent<'_>,
+        key: &ScopedKey,
+        fence: Fence,
+        outcome: &Bytes,
+        retention: Duration,
+    ) -> Result<bool, StoreError> {
+        let connection = connection.mysql()?;
+        let done = self.completing(key, &fence, outcome, retention);
+        let done = done.execute(connection).await;
+        Ok(done.map_err(StoreError::in_transaction)?.rows_affected() > 0)
+    }
+
+    async fn take_in(
+        &self,
+        connection: Lent<'_>,
+        key: &ScopedKey,
+        retention: Duration,
+    ) -> Result<bool, StoreError> {
+        let connection = connection.mysql()?;
+        let token = Token::random();
+        let inserted = sqlx::query(&self.sql.take)
+            .bind(key.as_bytes())
+            .bind(&token.as_bytes()[..])
+            .bind(&Fingerprint::none().to_bytes()[..])
+            .bind(micros(retention))
+            .execute(&mut *connection)
+            .await;
+        match inserted.map_err(StoreError::in_transaction) {
+            Ok(_) => return Ok(true),
+            Err(error) if error.kind() == StoreErrorKind::Duplicate => {}
+            Err(error) => return Err(error),
+        }
+        let updated = sqlx::query(&self.sql.take_expired)
+            .bind(&token.as_bytes()[..])
+            .bind(micros(retention))
+            .bind(key.as_bytes())
+            .execute(connection)
+            .await;
+        Ok(updated.map_err(StoreError::in_transaction)?.rows_affected() > 0)
+    }
+}
+
+impl fmt::Debug for MySqlStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MySqlStore")
+            .field("gate", &self.gate)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,233 @@
+//! One request with a key, from its body to its answer.
+
+use std::{
+    panic::{AssertUnwindSafe, resume_unwind},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::{Request, Response, request, response};
+use http_body::Body;
+use tower_service::Service;
+use tracing::Instrument;
+
+use super::{
+    Idempotent, RequestBody, ResponseBody,
+    capture::{self, Captured},
+    layer::Settings,
+    service::Taken,
+};
+use crate::{
+    Abandoned, Begin, CompleteError, Fingerprint, Guard, Key, Refusal, Scope, ScopedKey,
+    http::{HttpRefusal, Keep, StoredResponse},
+};
+
+type Answer<R, E> = Result<Response<ResponseBody<R>>, E>;
+
+/// What is asked under which key.
+pub(super) struct Exchange {
+    settings: Arc<Settings>,
+    key: ScopedKey,
+    fingerprint: Fingerprint,
+}
+
+/// Reads the request, claims its key and has it done.
+pub(super) async fn answer<S, B, R>(
+    service: S,
+    settings: Arc<Settings>,
+    key: Key,
+    request: Request<B>,
+) -> Answer<R, S::Error>
+where
+    S: Service<Request<RequestBody<B>>, Response = Response<R>> + Send + 'static,
+    S::Future: Send,
+    S::Error: Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Send,
+    R: Body<Data = Bytes> + Unpin + Send + 'static,
+    R::Error: Send,
+{
+    let begun = async {
+        let (mut head, body) = request.into_parts();
+        let scope = settings.scope_of(&head)?;
+        let body = capture::whole(body, settings.largest_request).await?;
+        let rule = &settings.fingerprint;
+        let exchange = Exchange {
+            key: scope.key(&key),
+            fingerprint: rule.of(&head.method, &head.uri, &head.headers, &body),
+            settings: Arc::clone(&settings),
+        };
+        let guard = match exchange.begin().await? {
+            Ok(guard) => guard,
+            Err(replay) => return Ok(Ok(replay.map(ResponseBody::whole))),
+        };
+        head.extensions.insert(Taken);
+        // From here on it is done to its end, whether the caller stays or not. Boxed, for it is
+        // large, and would be moved through each wrap on its way into the task.
+        let work = Box::pin(exchange.work(service, guard, head, body));
+        let done = settings.idempotency.spawn(work.in_current_span()).await;
+        done.ok_or(HttpRefusal::Stopped)
+    };
+    match begun.await {
+        Ok(answer) => answer,
+        Err(refusal) => Ok((settings.respond)(refusal).map(ResponseBody::whole)),
+    }
+}
+
+impl Settings {
+    fn scope_of(&self, head: &request::Parts) -> Result<Scope, HttpRefusal> {
+        let whose = (self.scope)(head).ok_or(HttpRefusal::Nobody)?;
+        let route = (self.route)(head);
+        let method = head.method.as_str().as_bytes();
+        Ok(Scope::of([
+            whose.as_bytes().as_slice(),
+            method,
+            route.as_bytes(),
+        ]))
+    }
+}
+
+impl Exchange {
+    /// The key, if it is ours now, or the answer that was given.
+    async fn begin(&self) -> Result<Result<Guard, Response<Bytes>>, HttpRefusal> {
+        let idempotency = &self.settings.idempotency;
+        let patience = self.settings.wait;
+        let begun = if patience.is_zero() {
+            idempotency.begin(&self.key, &self.fingerprint).await?
+        } else {
+            let begun = idempotency.begin_or_wait(&self.key, &self.fingerprint, patience);
+            begun.await?
+        };
+        match begun {
+            Begin::New(guard) => Ok(Ok(guard)),
+            Begin::Replay(record) => Ok(Err(self.replay(&record)?)),
+            Begin::InFlight { retry_after } => Err(Refusal::in_flight(retry_after).into()),
+            Begin::Mismatch => Err(Refusal::Mismatch.into()),
+        }
+    }
+
+    fn replay(&self, record: &[u8]) -> Result<Response<Bytes>, HttpRefusal> {
+        let stored = StoredResponse::decode(record)?;
+        let mut replay = stored.into_replay().ok_or(HttpRefusal::AnswerNotKept)?;
+        if let Some(mark) = &self.settings.mark {
+            mark(&mut replay);
+        }
+        Ok(replay)
+    }
+
+    /// Has it done, and says of the key how it ended.
+    async fn work<S, B, R>(
+        self,
+        mut service: S,
+        guard: Guard,
+        mut head: request::Parts,
+        body: Bytes,
+    ) -> Answer<R, S::Error>
+    where
+        S: Service<Request<RequestBody<B>>, Response = Response<R>>,
+        B: Body<Data = Bytes>,
+        R: Body<Data = Bytes> + Unpin,
+    {
+        let handed = Idempotent::new(guard, self.settings.headers.clone());
+        head.extensions.insert(handed.clone());
+        let request = Request::from_parts(head, RequestBody::whole(body));
+        // What a panic leaves half-done is the service's own; it is raised again below.
+        let call = AssertUnwindSafe(async move { service.call(request).await });
+        let done = call.catch_unwind().await;
+        // A handler that completed in its own transaction has taken it.
+        let guard = handed.take();
+        let Some(guard) = guard else {
+            return match done {
+                Ok(result) => result.map(|response| response.map(ResponseBody::passing)),
+                Err(panic) => resume_unwind(panic),
+            };
+        };
+        match done {
+            Ok(Ok(response)) => Ok(self.settle(guard, response).await),
+            // What cannot be said of the key is told as an event, and its lease runs out.
+            Ok(Err(error)) => {
+                let _ = guard.keep_unknown().await;
+                Err(error)
+            }
+            Err(panic) => {
+                let _ = match self.settings.idempotency.policy().abandoned() {
+                    Abandoned::Release => guard.release().await,
+                    Abandoned::Doubt => guard.keep_unknown().await,
+                };
+                resume_unwind(panic)
+            }
+        }
+    }
+
+    async fn settle<R>(&self, guard: Guard, response: Response<R>) -> Response<ResponseBody<R>>
+    where
+        R: Body<Data = Bytes> + Unpin,
+    {
+        let (mut head, body) = response.into_parts();
+        let said = head.extensions.remove::<Keep>();
+        let keep = self.settings.statuses.of(head.status, &head.headers, said);
+        let body = match keep {
+            Keep::Answer => return self.keep(guard, head, body).await,
+            // As above.
+            Keep::Nothing => {
+                let _ = guard.release().await;
+                body
+            }
+            Keep::Unknown => {
+                let _ = guard.keep_unknown().await;
+                body
+            }
+        };
+        Response::from_parts(head, ResponseBody::passing(body))
+    }
+
+    /// Keeps the answer, or that it was given.
+    async fn keep<R>(
+        &self,
+        guard: Guard,
+        head: response::Parts,
+        body: R,
+    ) -> Response<ResponseBody<R>>
+    where
+        R: Body<Data = Bytes> + Unpin,
+    {
+        let settings = &self.settings;
+        let longest = settings.idempotency.policy().longest_outcome();
+        let headers = settings.headers.of(&head.headers);
+        let stored = |body| StoredResponse::new(head.status, headers.clone(), body).encode();
+        let mut record = stored(None);
+        let room = longest.saturating_sub(record.len());
+        let body = match capture::response(body, room, settings.hold_streams).await {
+            Captured::Whole(whole) => {
+                record = stored(Some(whole.clone()));
+                ResponseBody::whole(whole)
+            }
+            Captured::Passing(body) => body,
+        };
+        let record = Bytes::from(record);
+        let answer = Response::from_parts(head, body);
+        match guard.complete(record.clone()).await {
+            Err(CompleteError::Lost(_)) => match self.after_all(record).await {
+                None => answer,
+                Some(other) => other.map(ResponseBody::whole),
+            },
+            // The request was carried out, so its answer is the true one. What is not recorded
+            // about it is told as an event.
+            Ok(()) | Err(_) => answer,
+        }
+    }
+
+    /// The key was lost to another, whose answer counts; `None` when there is no other, and ours
+    /// does.
+    async fn after_all(&self, record: Bytes) -> Option<Response<Bytes>> {
+        let begun = match self.begin().await {
+            Ok(Err(replay)) => return Some(replay),
+            Ok(Ok(guard)) => guard,
+            Err(refusal) => return Some((self.settings.respond)(refusal)),
+        };
+        // Nobody has it: the record went while we worked.
+        let _ = begun.complete(record).await;
+        None
+    }
+}
