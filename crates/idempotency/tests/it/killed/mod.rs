@@ -140,8 +140,15 @@ macro_rules! shop {
                             done.fire();
                             Ok(Some(token))
                         }
-                        Begin::Replay(outcome) => Ok(Some(told(&outcome))),
-                        _ => Ok(None),
+                        Begin::Replay(outcome) => {
+                            // Dropped, it would cost the server a new connection each time.
+                            transaction.rollback().await?;
+                            Ok(Some(told(&outcome)))
+                        }
+                        _ => {
+                            transaction.rollback().await?;
+                            Ok(None)
+                        }
                     };
                 }
                 let guard = match self
