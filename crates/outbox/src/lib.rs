@@ -1,0 +1,12 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod error;
+mod message;
+pub mod publisher;
+
+pub use self::{
+    error::{MessageError, OutboxError, PolicyError, PublishError, PublishErrorKind},
+    message::{Message, MessageBuilder, Topic},
+    publisher::{Delivery, PublishOrder, Publisher},
+};
