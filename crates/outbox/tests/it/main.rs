@@ -1,0 +1,4 @@
+//! What users of the crate see.
+
+mod base;
+mod conformance;
