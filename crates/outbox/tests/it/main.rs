@@ -2,3 +2,5 @@
 
 mod base;
 mod conformance;
+mod crash;
+mod lab;
