@@ -155,7 +155,8 @@ impl Lanes {
             .collect()
     }
 
-    /// A worker is done with a lane; `served` when it had something to do there.
+    /// A worker is done with a lane; `served`: it was this lane's turn, whatever was in it. Others
+    /// come first from now on, or the same half of all lanes would be read for ever.
     pub(super) fn check_in(&mut self, lane: Lane, served: bool) {
         self.turns += 1;
         if let Some(slot) = self.slots.get_mut(&lane.number())
@@ -186,5 +187,55 @@ impl Lanes {
         let lanes = self.slots.values().filter_map(|slot| slot.lane.as_ref());
         let waiting = lanes.filter(|lane| !lane.aside.is_empty() || lane.crowded);
         waiting.map(|lane| lane.full_at).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use buttress_store::{Fence, Token};
+
+    use super::*;
+
+    fn all(number: i16) -> Lanes {
+        let mut lanes = Lanes::default();
+        let now = Moment::from_nanos(0);
+        for lane in 0..number {
+            let fence = Fence::new(1, Token::from_bytes([7; 16]));
+            let claimed = Claimed {
+                held: Held { lane, fence },
+                lapsed: false,
+                alone: None,
+            };
+            lanes.claimed(&claimed, now.saturating_add(FULL_READ), now, 10);
+        }
+        lanes
+    }
+
+    #[test]
+    fn every_lane_has_its_turn_though_there_is_nothing_in_it() {
+        let mut lanes = all(64);
+        let mut seen = HashSet::new();
+        for _ in 0..2 {
+            let work = lanes.check_out(Moment::from_nanos(1), 32);
+            seen.extend(work.iter().map(Lane::number));
+            for lane in work {
+                lanes.check_in(lane, true);
+            }
+        }
+        assert_eq!(seen.len(), 64);
+    }
+
+    #[test]
+    fn a_lane_whose_lease_is_not_believed_in_is_not_worked_on() {
+        let mut lanes = all(3);
+        let later = Moment::from_nanos(0).saturating_add(FULL_READ);
+        assert!(lanes.check_out(later, 3).is_empty());
+        let held = lanes.held();
+        let lost = lanes.extended(&held, &[0, 2], later.saturating_add(FULL_READ));
+        assert_eq!((lost, lanes.count()), (1, 2));
+        assert_eq!(lanes.check_out(later, 3).len(), 2);
+        assert!(lanes.hand_back(9).is_empty(), "a worker has them");
     }
 }

@@ -30,6 +30,8 @@ pub(super) struct Round {
     pub(super) rows: usize,
     /// The lanes in which there were any.
     pub(super) served: Vec<i16>,
+    /// There were more messages than were read.
+    pub(super) cut: bool,
     /// The destination is down or gone.
     pub(super) held_up: bool,
 }
@@ -48,6 +50,8 @@ impl TopicRun {
         let mut round = Round::default();
         let mut runs = Vec::new();
         let mut alone = Vec::new();
+        let read: usize = rows.values().map(Vec::len).sum();
+        round.cut = read >= usize::try_from(limit).unwrap_or(usize::MAX);
         for lane in work.iter_mut() {
             let rows = rows.remove(&lane.number()).unwrap_or_default();
             if rows.is_empty() {

@@ -68,7 +68,7 @@ async fn ob2_a_relay_that_reads_on_from_the_last_id_fails_the_checker() {
     let outbox = Outbox::new(base.store.clone());
     let done = tokio::sync::watch::Sender::new(false);
     let writing = async {
-        changes(&base.pool, &outbox, 60).await;
+        changes(&base.pool, &outbox, 100).await;
         done.send_replace(true);
     };
     tokio::join!(writing, cursor(&base.pool, done.subscribe()));

@@ -50,7 +50,6 @@ async fn ob8_connections_that_are_ended_all_the_time_lose_nothing() {
             TopicPolicy::new().with_outage_backoff(Backoff::constant(Duration::from_millis(20))),
             Destination { pool, inbox },
         )
-        .observe(|event: &Event| println!("{event:?}"))
         .build()
         .unwrap();
     let stop = tokio::sync::watch::Sender::new(false);
@@ -111,7 +110,6 @@ async fn ob9_a_full_database_takes_neither_row_and_resumes() {
         .await
         .unwrap();
     let error = outbox.append_in(&mut *transaction, &big).await.unwrap_err();
-    println!("{error:?}");
     assert_eq!(error.class(), Class::NotDone);
     drop(transaction);
     let version = sqlx::query_scalar("SELECT version FROM business");
