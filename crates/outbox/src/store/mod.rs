@@ -10,7 +10,9 @@ mod sqlite;
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use buttress_store::{Dialect, Fence, Lent, MigrateError, StoreError};
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+use buttress_store::MigrateError;
+use buttress_store::{Dialect, Fence, Lent, StoreError};
 
 use crate::{
     machine::History,
@@ -19,6 +21,10 @@ use crate::{
     policy::AfterDeath,
     wake::Wake,
 };
+
+/// Without a dialect there is no store, and nothing to migrate.
+#[cfg(not(any(feature = "mysql", feature = "postgres", feature = "sqlite")))]
+type MigrateError = std::convert::Infallible;
 
 /// The tables of outbox and inbox, on a pool of yours. Cheap to clone; clones share the wake-up
 /// hint, so make one for each database and process.
@@ -93,7 +99,7 @@ pub(crate) struct NewRow<'m> {
 
 impl NewRow<'_> {
     /// Microseconds of delay, and the time before which it is not due; zero where there is none.
-    #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+    #[cfg(any(feature = "mysql", feature = "postgres"))]
     fn due_parts(&self) -> (i64, i64) {
         match self.due {
             Due::Now => (0, 0),
@@ -175,7 +181,7 @@ pub(crate) enum Until {
 
 impl Until {
     /// Microseconds from now, and the time that comes instead of it.
-    #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+    #[cfg(any(feature = "mysql", feature = "postgres"))]
     fn parts(self) -> (i64, Option<i64>) {
         match self {
             Self::After(wait) => (micros(wait), None),
@@ -224,7 +230,7 @@ pub(crate) struct Settlement {
 
 impl Settlement {
     /// Nothing but deliveries, which is the rule.
-    #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+    #[cfg(feature = "postgres")]
     fn is_plain(&self) -> bool {
         self.forget.is_empty()
             && self.aside.is_empty()
@@ -331,7 +337,7 @@ pub(crate) trait Store: Send + Sync {
 }
 
 /// For the database: what does not fit is for ever.
-#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+#[cfg(any(feature = "mysql", feature = "postgres"))]
 fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX / 4)
 }

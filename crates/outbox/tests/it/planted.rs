@@ -68,7 +68,18 @@ async fn ob2_a_relay_that_reads_on_from_the_last_id_fails_the_checker() {
     let outbox = Outbox::new(base.store.clone());
     let done = tokio::sync::watch::Sender::new(false);
     let writing = async {
-        changes(&base.pool, &outbox, 100).await;
+        // One is held until later ones were read: the cursor has passed it by then.
+        let held = async {
+            eventually("something is read", Duration::from_secs(30), async || {
+                let heard = sqlx::query_scalar("SELECT count(*) FROM heard");
+                let heard: i64 = heard.fetch_one(&base.pool).await.unwrap();
+                (heard > 10).then_some(true)
+            })
+            .await
+        };
+        let late = lab::change(&base.pool, &outbox, 0, held);
+        let (late, ()) = tokio::join!(late, changes(&base.pool, &outbox, 60));
+        late.unwrap();
         done.send_replace(true);
     };
     tokio::join!(writing, cursor(&base.pool, done.subscribe()));
