@@ -23,6 +23,9 @@ use sqlx::{PgPool, postgres::PgPoolOptions};
 const BATCH: i64 = 500;
 const ROUNDS: usize = 5;
 
+/// Id, key, attributes, payload.
+type Claimed = (i64, Vec<u8>, Vec<u8>, Vec<u8>);
+
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -218,7 +221,7 @@ async fn bare(pool: &PgPool) -> usize {
         let claim = "UPDATE flat SET claimed_until = 1 WHERE id = ANY(ARRAY(
                SELECT id FROM flat WHERE claimed_until = 0 ORDER BY id LIMIT $1
                   FOR UPDATE SKIP LOCKED)) RETURNING id, key, attributes, payload";
-        let rows: Vec<(i64, Vec<u8>, Vec<u8>, Vec<u8>)> = sqlx::query_as(claim)
+        let rows: Vec<Claimed> = sqlx::query_as(claim)
             .bind(BATCH)
             .fetch_all(pool)
             .await
