@@ -35,6 +35,7 @@ async fn pass(relay: &Relay) -> crate::Pass {
     relay.run_once().await.expect("a pass")
 }
 
+/// OB-35: what was rolled back leaves no message.
 async fn in_one_commit<DB: SqlDatabase>(suite: &Suite<DB>) {
     let name = "conformance.commit";
     let scribe = Scribe::default();
@@ -228,6 +229,7 @@ async fn other_deaths<DB: SqlDatabase>(suite: &Suite<DB>) {
     assert_eq!(scribe.heard(), ["one", "two", "bad"], "it went to the end");
 }
 
+/// An outage, a lost confirm and a destination that is gone count against no message.
 async fn outages<DB: SqlDatabase>(suite: &Suite<DB>) {
     let name = "conformance.down";
     let scribe = Scribe::saying(|_| Err(PublishError::down("nobody there")));
