@@ -1,0 +1,41 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(
+    not(any(feature = "mysql", feature = "postgres", feature = "sqlite")),
+    allow(dead_code, reason = "without a dialect there is no store to use it")
+)]
+
+mod error;
+mod event;
+mod inbox;
+mod machine;
+mod message;
+#[cfg(feature = "metrics")]
+mod metrics;
+mod operations;
+mod outbox;
+mod policy;
+pub mod publisher;
+mod relay;
+mod store;
+#[cfg(all(
+    feature = "testing",
+    any(feature = "mysql", feature = "postgres", feature = "sqlite")
+))]
+pub mod testing;
+mod wake;
+
+#[cfg(feature = "metrics")]
+pub use self::metrics::MetricsObserver;
+pub use self::{
+    error::{MessageError, OutboxError, PolicyError, PublishError, PublishErrorKind},
+    event::{Event, EventKind, TraceEvents},
+    inbox::{Inbox, Taken},
+    message::{Message, MessageBuilder, Topic},
+    operations::{Counts, DeadLetter, WaitingKey},
+    outbox::Outbox,
+    policy::{AfterDeath, RelayPolicy, Retention, TopicPolicy},
+    publisher::{Delivery, PublishOrder, Publisher},
+    relay::{Pass, Relay, RelayBuilder},
+    store::OutboxStore,
+};
