@@ -1,0 +1,4 @@
+//! Provisional.
+
+#[cfg(feature = "webhook")]
+pub mod webhook;
