@@ -75,6 +75,18 @@ const OWN: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "outbox",
+        &[
+            "inbox",
+            "message",
+            "operations",
+            "outbox",
+            "relay",
+            "wake",
+            "webhook",
+        ],
+    ),
+    (
         "retry-backoff",
         &[
             "attempt", "attempts", "backoff", "budget", "call", "dice", "future", "hedge", "hint",
