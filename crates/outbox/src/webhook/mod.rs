@@ -29,7 +29,11 @@ mod secret;
 mod secrets;
 mod sign;
 mod verify;
+#[cfg(any(feature = "http", feature = "tower"))]
+mod wall;
 
+#[cfg(any(feature = "http", feature = "tower"))]
+pub(crate) use self::wall::WallClock;
 pub use self::{
     error::{SecretError, SecretsError, SignError, VerifyError},
     schedule::{ATTEMPTS, retry_schedule},

@@ -1,15 +1,17 @@
 //! Where connections are made and kept: one client for all endpoints.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{error, fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::{
-    client::legacy::{Client, Error},
+    client::legacy::Client,
     rt::{TokioExecutor, TokioTimer},
 };
+
+pub(super) use hyper_util::client::legacy::Error;
 
 use super::{
     Addresses, Resolve, SystemResolver,
@@ -46,6 +48,10 @@ impl HttpClient {
             tls: Tls::default(),
             connect_timeout: HttpClientBuilder::DEFAULT_CONNECT_TIMEOUT,
         }
+    }
+
+    pub(super) fn permits(&self, address: IpAddr) -> bool {
+        self.connector.addresses.permits(address)
     }
 
     pub(super) fn speaks_tls(&self) -> bool {
@@ -152,12 +158,16 @@ impl fmt::Debug for HttpClientBuilder {
 
 /// What went wrong with the connection, if it was that.
 pub(super) fn connect_error(error: &Error) -> Option<&ConnectError> {
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
-        source = error.source();
-    }
-    None
+    causes(error).find_map(|cause| cause.downcast_ref())
+}
+
+/// Whether what came back cannot be read as an answer.
+pub(super) fn is_no_http(error: &Error) -> bool {
+    causes(error)
+        .filter_map(|cause| cause.downcast_ref::<hyper::Error>())
+        .any(hyper::Error::is_parse)
+}
+
+fn causes(error: &Error) -> impl Iterator<Item = &(dyn error::Error + 'static)> {
+    std::iter::successors(error::Error::source(error), |error| error.source())
 }

@@ -64,10 +64,7 @@ impl Connector {
     }
 
     async fn connect_at_leisure(&self, uri: &Uri) -> Result<Stream, ConnectError> {
-        let host = uri.host().ok_or(ConnectError::Url)?;
-        // A literal IPv6 address stands in brackets.
-        let bare = host.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
-        let host = bare.unwrap_or(host);
+        let host = host(uri).ok_or(ConnectError::Url)?;
         let secure = uri.scheme() == Some(&http::uri::Scheme::HTTPS);
         let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
         let tcp = self.connect_tcp(host, port).await?;
@@ -136,6 +133,13 @@ impl Service<Uri> for Connector {
     fn call(&mut self, uri: Uri) -> Self::Future {
         Box::pin(self.clone().connect(uri))
     }
+}
+
+/// The host of a URL. A literal IPv6 address stands in brackets there.
+pub(super) fn host(uri: &Uri) -> Option<&str> {
+    let host = uri.host()?;
+    let bare = host.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+    Some(bare.unwrap_or(host))
 }
 
 /// A connection, with TLS or without.
