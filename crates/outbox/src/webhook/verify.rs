@@ -77,14 +77,7 @@ impl Verifier {
         body: &[u8],
         now: SystemTime,
     ) -> Result<Verified<'a>, VerifyError> {
-        if !id::is_fit(fields.id) {
-            return Err(VerifyError::Malformed(ID));
-        }
-        let sent = read_time(fields.timestamp).ok_or(VerifyError::Malformed(TIMESTAMP))?;
-        if fields.signature.len() > LONGEST_SIGNATURE {
-            return Err(VerifyError::Malformed(SIGNATURE));
-        }
-        self.check_time(sent, now)?;
+        let sent = self.check_fields(fields, now)?;
         let claimed: Vec<Code> = read_signatures(fields.signature).collect();
         if claimed.is_empty() {
             return Err(VerifyError::Signature);
@@ -106,6 +99,23 @@ impl Verifier {
         } else {
             Err(VerifyError::Signature)
         }
+    }
+
+    /// What can be said without the body: the time, if the fields can be read and it is near.
+    pub(crate) fn check_fields(
+        &self,
+        fields: Fields<'_>,
+        now: SystemTime,
+    ) -> Result<SystemTime, VerifyError> {
+        if !id::is_fit(fields.id) {
+            return Err(VerifyError::Malformed(ID));
+        }
+        let sent = read_time(fields.timestamp).ok_or(VerifyError::Malformed(TIMESTAMP))?;
+        if fields.signature.len() > LONGEST_SIGNATURE {
+            return Err(VerifyError::Malformed(SIGNATURE));
+        }
+        self.check_time(sent, now)?;
+        Ok(sent)
     }
 
     fn check_time(&self, sent: SystemTime, now: SystemTime) -> Result<(), VerifyError> {
