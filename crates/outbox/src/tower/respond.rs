@@ -41,6 +41,7 @@ impl fmt::Debug for Responder {
 /// RFC 9457, and no more of it than everybody understands.
 #[derive(Serialize)]
 struct Problem<'a> {
+    title: &'a str,
     status: u16,
     code: &'static str,
     detail: &'a str,
@@ -50,11 +51,12 @@ fn problem(fault: &dyn Fault) -> Response<Bytes> {
     let status = StatusCode::from_u16(fault.status()).ok();
     let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let problem = Problem {
+        title: status.canonical_reason().unwrap_or_default(),
         status: status.as_u16(),
         code: fault.code(),
         detail: &fault.public_message(),
     };
-    // Two texts and a number can always be written.
+    // Texts and a number can always be written.
     let body = serde_json::to_vec(&problem).unwrap_or_default();
     let mut response = Response::new(Bytes::from(body));
     *response.status_mut() = status;
