@@ -12,14 +12,10 @@ use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::{
-    Refusal,
-    layer::{Admitted, content},
-    respond::Responder,
-};
+use super::{Refusal, layer::content, respond::Responder};
 
 /// What decides whether a request is let through. It may ask a store, so it is boxed.
-type Admitting<B> = Pin<Box<dyn Future<Output = Result<Admitted<B>, Refusal>> + Send>>;
+type Admitting<B> = Pin<Box<dyn Future<Output = Result<Option<Request<B>>, Refusal>> + Send>>;
 
 pin_project! {
     /// The response to come. Dropping it drops what was read of the request, or the handler's
@@ -85,11 +81,11 @@ where
                 .take()
                 .expect("a future is not polled again once it is ready");
             match admitted {
-                Ok(Admitted::Through(request)) => {
+                Ok(Some(request)) => {
                     let future = inner.call(request);
                     this.work.set(Work::Calling { future });
                 }
-                Ok(Admitted::TakenBefore) => return Poll::Ready(Ok(content())),
+                Ok(None) => return Poll::Ready(Ok(content())),
                 Err(refusal) => return Poll::Ready(Ok(this.responder.respond(&refusal))),
             }
         }

@@ -159,14 +159,9 @@ impl Webhook {
     }
 }
 
-/// What is to become of a request.
-pub(super) enum Admitted<B> {
-    Through(Request<B>),
-    TakenBefore,
-}
-
 impl Rules {
-    async fn admit<B>(&self, request: Request<B>) -> Result<Admitted<B>, Refusal>
+    /// The request as it goes on; `None` for one that was taken before.
+    async fn admit<B>(&self, request: Request<B>) -> Result<Option<Request<B>>, Refusal>
     where
         B: Body + From<Bytes>,
     {
@@ -183,14 +178,14 @@ impl Rules {
                 .await
                 .map_err(Refusal::Unknown)?
         {
-            return Ok(Admitted::TakenBefore);
+            return Ok(None);
         }
         let webhook = Webhook {
             id: verified.id().into(),
             sent: verified.sent(),
         };
         parts.extensions.insert(webhook);
-        Ok(Admitted::Through(Request::from_parts(parts, body.into())))
+        Ok(Some(Request::from_parts(parts, body.into())))
     }
 }
 

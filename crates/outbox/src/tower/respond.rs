@@ -10,9 +10,11 @@ use http::{
 };
 use serde::Serialize;
 
+type Respond = dyn Fn(&dyn Fault) -> Response<Bytes> + Send + Sync;
+
 /// Makes a response of a fault.
 #[derive(Clone)]
-pub(super) struct Responder(Arc<dyn Fn(&dyn Fault) -> Response<Bytes> + Send + Sync>);
+pub(super) struct Responder(Arc<Respond>);
 
 impl Responder {
     pub(super) fn new(

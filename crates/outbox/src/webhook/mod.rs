@@ -3,7 +3,7 @@
 //! A webhook carries three fields: `webhook-id`, the same however often it is sent,
 //! `webhook-timestamp`, the Unix seconds of this sending, and `webhook-signature`, which is made
 //! over the literal text of both and the bytes of the body. What is not among these three, such as
-//! a `ce-` field of a CloudEvent in binary mode, is **not signed**.
+//! a `ce-` field of CloudEvents' binary mode, is **not signed**.
 //!
 //! ```
 //! use std::time::{Duration, SystemTime};

@@ -7,6 +7,9 @@
 
 mod endpoint;
 mod stand;
+mod webhook_addresses;
+mod webhook_layer;
 mod webhook_publisher;
 mod webhook_signatures;
+mod webhook_tls;
 mod webhook_vectors;

@@ -207,7 +207,7 @@ fn check_url(url: &str, plain: bool) -> Result<Uri, PolicyError> {
     }
     let port = authority.rsplit_once(':').map(|(_, port)| port);
     let has_port = port.is_some_and(|port| !port.ends_with(']'));
-    if has_port && !uri.port_u16().is_some_and(|port| port > 0) {
+    if has_port && uri.port_u16().is_none_or(|port| port == 0) {
         return wrong("with a port from 1 to 65535");
     }
     if uri.host().is_none_or(str::is_empty) {

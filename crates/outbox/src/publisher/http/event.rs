@@ -1,4 +1,4 @@
-//! A message as a CloudEvent in HTTP (CloudEvents 1.0.2, HTTP protocol binding and JSON format).
+//! A message as an event in HTTP (CloudEvents 1.0.2, HTTP protocol binding and JSON format).
 
 use std::time::SystemTime;
 
