@@ -404,7 +404,7 @@ async fn dropped_at_any_await_nothing_reached_the_handler_half() {
             assert_eq!(body.unwrap(), BODY);
             tokio::task::yield_now().await;
             count.fetch_add(1, Ordering::SeqCst);
-            Ok::<_, std::convert::Infallible>(axum::response::Response::default())
+            Ok::<axum::response::Response, std::convert::Infallible>(Response::default())
         }
     });
     let service = layer().with_seen(Known::default()).layer(inner);
