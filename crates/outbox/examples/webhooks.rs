@@ -47,10 +47,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .key("order 7")
         .json(&["one apple"])
         .build()?;
-    let delivery = Delivery::new(message, 1, 1, std::time::SystemTime::now());
-    println!("sent: {:?}", publisher.publish(&[delivery.clone()]).await);
+    let batch = [Delivery::new(message, 1, 1, std::time::SystemTime::now())];
+    println!("sent: {:?}", publisher.publish(&batch).await);
 
     publisher.set_signer(Signer::new([Secret::generate()])?);
-    println!("forged: {:?}", publisher.publish(&[delivery]).await);
+    println!("forged: {:?}", publisher.publish(&batch).await);
     Ok(())
 }

@@ -8,6 +8,7 @@
 mod endpoint;
 mod stand;
 mod webhook_addresses;
+mod webhook_endpoints;
 mod webhook_layer;
 mod webhook_publisher;
 mod webhook_signatures;

@@ -376,3 +376,28 @@ async fn one_client_serves_many_endpoints() {
         assert_eq!(kind(&publisher).await.is_none(), status == 200);
     }
 }
+
+/// Another process, for the environment belongs to all of one.
+#[tokio::test]
+async fn no_proxy_of_the_environment_is_heeded() {
+    let proxy = Endpoint::answers(502).await;
+    let url = proxy.url();
+    let run = tokio::task::spawn_blocking(move || {
+        std::process::Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "webhook_publisher::a_message_arrives_signed_and_whole",
+            ])
+            .env("HTTP_PROXY", &url)
+            .env("http_proxy", &url)
+            .env("ALL_PROXY", &url)
+            .output()
+    });
+    let output = run.await.unwrap().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{said}"
+    );
+    assert_eq!(proxy.connections(), 0);
+}

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use buttress_outbox::webhook::{
-    ATTEMPTS, Fields, Secret, Signer, Verifier, VerifyError, retry_schedule,
+use buttress_outbox::{
+    Message,
+    webhook::{ATTEMPTS, Fields, Secret, Signer, Verifier, VerifyError, retry_schedule},
 };
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -122,4 +123,78 @@ fn wh_15_the_schedule_ends_after_75_hours_35_minutes_and_5_seconds() {
     assert_eq!(total.as_secs(), 75 * 3600 + 35 * 60 + 5);
     let later = retry_schedule().delays().nth(retries).unwrap();
     assert_eq!(later, Duration::from_secs(24 * 3600));
+}
+
+const TRACE: &str = "12345678901234567890123456789012";
+const SPAN: &str = "1234567890123456";
+
+/// Whether a message can carry this value. What it carries is sent as it is.
+fn carries(traceparent: &str) -> bool {
+    let message = Message::builder("orders", "/shop", "order.placed").traceparent(traceparent);
+    message.build().is_ok()
+}
+
+#[test]
+fn tp_01_to_tp_03_values_that_are_kept_and_values_that_are_not() {
+    for (row, value, kept) in [
+        ("TP-01", format!("00-{TRACE}-{SPAN}-01"), true),
+        ("TP-02", format!("00-{TRACE}-{SPAN}-01."), false),
+        (
+            "TP-02",
+            format!("00-{TRACE}-{SPAN}-01-what-the-future-will-be-like"),
+            false,
+        ),
+        ("TP-03", format!("cc-{TRACE}-{SPAN}-01"), true),
+        (
+            "TP-03",
+            format!("cc-{TRACE}-{SPAN}-01-what-the-future-will-be-like"),
+            true,
+        ),
+        (
+            "TP-03",
+            format!("cc-{TRACE}-{SPAN}-01.what-the-future-will-be-like"),
+            false,
+        ),
+    ] {
+        assert_eq!(carries(&value), kept, "{row} {value}");
+    }
+}
+
+#[test]
+fn tp_05_malformed_parts_are_not_carried() {
+    let zeros = "0".repeat(32);
+    for trace in [
+        &zeros,
+        ".2345678901234567890123456789012",
+        &TRACE[1..],
+        "123456789012345678901234567890123",
+    ] {
+        assert!(!carries(&format!("00-{trace}-{SPAN}-01")), "{trace}");
+    }
+    for span in [
+        "0000000000000000",
+        ".234567890123456",
+        "12345678901234567",
+        &SPAN[1..],
+    ] {
+        assert!(!carries(&format!("00-{TRACE}-{span}-01")), "{span}");
+    }
+    for flags in [".0", "0.", "001", "1"] {
+        assert!(!carries(&format!("00-{TRACE}-{SPAN}-{flags}")), "{flags}");
+    }
+}
+
+#[test]
+fn ce_01_an_event_has_an_id_a_source_and_a_type() {
+    for (source, event_type) in [("", "order.placed"), ("/shop", "")] {
+        assert!(
+            Message::builder("orders", source, event_type)
+                .build()
+                .is_err()
+        );
+    }
+    let message = Message::builder("orders", "/shop", "order.placed")
+        .id("")
+        .build();
+    assert!(!message.unwrap().id().is_empty());
 }

@@ -23,6 +23,7 @@ mod answer;
 mod client;
 mod connect;
 mod endpoint;
+mod endpoints;
 mod event;
 mod fields;
 mod publisher;
@@ -33,6 +34,7 @@ pub use self::{
     addresses::{Addresses, IpNet},
     client::{HttpClient, HttpClientBuilder},
     endpoint::{Blame, Endpoint, EndpointBuilder, Form},
+    endpoints::{Disabled, EndpointEvent, Endpoints, Types},
     publisher::HttpPublisher,
     resolve::{Resolve, SystemResolver},
 };
