@@ -167,6 +167,8 @@ fn is_valid_json(payload: &[u8]) -> bool {
 mod tests {
     use std::time::Duration;
 
+    use percent_encoding::percent_decode;
+    use proptest::prelude::*;
     use serde_json::{Value, json};
 
     use super::*;
@@ -308,5 +310,45 @@ mod tests {
         assert_eq!(names, ["content-type", "traceparent", "x-tenant"]);
         assert_eq!(headers["traceparent"], TRACE);
         assert_eq!(headers["x-tenant"], "ž 7".as_bytes());
+    }
+
+    proptest! {
+        #[test]
+        fn every_message_can_be_rendered_and_read_again(
+            source in ".{1,40}",
+            event_type in ".{1,40}",
+            subject in ".{1,40}",
+            content_type in proptest::option::of(".{1,20}"),
+            value in ".{0,40}",
+            payload in any::<Vec<u8>>(),
+        ) {
+            let mut builder = Message::builder("orders", &*source, &*event_type)
+                .subject(&*subject)
+                .header("x-note", value)
+                .payload(payload.clone());
+            if let Some(content_type) = content_type {
+                builder = builder.data_content_type(content_type);
+            }
+            // What has control characters in it is no message.
+            let Ok(message) = builder.build() else {
+                return Ok(());
+            };
+            let delivery = Delivery::new(message, 1, 1, SystemTime::UNIX_EPOCH);
+            let structured = render(&delivery, Form::Structured).unwrap();
+            let event: Value = serde_json::from_slice(&structured.body).unwrap();
+            let binary = render(&delivery, Form::Binary).unwrap();
+            prop_assert_eq!(&binary.body[..], &payload[..]);
+            for (name, expected) in [("source", &source), ("type", &event_type), ("subject", &subject)] {
+                prop_assert_eq!(event[name].as_str(), Some(expected.as_str()));
+                let field = binary.headers[format!("ce-{name}")].as_bytes();
+                prop_assert!(field.iter().all(u8::is_ascii_graphic));
+                let decoded = percent_decode(field).decode_utf8().unwrap();
+                prop_assert_eq!(&*decoded, expected.as_str());
+            }
+            match event.get("data_base64").and_then(Value::as_str) {
+                Some(encoded) => prop_assert_eq!(STANDARD.decode(encoded).unwrap(), payload),
+                None => prop_assert!(payload.is_empty() || event.get("data").is_some()),
+            }
+        }
     }
 }
