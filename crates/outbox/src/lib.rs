@@ -2,15 +2,40 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod error;
+mod event;
+mod inbox;
+mod machine;
 mod message;
+#[cfg(feature = "metrics")]
+mod metrics;
+mod operations;
+mod outbox;
+mod policy;
 pub mod publisher;
+mod relay;
+mod store;
+#[cfg(all(
+    feature = "testing",
+    any(feature = "mysql", feature = "postgres", feature = "sqlite")
+))]
+pub mod testing;
 #[cfg(feature = "tower")]
 pub mod tower;
+mod wake;
 #[cfg(feature = "webhook")]
 pub mod webhook;
 
+#[cfg(feature = "metrics")]
+pub use self::metrics::MetricsObserver;
 pub use self::{
     error::{MessageError, OutboxError, PolicyError, PublishError, PublishErrorKind},
+    event::{Event, EventKind, TraceEvents},
+    inbox::{Inbox, Taken},
     message::{Message, MessageBuilder, Topic},
+    operations::{Counts, DeadLetter, WaitingKey},
+    outbox::Outbox,
+    policy::{AfterDeath, RelayPolicy, Retention, TopicPolicy},
     publisher::{Delivery, PublishOrder, Publisher},
+    relay::{Pass, Relay, RelayBuilder},
+    store::OutboxStore,
 };

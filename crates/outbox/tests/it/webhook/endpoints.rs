@@ -15,7 +15,7 @@ use buttress_outbox::{
 };
 use buttress_testkit::cancel_sweep::CancelSweep;
 
-use crate::{
+use super::{
     endpoint::{Endpoint, Reply},
     stand::{NOW, at, delivery, publisher},
 };

@@ -19,7 +19,7 @@ use buttress_outbox::{
 };
 use tokio::net::TcpStream;
 
-use crate::{
+use super::{
     endpoint::{Endpoint, Reply},
     stand::{client, endpoint, kind, only},
 };
@@ -284,7 +284,7 @@ async fn a_resolver_that_hangs_or_fails_is_an_endpoint_that_is_down() {
             .unwrap();
         let endpoint = endpoint("http://hooks.example.com/").build().unwrap();
         let publisher = HttpPublisher::new(&client, endpoint).unwrap();
-        let sent = crate::stand::publish(&publisher, "m-1").await.unwrap_err();
+        let sent = super::stand::publish(&publisher, "m-1").await.unwrap_err();
         assert_eq!(sent.kind(), PublishErrorKind::Down);
         assert!(!format!("{sent} {sent:?}").contains("canary"));
         assert!(!format!("{sent} {sent:?}").contains("example"));

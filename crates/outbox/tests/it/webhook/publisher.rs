@@ -16,7 +16,7 @@ use buttress_outbox::{
 use buttress_testkit::{cancel_sweep::CancelSweep, proxy::Proxy};
 use tokio::net::TcpListener;
 
-use crate::{
+use super::{
     endpoint::{Endpoint, Received, Reply},
     stand::{
         NOW, at, client, delivery, endpoint, kind, only, publish, publisher, publisher_of, signer,
@@ -386,7 +386,7 @@ async fn no_proxy_of_the_environment_is_heeded() {
         std::process::Command::new(std::env::current_exe().unwrap())
             .args([
                 "--exact",
-                "webhook_publisher::a_message_arrives_signed_and_whole",
+                "webhook::publisher::a_message_arrives_signed_and_whole",
             ])
             .env("HTTP_PROXY", &url)
             .env("http_proxy", &url)

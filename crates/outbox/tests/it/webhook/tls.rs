@@ -16,7 +16,7 @@ use tokio_rustls::{
     rustls::{RootCertStore, ServerConfig, crypto::ring, pki_types::CertificateDer},
 };
 
-use crate::stand::{kind, only, signer};
+use super::stand::{kind, only, signer};
 
 struct Here;
 
@@ -96,7 +96,7 @@ async fn only_a_server_with_the_right_certificate_gets_a_message() {
         publisher(trusting(), "127.0.0.1", port),
         publisher(config(&[]), "hooks.example.com", port),
     ] {
-        let error = crate::stand::publish(&wrong, "m-1").await.unwrap_err();
+        let error = super::stand::publish(&wrong, "m-1").await.unwrap_err();
         assert_eq!(error.kind(), PublishErrorKind::Down);
         assert!(error.reason().contains("certificate"), "{error}");
     }

@@ -25,7 +25,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::stand::{NOW, at, kind, publisher, signer, verifier};
+use super::stand::{NOW, at, kind, publisher, signer, verifier};
 
 /// What reached the handler.
 type Taken = Arc<Mutex<Vec<(String, Vec<u8>)>>>;

@@ -1,0 +1,187 @@
+//! The lanes that a relay holds of one topic, and what it knows about each.
+
+use std::{collections::HashMap, time::Duration};
+
+use buttress_core::Moment;
+
+use crate::{
+    machine::{History, Pace},
+    store::{Claimed, Held},
+};
+
+/// How often at least a lane is read from its start. In between, reads begin at its lower bound.
+pub(super) const FULL_READ: Duration = Duration::from_secs(1);
+
+/// What a worker knows about a lane that it works on.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) held: Held,
+    pub(super) pace: Pace,
+    /// The message that its last owner died over, to be charged.
+    pub(super) charge: Option<i64>,
+    /// Below it there was nothing left but keys that are set aside, when the lane was last read
+    /// from its start. A hint: what is committed late below it is found by the next full read.
+    pub(super) low: i64,
+    /// When it is to be read from its start.
+    pub(super) full_at: Moment,
+    /// Keys that are set aside as far as this relay knows. A read that does not begin at the start
+    /// passes over them, for their head may be below it.
+    pub(super) aside: HashMap<Vec<u8>, Known>,
+    /// There are more keys set aside than are remembered: every read is a full one.
+    pub(super) crowded: bool,
+}
+
+/// A key that is set aside.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known {
+    pub(super) head: i64,
+    pub(super) history: History,
+}
+
+impl Lane {
+    pub(super) const fn number(&self) -> i16 {
+        self.held.lane
+    }
+
+    /// Whatever was believed, the next read begins at the start.
+    pub(super) const fn doubt(&mut self, now: Moment) {
+        self.low = 0;
+        self.full_at = now;
+    }
+}
+
+/// A lane as the relay's table of them has it.
+#[derive(Debug)]
+struct Slot {
+    held: Held,
+    /// Until when the lease is believed in.
+    trusted: Moment,
+    /// When it was last worked on, in turns.
+    turn: u64,
+    /// Absent while a worker has it.
+    lane: Option<Lane>,
+}
+
+/// All lanes held of one topic.
+#[derive(Debug, Default)]
+pub(super) struct Lanes {
+    slots: HashMap<i16, Slot>,
+    turns: u64,
+    pub(super) paused: bool,
+}
+
+impl Lanes {
+    pub(super) fn held(&self) -> Vec<Held> {
+        let mut held: Vec<Held> = self.slots.values().map(|slot| slot.held).collect();
+        held.sort_unstable_by_key(|held| held.lane);
+        held
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(super) fn claimed(&mut self, claimed: &Claimed, trusted: Moment, now: Moment, most: u32) {
+        let mut pace = Pace::full(most);
+        if claimed.lapsed {
+            pace.lapsed();
+        }
+        let held = claimed.held;
+        let lane = Lane {
+            held,
+            pace,
+            charge: claimed.alone.filter(|_| claimed.lapsed),
+            low: 0,
+            full_at: now,
+            aside: HashMap::new(),
+            crowded: false,
+        };
+        let slot = Slot {
+            held,
+            trusted,
+            turn: 0,
+            lane: Some(lane),
+        };
+        self.slots.insert(held.lane, slot);
+    }
+
+    /// The lease on these was extended, and on no other of those that were asked for. Returns how
+    /// many were lost.
+    pub(super) fn extended(&mut self, asked: &[Held], kept: &[i16], trusted: Moment) -> usize {
+        let mut lost = 0;
+        for held in asked {
+            if kept.contains(&held.lane) {
+                if let Some(slot) = self.slots.get_mut(&held.lane) {
+                    slot.trusted = slot.trusted.max(trusted);
+                }
+            } else {
+                lost += usize::from(self.lost(*held));
+            }
+        }
+        lost
+    }
+
+    /// This claim is no more. Whether it was still in the table.
+    pub(super) fn lost(&mut self, held: Held) -> bool {
+        let found = self.slots.get(&held.lane).is_some_and(|it| it.held == held);
+        if found {
+            self.slots.remove(&held.lane);
+        }
+        found
+    }
+
+    /// Takes out up to so many lanes that nobody works on, to be handed back.
+    pub(super) fn hand_back(&mut self, most: usize) -> Vec<Held> {
+        let idle = self.slots.values().filter(|slot| slot.lane.is_some());
+        let mut idle: Vec<Held> = idle.map(|slot| slot.held).take(most).collect();
+        idle.sort_unstable_by_key(|held| held.lane);
+        for held in &idle {
+            self.slots.remove(&held.lane);
+        }
+        idle
+    }
+
+    /// Lanes to work on: those that waited longest.
+    pub(super) fn check_out(&mut self, now: Moment, most: usize) -> Vec<Lane> {
+        let idle = |slot: &&mut Slot| slot.lane.is_some() && now < slot.trusted;
+        let mut idle: Vec<&mut Slot> = self.slots.values_mut().filter(idle).collect();
+        idle.sort_unstable_by_key(|slot| (slot.turn, slot.held.lane));
+        idle.truncate(most);
+        idle.into_iter()
+            .filter_map(|slot| slot.lane.take())
+            .collect()
+    }
+
+    /// A worker is done with a lane; `served` when it had something to do there.
+    pub(super) fn check_in(&mut self, lane: Lane, served: bool) {
+        self.turns += 1;
+        if let Some(slot) = self.slots.get_mut(&lane.number())
+            && slot.held == lane.held
+        {
+            if served {
+                slot.turn = self.turns;
+            }
+            slot.lane = Some(lane);
+        }
+    }
+
+    /// All lanes are read from their start next.
+    pub(super) fn doubt_all(&mut self, now: Moment) {
+        for lane in self.slots.values_mut().filter_map(|it| it.lane.as_mut()) {
+            lane.doubt(now);
+        }
+    }
+
+    /// Whether the lease is still believed in.
+    pub(super) fn is_trusted(&self, held: Held, now: Moment) -> bool {
+        let slot = self.slots.get(&held.lane);
+        slot.is_some_and(|slot| slot.held == held && now < slot.trusted)
+    }
+
+    /// When the next lane is to be read from its start because a key may be due.
+    pub(super) fn next_full(&self) -> Option<Moment> {
+        let lanes = self.slots.values().filter_map(|slot| slot.lane.as_ref());
+        let waiting = lanes.filter(|lane| !lane.aside.is_empty() || lane.crowded);
+        waiting.map(|lane| lane.full_at).min()
+    }
+}

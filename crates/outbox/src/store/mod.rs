@@ -1,0 +1,373 @@
+//! Where messages are kept until they are delivered: a closed trait, and one dialect a file.
+
+#[cfg(feature = "mysql")]
+mod mysql;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use buttress_store::{Dialect, Fence, Lent, MigrateError, StoreError};
+
+use crate::{
+    machine::History,
+    message::{Due, Topic},
+    operations::{Counts, DeadRow, WaitingRow},
+    policy::AfterDeath,
+    wake::Wake,
+};
+
+/// The tables of outbox and inbox, on a pool of yours. Cheap to clone; clones share the wake-up
+/// hint, so make one for each database and process.
+///
+/// [`migrate`](Self::migrate) makes the tables. Nothing is opened or migrated by itself.
+#[derive(Clone)]
+pub struct OutboxStore {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) wake: Wake,
+}
+
+impl OutboxStore {
+    #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+    fn new(store: impl Store + 'static) -> Self {
+        Self {
+            store: Arc::new(store),
+            wake: Wake::default(),
+        }
+    }
+
+    /// Its SQL.
+    #[must_use]
+    pub fn dialect(&self) -> Dialect {
+        self.store.dialect()
+    }
+
+    /// Makes what is missing of the tables; from many processes at once as well.
+    ///
+    /// Dropping the future stops it at the statement under way; run it again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Migrations::migrate`](buttress_store::Migrations::migrate).
+    pub async fn migrate(&self) -> Result<(), MigrateError> {
+        self.store.migrate().await
+    }
+
+    /// Whether all tables are there, by a read.
+    ///
+    /// # Errors
+    ///
+    /// As [`Migrations::check`](buttress_store::Migrations::check).
+    pub async fn check(&self) -> Result<(), MigrateError> {
+        self.store.check().await
+    }
+
+    /// The SQL of the tables, for people with a migration tool of their own.
+    #[must_use]
+    pub fn print(&self) -> String {
+        self.store.print()
+    }
+}
+
+impl fmt::Debug for OutboxStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OutboxStore")
+            .field("dialect", &self.dialect())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A message to be appended.
+#[derive(Debug)]
+pub(crate) struct NewRow<'m> {
+    pub(crate) topic: &'m str,
+    pub(crate) lane: i16,
+    pub(crate) key: Vec<u8>,
+    pub(crate) attributes: Vec<u8>,
+    pub(crate) payload: &'m [u8],
+    pub(crate) due: Due,
+}
+
+impl NewRow<'_> {
+    /// Microseconds of delay, and the time before which it is not due; zero where there is none.
+    #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+    fn due_parts(&self) -> (i64, i64) {
+        match self.due {
+            Due::Now => (0, 0),
+            Due::After(delay) => (micros(delay), 0),
+            Due::At(at) => (0, at.get()),
+        }
+    }
+}
+
+/// A lane, as its owner holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) lane: i16,
+    pub(crate) fence: Fence,
+}
+
+/// A lane that was just claimed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claimed {
+    pub(crate) held: Held,
+    /// Its last owner did not hand it back.
+    pub(crate) lapsed: bool,
+    /// The one message that its last owner was publishing by itself.
+    pub(crate) alone: Option<i64>,
+}
+
+/// What a heartbeat learned.
+#[derive(Debug, Default)]
+pub(crate) struct Beat {
+    /// The lanes that are still held.
+    pub(crate) kept: Vec<i16>,
+    /// The relays that are alive, this one included.
+    pub(crate) relays: u32,
+    /// Somebody paused the topic.
+    pub(crate) paused: bool,
+}
+
+/// What a read leaves out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LeaveOut {
+    /// Nothing: no key is set aside.
+    Nothing,
+    /// Keys that wait.
+    Waiting,
+    /// All keys that are set aside, due or not: the read does not begin at the lane's start.
+    Aside,
+}
+
+/// A message as it was read.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) lane: i16,
+    pub(crate) id: i64,
+    pub(crate) key: Vec<u8>,
+    pub(crate) created_at: i64,
+    /// When it is due, if that is not yet.
+    pub(crate) early: Option<i64>,
+    pub(crate) attributes: Vec<u8>,
+    pub(crate) payload: Vec<u8>,
+}
+
+/// A key that is set aside, as it was read.
+#[derive(Debug)]
+pub(crate) struct AsideRow {
+    pub(crate) lane: i16,
+    pub(crate) key: Vec<u8>,
+    pub(crate) head: i64,
+    pub(crate) history: History,
+}
+
+/// Until when a key is set aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Until {
+    After(Duration),
+    At(i64),
+    /// Until somebody decides.
+    Told,
+}
+
+impl Until {
+    /// Microseconds from now, and the time that comes instead of it.
+    #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+    fn parts(self) -> (i64, Option<i64>) {
+        match self {
+            Self::After(wait) => (micros(wait), None),
+            Self::At(at) => (0, Some(at)),
+            Self::Told => (0, Some(i64::MAX)),
+        }
+    }
+}
+
+/// A key to be set aside.
+#[derive(Clone, Debug)]
+pub(crate) struct SetAside {
+    pub(crate) lane: i16,
+    pub(crate) key: Vec<u8>,
+    pub(crate) head: i64,
+    pub(crate) history: History,
+    pub(crate) until: Until,
+    pub(crate) error: String,
+}
+
+/// A message that has died.
+#[derive(Clone, Debug)]
+pub(crate) struct Died {
+    pub(crate) lane: i16,
+    pub(crate) id: i64,
+    pub(crate) history: History,
+    pub(crate) error: String,
+    pub(crate) then: AfterDeath,
+}
+
+/// What became of messages, to be written in one commit under the lanes' fences.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Settlement {
+    /// In rising order of lanes.
+    pub(crate) held: Vec<Held>,
+    /// Keep what was delivered.
+    pub(crate) keep: bool,
+    pub(crate) delivered: Vec<(i16, i64)>,
+    /// Keys that are not set aside any more.
+    pub(crate) forget: Vec<(i16, Vec<u8>)>,
+    pub(crate) aside: Vec<SetAside>,
+    pub(crate) died: Vec<Died>,
+    /// Lanes whose lone message has come to something.
+    pub(crate) not_alone: Vec<i16>,
+}
+
+impl Settlement {
+    /// Nothing but deliveries, which is the rule.
+    #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+    fn is_plain(&self) -> bool {
+        self.forget.is_empty()
+            && self.aside.is_empty()
+            && self.died.is_empty()
+            && self.not_alone.is_empty()
+    }
+
+    /// Drops what is not in these lanes.
+    #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+    fn keep_to(&mut self, mine: &[i16]) {
+        let own = |lane: &i16| mine.contains(lane);
+        self.delivered.retain(|(lane, _)| own(lane));
+        self.forget.retain(|(lane, _)| own(lane));
+        self.aside.retain(|it| own(&it.lane));
+        self.died.retain(|it| own(&it.lane));
+        self.not_alone.retain(own);
+    }
+}
+
+/// One dialect. Each operation keeps to the store's gate, has a deadline, and may be dropped at
+/// every point.
+#[async_trait]
+pub(crate) trait Store: Send + Sync {
+    fn dialect(&self) -> Dialect;
+    /// How many lanes a topic has: fixed, for a key must stay in its lane.
+    fn lanes(&self) -> i16;
+    async fn migrate(&self) -> Result<(), MigrateError>;
+    async fn check(&self) -> Result<(), MigrateError>;
+    fn print(&self) -> String;
+
+    /// In the user's transaction.
+    async fn append(&self, connection: Lent<'_>, rows: &[NewRow<'_>]) -> Result<(), StoreError>;
+
+    /// Makes the topic's lanes, once.
+    async fn prepare(&self, topic: &Topic) -> Result<(), StoreError>;
+    async fn beat(
+        &self,
+        topic: &Topic,
+        relay: &[u8; 16],
+        lease: Duration,
+        held: &[Held],
+    ) -> Result<Beat, StoreError>;
+    async fn claim(
+        &self,
+        topic: &Topic,
+        lease: Duration,
+        most: u32,
+    ) -> Result<Vec<Claimed>, StoreError>;
+    async fn release(&self, topic: &Topic, held: &[Held]) -> Result<(), StoreError>;
+    async fn leave(&self, topic: &Topic, relay: &[u8; 16]) -> Result<(), StoreError>;
+
+    /// Keys of these lanes that are set aside, at most `most`.
+    async fn asides(
+        &self,
+        topic: &Topic,
+        lanes: &[i16],
+        most: u32,
+    ) -> Result<Vec<AsideRow>, StoreError>;
+    /// Of each lane a run of its rows from that id on, in order and without a gap; together at
+    /// most `limit`, of one lane about `per_lane` where the dialect can say so.
+    async fn window(
+        &self,
+        topic: &Topic,
+        from: &[(i16, i64)],
+        leave_out: LeaveOut,
+        per_lane: u32,
+        limit: u32,
+    ) -> Result<Vec<Row>, StoreError>;
+    /// Notes that this message alone is being published of its lane. False: the lane is lost.
+    async fn alone(&self, topic: &Topic, held: Held, id: i64) -> Result<bool, StoreError>;
+    /// Returns the lanes that were still held; of the others nothing was written.
+    async fn settle(&self, topic: &Topic, settlement: Settlement) -> Result<Vec<i16>, StoreError>;
+
+    async fn counts(&self, topic: &Topic) -> Result<Counts, StoreError>;
+    async fn dead(&self, topic: &Topic, after: i64, most: u32) -> Result<Vec<DeadRow>, StoreError>;
+    /// Puts a dead letter back to its place, with these attributes if there are any.
+    async fn requeue(
+        &self,
+        topic: &Topic,
+        id: i64,
+        attributes: Option<Vec<u8>>,
+    ) -> Result<bool, StoreError>;
+    /// Forgets a dead letter, and lets its key go on.
+    async fn skip(&self, topic: &Topic, id: i64) -> Result<bool, StoreError>;
+    async fn waiting(&self, topic: &Topic, most: u32) -> Result<Vec<WaitingRow>, StoreError>;
+    async fn unblock(&self, topic: &Topic, lane: i16, key: &[u8]) -> Result<bool, StoreError>;
+    async fn pause(&self, topic: &Topic, reason: Option<&str>) -> Result<(), StoreError>;
+    /// Removes what was kept longer than that, and marks of keys that have no messages any more.
+    async fn prune(&self, topic: &Topic, kept: Duration, most: u32) -> Result<u64, StoreError>;
+
+    /// In the user's transaction. True: it had not been taken.
+    async fn take(
+        &self,
+        connection: Lent<'_>,
+        consumer: &[u8],
+        message: &[u8],
+    ) -> Result<bool, StoreError>;
+    async fn prune_inbox(
+        &self,
+        consumer: &[u8],
+        kept: Duration,
+        most: u32,
+    ) -> Result<u64, StoreError>;
+
+    /// Sends the hint to other processes, where the dialect has one.
+    async fn notify(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+/// For the database: what does not fit is for ever.
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX / 4)
+}
+
+/// A counter as it is stored.
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+fn stored(count: u32) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+fn history(failures: i32, lapses: i32, waits: i32) -> History {
+    let count = |value: i32| u32::try_from(value).unwrap_or(0);
+    History {
+        failures: count(failures),
+        lapses: count(lapses),
+        waits: count(waits),
+    }
+}
+
+/// Depth, age, waiting, blocked, dead, held, paused.
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+fn counted(row: (i64, i64, i64, i64, i64, i64, bool)) -> Counts {
+    let count = |value: i64| u64::try_from(value).unwrap_or(0);
+    Counts {
+        depth: count(row.0),
+        oldest_age: Duration::from_micros(count(row.1)),
+        waiting_keys: count(row.2),
+        blocked_keys: count(row.3),
+        dead: count(row.4),
+        held_lanes: count(row.5),
+        paused: row.6,
+    }
+}
