@@ -1,8 +1,8 @@
 //! Which webhooks were taken before.
 
-use crate::OutboxError;
+use crate::{Inbox, OutboxError};
 
-/// Knows which webhooks were taken: an inbox.
+/// Knows which webhooks were taken: an [`Inbox`].
 ///
 /// A layer that asks it spares the handler what it has done already. It only asks: what takes a
 /// webhook, once, is the handler, in the same transaction as its effects. If the layer took it,
@@ -16,4 +16,11 @@ pub trait Seen: Send + Sync + 'static {
     ///
     /// When it cannot be said. The sender is then asked to come again.
     async fn was_taken(&self, id: &str) -> Result<bool, OutboxError>;
+}
+
+#[async_trait::async_trait]
+impl Seen for Inbox {
+    async fn was_taken(&self, id: &str) -> Result<bool, OutboxError> {
+        Self::was_taken(self, id).await
+    }
 }

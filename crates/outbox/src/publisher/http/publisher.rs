@@ -9,6 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use buttress_core::Clock;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::{HeaderName, HeaderValue, Method, Request, header::USER_AGENT};
@@ -27,10 +28,14 @@ use crate::{
 
 /// How many requests are under way at once, unless told otherwise.
 const CONCURRENCY: usize = 8;
+/// For how long requests of a batch are begun. What is left is not tried, and comes again.
+pub(super) const BEGINNING: Duration = Duration::from_secs(5);
 /// How much of an answer's body is read, so that its connection can be used again.
 const LONGEST_ANSWER: usize = 16 * 1024;
 /// How long that may take. The verdict stands already.
 const ANSWER_PATIENCE: Duration = Duration::from_millis(250);
+/// What all the rest may take: rendering, signing, a loaded machine.
+const MARGIN: Duration = Duration::from_secs(2);
 
 /// Sends each message to one endpoint, as a webhook of
 /// [Standard Webhooks](https://www.standardwebhooks.com): signed with the endpoint's secrets, at a
@@ -58,6 +63,7 @@ pub struct HttpPublisher {
     state: Arc<State>,
     concurrency: usize,
     clock: WallClock,
+    monotonic: Clock,
 }
 
 struct State {
@@ -93,6 +99,7 @@ impl HttpPublisher {
             state: Arc::new(state),
             concurrency: CONCURRENCY,
             clock: WallClock::system(),
+            monotonic: Clock::default(),
         })
     }
 
@@ -115,6 +122,17 @@ impl HttpPublisher {
     pub fn with_wall_clock(mut self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         self.clock = WallClock::new(now);
         self
+    }
+
+    /// The longest that publishing a batch can take: give the relay's policy a publish deadline
+    /// that is no shorter. A batch that its deadline ends is sent again, with all that was
+    /// delivered of it.
+    ///
+    /// Requests are begun for five seconds; what is left of a batch then comes again. A little over 27
+    /// seconds with the default timeout.
+    #[must_use]
+    pub fn longest_publish(&self) -> Duration {
+        BEGINNING + self.endpoint.timeout + ANSWER_PATIENCE + MARGIN
     }
 
     /// Changes the secrets, for this and all clones, from the next request on. To change one
@@ -205,9 +223,11 @@ impl HttpPublisher {
 impl Publisher for HttpPublisher {
     async fn publish(&self, batch: &[Delivery]) -> Vec<Result<(), PublishError>> {
         let away = AtomicBool::new(false);
+        let begin = self.monotonic.now();
         let sent = batch.iter().map(|delivery| async {
-            // What is under way goes on; what has not begun would fare no better.
-            if away.load(Ordering::Relaxed) {
+            // What is under way goes on; what has not begun would fare no better, or too late.
+            let elapsed = self.monotonic.now().saturating_since(begin);
+            if away.load(Ordering::Relaxed) || elapsed >= BEGINNING {
                 return Err(PublishError::skipped());
             }
             let answer = self.send(delivery).await;

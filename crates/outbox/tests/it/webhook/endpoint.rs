@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::{
@@ -22,6 +23,8 @@ pub(crate) enum Reply {
     Bytes(String),
     /// These bytes again and again, until nobody takes them.
     Endless(String, &'static str),
+    /// This status, after so long.
+    Slowly(Duration, u16),
     /// Nothing, and the connection stays.
     Silence,
     /// Nothing, and the connection goes.
@@ -157,6 +160,13 @@ async fn serve(
         match answer {
             Reply::Bytes(bytes) => {
                 if stream.write_all(bytes.as_bytes()).await.is_err() {
+                    return;
+                }
+            }
+            Reply::Slowly(delay, status) => {
+                tokio::time::sleep(delay).await;
+                let answer = format!("HTTP/1.1 {status} Said\r\ncontent-length: 0\r\n\r\n");
+                if stream.write_all(answer.as_bytes()).await.is_err() {
                     return;
                 }
             }

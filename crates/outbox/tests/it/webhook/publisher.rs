@@ -401,3 +401,21 @@ async fn no_proxy_of_the_environment_is_heeded() {
     );
     assert_eq!(proxy.connections(), 0);
 }
+
+#[tokio::test]
+async fn a_batch_ends_within_the_time_that_is_told_however_long_it_is() {
+    let receiver = Endpoint::start(|_| Reply::Slowly(Duration::from_millis(1500), 200)).await;
+    let endpoint = endpoint(&receiver.url()).timeout(Duration::from_secs(2));
+    let publisher = publisher_of(endpoint).with_concurrency(1).unwrap();
+    assert!(publisher.longest_publish() >= Duration::from_secs(7));
+    let batch: Vec<_> = (0..100).map(|n| delivery(&format!("m-{n}"))).collect();
+    let sent = publisher.publish(&batch);
+    let answers = tokio::time::timeout(publisher.longest_publish(), sent).await;
+    let answers = answers.unwrap();
+    assert_eq!(answers.len(), 100);
+    assert_eq!(answers[0], Ok(()));
+    let last = answers[99].as_ref().unwrap_err();
+    assert_eq!(last.kind(), PublishErrorKind::Skipped);
+    let delivered = answers.iter().filter(|it| it.is_ok()).count();
+    assert_eq!(delivered, receiver.received().len());
+}

@@ -19,7 +19,7 @@ use futures_util::{StreamExt, future::join_all, stream};
 
 pub use self::types::Types;
 use self::{health::Health, partly::Partly};
-use super::HttpPublisher;
+use super::{HttpPublisher, publisher::BEGINNING};
 use crate::{Delivery, PolicyError, PublishError, PublishErrorKind, Publisher};
 
 /// How many endpoints there may be: all are asked at once for each message.
@@ -68,7 +68,9 @@ pub enum Disabled {
 ///   without it, and observers hear of it.
 /// - One that refuses a message makes it refused, which counts.
 ///
-/// Dropping the future of `publish` is as with [`HttpPublisher`].
+/// The relay's publish deadline must be no shorter than the longest
+/// [`HttpPublisher::longest_publish`] of them. Dropping the future of `publish` is as with
+/// [`HttpPublisher`].
 #[derive(Clone)]
 pub struct Endpoints {
     shared: Arc<Shared>,
@@ -338,7 +340,15 @@ fn worse(verdict: &mut Option<PublishError>, other: PublishError) {
 #[async_trait::async_trait]
 impl Publisher for Endpoints {
     async fn publish(&self, batch: &[Delivery]) -> Vec<Result<(), PublishError>> {
-        let sent: Vec<_> = batch.iter().map(|delivery| self.send(delivery)).collect();
+        let begin = self.shared.clock.now();
+        let sent = batch.iter().map(|delivery| async move {
+            let elapsed = self.shared.clock.now().saturating_since(begin);
+            if elapsed >= BEGINNING {
+                return Err(PublishError::skipped());
+            }
+            self.send(delivery).await
+        });
+        let sent: Vec<_> = sent.collect();
         stream::iter(sent).buffered(CONCURRENCY).collect().await
     }
 }
