@@ -197,10 +197,10 @@ mod tests {
     #[test]
     fn a_key_stays_in_its_lane_for_ever() {
         for (key, lane) in [
-            (&b""[..], 33),
-            (b"a", 40),
-            (b"order 7", 21),
-            (&[0xff; 255], 54),
+            (&b""[..], 1),
+            (b"a", 0),
+            (b"order 7", 25),
+            (&[0xff; 255], 3),
         ] {
             assert_eq!(lane_of(key, 64), lane, "{key:?}");
         }

@@ -26,6 +26,10 @@ use crate::{
 /// How many messages a publisher is given at first; more or fewer when it turns out how fast it is.
 const FIRST_CALL: u32 = 64;
 
+/// A pass ends after so many turns that only set keys aside: without a wait between attempts they
+/// would come again for ever.
+const FRUITLESS: u32 = 16;
+
 /// A backoff grows no more after so many steps.
 const STEPS: u32 = 64;
 
@@ -215,14 +219,21 @@ impl TopicRun {
     /// Turns until a read of all lanes from their start finds nothing that is due.
     async fn turns(&self, pass: &mut Pass) -> Result<(), StoreError> {
         let mut all = true;
-        loop {
-            match self.turn(self.lanes().count(), pass).await {
+        let mut idle = 0;
+        while idle < FRUITLESS {
+            let before = pass.delivered + pass.died;
+            let most = self.lanes().count();
+            match self.turn(most, pass).await {
                 After::Failed(error) => return Err(error),
                 After::HeldUp(_) => {
                     pass.held_up += 1;
                     return Ok(());
                 }
-                After::Rows(_) => all = false,
+                After::Rows(_) => {
+                    all = false;
+                    let fruitless = pass.delivered + pass.died == before;
+                    idle = if fruitless { idle + 1 } else { 0 };
+                }
                 After::Nothing if all => return Ok(()),
                 After::Nothing => {
                     self.lanes().doubt_all(self.clock.now());
@@ -230,6 +241,7 @@ impl TopicRun {
                 }
             }
         }
+        Ok(())
     }
 
     async fn hand_all_back(&self) {

@@ -330,11 +330,6 @@ pub(crate) trait Store: Send + Sync {
         kept: Duration,
         most: u32,
     ) -> Result<u64, StoreError>;
-
-    /// Sends the hint to other processes, where the dialect has one.
-    async fn notify(&self) -> Result<(), StoreError> {
-        Ok(())
-    }
 }
 
 /// For the database: what does not fit is for ever.
