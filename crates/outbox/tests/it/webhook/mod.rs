@@ -12,5 +12,6 @@ mod layer;
 mod publisher;
 mod signatures;
 mod stand;
+mod through;
 mod tls;
 mod vectors;
