@@ -163,6 +163,7 @@ impl MySqlStore {
         topic: &Topic,
         from: &[(i16, i64)],
         leave_out: LeaveOut,
+        per_lane: u32,
         limit: u32,
     ) -> Result<Vec<Row>, StoreError> {
         let sql = match leave_out {
@@ -179,13 +180,14 @@ impl MySqlStore {
                 if left == 0 {
                     break;
                 }
-                let mut read = sqlx::query_as(sql).bind(topic.as_str().as_bytes());
+                let mut read = sqlx::query_as(sql);
                 for place in 0..ARMS {
                     // There is no lane -1.
                     let (lane, id) = lanes.get(place).copied().unwrap_or((-1, 0));
-                    read = read.bind(lane).bind(id);
+                    read = read.bind(topic.as_str().as_bytes()).bind(lane).bind(id);
+                    read = read.bind(per_lane.min(left));
                 }
-                let read = read.bind(left).fetch_all(&mut *loan);
+                let read = read.fetch_all(&mut *loan);
                 let rows: Vec<RowParts> = deadline.run(Phase::Read, read).await?;
                 let row = |(lane, id, key, created_at, early, attributes, payload)| Row {
                     lane,
@@ -196,7 +198,11 @@ impl MySqlStore {
                     attributes,
                     payload,
                 };
-                window.extend(rows.into_iter().map(row));
+                let mut rows: Vec<Row> = rows.into_iter().map(row).collect();
+                // Cut off at the end of lanes, so that each is still a run.
+                rows.sort_unstable_by_key(|row| (row.lane, row.id));
+                window.extend(rows);
+                window.truncate(limit);
             }
             loan.give_back();
             Ok(window)

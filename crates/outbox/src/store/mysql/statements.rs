@@ -9,43 +9,43 @@ macro_rules! now {
     };
 }
 
-/// One lane of a read.
+/// A lane's part of a read: a run of its rows, in the order of the primary key. All lanes in one
+/// condition would be sorted, whole backlogs of them.
 macro_rules! arm {
-    () => {
-        "(o.lane = ? AND o.id >= ?)"
+    ($left_out:literal) => {
+        concat!(
+            "(SELECT o.lane, o.id, o.`key`, o.created_at,
+                     CASE WHEN o.not_before > ",
+            now!(),
+            " THEN o.not_before END,
+                     o.attributes, o.payload
+                FROM {schema}{prefix}outbox o FORCE INDEX (PRIMARY)
+               WHERE o.topic = ? AND o.lane = ? AND o.id >= ? ",
+            $left_out,
+            " ORDER BY o.id LIMIT ?)"
+        )
     };
 }
 
-/// A read of eight lanes: one scan of ranges of the primary key, in its order, that ends at the
-/// limit. Each lane's part is a run of its rows, and only the last can be cut.
+/// A read of eight lanes.
 macro_rules! window {
     ($left_out:literal) => {
         concat!(
-            "SELECT o.lane, o.id, o.`key`, o.created_at,
-                    CASE WHEN o.not_before > ",
-            now!(),
-            " THEN o.not_before END,
-                    o.attributes, o.payload
-               FROM {schema}{prefix}outbox o FORCE INDEX (PRIMARY)
-              WHERE o.topic = ? AND (",
-            arm!(),
-            " OR ",
-            arm!(),
-            " OR ",
-            arm!(),
-            " OR ",
-            arm!(),
-            " OR ",
-            arm!(),
-            " OR ",
-            arm!(),
-            " OR ",
-            arm!(),
-            " OR ",
-            arm!(),
-            ") ",
-            $left_out,
-            " ORDER BY o.topic, o.lane, o.id LIMIT ?"
+            arm!($left_out),
+            " UNION ALL ",
+            arm!($left_out),
+            " UNION ALL ",
+            arm!($left_out),
+            " UNION ALL ",
+            arm!($left_out),
+            " UNION ALL ",
+            arm!($left_out),
+            " UNION ALL ",
+            arm!($left_out),
+            " UNION ALL ",
+            arm!($left_out),
+            " UNION ALL ",
+            arm!($left_out)
         )
     };
 }
