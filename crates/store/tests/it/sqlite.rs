@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use buttress_store::{Deadline, Guarded, Phase, StoreErrorKind, sqlite};
+use buttress_store::{Deadline, Guarded, Phase, StoreError, StoreErrorKind, sqlite};
 use buttress_testkit::{cancel_sweep, clean_pool};
 use futures_util::FutureExt as _;
 use sqlx::{SqlitePool, sqlite::SqlitePoolOptions};
@@ -164,8 +164,8 @@ async fn a_database_in_memory_survives_a_dropped_transaction() {
 #[tokio::test]
 async fn a_connection_on_which_the_disk_was_full_begins_again() {
     let folder = tempfile::tempdir().unwrap();
-    let options_of_one = sqlx::sqlite::SqlitePoolOptions::new().max_connections(1);
-    let pool = options_of_one.connect_lazy_with(options(folder.path().join("full.db")));
+    let options_of_one = SqlitePoolOptions::new().max_connections(1);
+    let pool = options_of_one.connect_lazy_with(sqlite::options(folder.path().join("full.db")));
     sqlx::raw_sql("CREATE TABLE big (it BLOB); PRAGMA max_page_count = 10")
         .execute(&pool)
         .await

@@ -9,43 +9,20 @@ macro_rules! now {
     };
 }
 
-/// A lane's part of a read: a run of its rows, in the order of the primary key. All lanes in one
+/// A read of one lane: a run of its rows, in the order of the primary key. Several lanes in one
 /// condition would be sorted, whole backlogs of them.
-macro_rules! arm {
-    ($left_out:literal) => {
-        concat!(
-            "(SELECT o.lane, o.id, o.`key`, o.created_at,
-                     CASE WHEN o.not_before > ",
-            now!(),
-            " THEN o.not_before END,
-                     o.attributes, o.payload
-                FROM {schema}{prefix}outbox o FORCE INDEX (PRIMARY)
-               WHERE o.topic = ? AND o.lane = ? AND o.id >= ? ",
-            $left_out,
-            " ORDER BY o.id LIMIT ?)"
-        )
-    };
-}
-
-/// A read of eight lanes.
 macro_rules! window {
     ($left_out:literal) => {
         concat!(
-            arm!($left_out),
-            " UNION ALL ",
-            arm!($left_out),
-            " UNION ALL ",
-            arm!($left_out),
-            " UNION ALL ",
-            arm!($left_out),
-            " UNION ALL ",
-            arm!($left_out),
-            " UNION ALL ",
-            arm!($left_out),
-            " UNION ALL ",
-            arm!($left_out),
-            " UNION ALL ",
-            arm!($left_out)
+            "SELECT o.lane, o.id, o.`key`, o.created_at,
+                    CASE WHEN o.not_before > ",
+            now!(),
+            " THEN o.not_before END,
+                    o.attributes, o.payload
+               FROM {schema}{prefix}outbox o FORCE INDEX (PRIMARY)
+              WHERE o.topic = ? AND o.lane = ? AND o.id >= ? ",
+            $left_out,
+            " ORDER BY o.id LIMIT ?"
         )
     };
 }
