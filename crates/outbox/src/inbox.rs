@@ -23,6 +23,7 @@ pub struct Inbox {
 /// Whether a message was new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[must_use = "a message that was taken before must not be handled again"]
+#[expect(clippy::exhaustive_enums, reason = "there is no third")]
 pub enum Taken {
     /// It is yours: handle it, in this transaction.
     First,

@@ -16,7 +16,7 @@ use crate::{Counts, Event, EventKind, Topic};
 /// | `buttress_outbox_died_total` | |
 /// | `buttress_outbox_lapsed_total` | |
 /// | `buttress_outbox_outages_total` | `kind`: down, gone, hung |
-/// | `buttress_outbox_lanes_total` | `kind`: claimed, lapsed, handed_back, lost |
+/// | `buttress_outbox_lanes_total` | `kind`: claimed, lapsed, `handed_back`, lost |
 /// | `buttress_outbox_store_failures_total` | `operation` |
 ///
 /// What is true now is told by [`MetricsObserver::gauges`], from [`Outbox::counts`](crate::Outbox::counts):

@@ -26,6 +26,12 @@ impl Outbox {
         Self { store }
     }
 
+    /// The tables it is on.
+    #[must_use]
+    pub const fn store(&self) -> &OutboxStore {
+        &self.store
+    }
+
     /// Appends a message in the transaction that `connection` is in. Fire what it returns after
     /// the commit, and relays of this process (with [`OutboxStore`]'s clone) look at once;
     /// forgetting it costs a poll.

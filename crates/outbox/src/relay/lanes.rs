@@ -27,6 +27,8 @@ pub(super) struct Lane {
     /// Keys that are set aside as far as this relay knows. A read that does not begin at the start
     /// passes over them, for their head may be below it.
     pub(super) aside: HashMap<Vec<u8>, Known>,
+    /// There was nothing in it when it was last read from its start.
+    pub(super) empty: bool,
     /// There are more keys set aside than are remembered: every read is a full one.
     pub(super) crowded: bool,
 }
@@ -94,6 +96,7 @@ impl Lanes {
             low: 0,
             full_at: now,
             aside: HashMap::new(),
+            empty: false,
             crowded: false,
         };
         let slot = Slot {

@@ -75,7 +75,6 @@ impl Pass {
 
 impl Relay {
     /// A relay in the making, for the tables of this outbox.
-    #[must_use]
     pub fn builder(outbox: &Outbox) -> RelayBuilder {
         RelayBuilder::new(outbox.store.clone())
     }

@@ -39,10 +39,11 @@ impl TopicRun {
         &self,
         work: &mut [Lane],
         limit: u32,
+        busy: bool,
         pass: &mut Pass,
     ) -> Result<Round, StoreError> {
         self.charge(work, pass).await?;
-        let mut rows = self.read(work, limit).await?;
+        let mut rows = self.read(work, limit, busy).await?;
         let mut ledger = Ledger::new(self);
         let mut round = Round::default();
         let mut runs = Vec::new();
@@ -107,28 +108,33 @@ impl TopicRun {
     }
 
     /// Reads from the lanes: those whose time has come from their start, the others from their
-    /// lower bound.
+    /// lower bound. While there is much to do, lanes that were empty are looked at with the next
+    /// full read.
     async fn read(
         &self,
         work: &mut [Lane],
         limit: u32,
+        busy: bool,
     ) -> Result<HashMap<i16, Vec<Row>>, StoreError> {
         let now = self.clock.now();
-        let whole = |lane: &Lane| lane.low == 0 || lane.crowded || now >= lane.full_at;
-        work.sort_by_key(|lane| !whole(lane));
+        let whole = |lane: &Lane| lane.crowded || now >= lane.full_at;
+        let passed_over = |lane: &Lane| busy && lane.empty && !whole(lane);
+        work.sort_by_key(|lane| (!whole(lane), passed_over(lane)));
         let wholes = work.iter().filter(|lane| whole(lane)).count();
-        let (wholes, others) = work.split_at_mut(wholes);
+        let none = work.iter().filter(|lane| passed_over(lane)).count();
+        let (others, _) = work.split_at_mut(work.len() - none);
+        let (wholes, others) = others.split_at_mut(wholes);
         let mut rows = Vec::new();
         if !wholes.is_empty() {
             // Known before it is read: a key that somebody frees in between is passed over once
             // more, and none is overtaken.
             self.remember(wholes).await?;
-            rows = self.read_part(wholes, limit).await?;
+            rows = self.read_part(wholes, true, limit).await?;
             note_full_read(wholes, &rows, limit, now);
         }
         let left = limit.saturating_sub(u32::try_from(rows.len()).unwrap_or(u32::MAX));
         if !others.is_empty() && left > 0 {
-            let more = self.read_part(others, left).await?;
+            let more = self.read_part(others, false, left).await?;
             let passed: HashSet<(i16, &[u8])> = others
                 .iter()
                 .flat_map(|lane| lane.aside.keys().map(|key| (lane.number(), &key[..])))
@@ -146,16 +152,22 @@ impl TopicRun {
             if let Some(rows) = by_lane.get_mut(&lane.number()) {
                 rows.sort_unstable_by_key(|row| row.id);
                 lane.low = rows.first().map_or(0, |row| row.id);
+                lane.empty = false;
             }
         }
         Ok(by_lane)
     }
 
-    async fn read_part(&self, lanes: &[Lane], limit: u32) -> Result<Vec<Row>, StoreError> {
+    async fn read_part(
+        &self,
+        lanes: &[Lane],
+        whole: bool,
+        limit: u32,
+    ) -> Result<Vec<Row>, StoreError> {
         let from: Vec<(i16, i64)> = lanes.iter().map(|it| (it.number(), it.low)).collect();
         let leave_out = if lanes.iter().all(|it| it.aside.is_empty() && !it.crowded) {
             LeaveOut::Nothing
-        } else if lanes.iter().all(|it| it.low == 0) {
+        } else if whole {
             LeaveOut::Waiting
         } else {
             LeaveOut::Aside
@@ -271,6 +283,7 @@ fn note_full_read(lanes: &mut [Lane], rows: &[Row], limit: u32, now: Moment) {
     for lane in lanes {
         if !cut || seen.contains(&lane.number()) {
             lane.full_at = now.saturating_add(FULL_READ);
+            lane.empty = !seen.contains(&lane.number());
         }
     }
 }

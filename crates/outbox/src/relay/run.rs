@@ -223,7 +223,7 @@ impl TopicRun {
         while idle < FRUITLESS {
             let before = pass.delivered + pass.died;
             let most = self.lanes().count();
-            match self.turn(most, pass).await {
+            match self.turn(most, !all, pass).await {
                 After::Failed(error) => return Err(error),
                 After::HeldUp(_) => {
                     pass.held_up += 1;

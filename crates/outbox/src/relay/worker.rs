@@ -29,11 +29,13 @@ impl TopicRun {
     pub(super) async fn work(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         let mut ear = self.store.wake.ear();
         let mut idle = IDLE;
+        let mut busy = false;
         let many = usize::try_from(self.relay.batch / 4).unwrap_or_default();
         while !*stop.borrow() {
             let workers = usize::try_from(self.relay.workers).unwrap_or(1);
             let lanes = self.lanes().count().div_ceil(workers);
-            let after = self.turn(lanes, &mut Pass::default()).await;
+            let after = self.turn(lanes, busy, &mut Pass::default()).await;
+            busy = matches!(after, After::Rows(rows) if rows >= many);
             let (rest, wakeful) = match after {
                 After::Rows(rows) if rows >= many => {
                     idle = IDLE;
@@ -77,8 +79,8 @@ impl TopicRun {
         due.map_or(idle, |due| due.saturating_since(now).max(COLLECT).min(idle))
     }
 
-    /// One turn on at most so many lanes: read, publish, settle.
-    pub(super) async fn turn(&self, most: usize, pass: &mut Pass) -> After {
+    /// One turn on at most so many lanes: read, publish, settle. `busy`: the last one found much.
+    pub(super) async fn turn(&self, most: usize, busy: bool, pass: &mut Pass) -> After {
         if self.lanes().paused {
             return After::HeldUp(self.relay.poll);
         }
@@ -104,7 +106,7 @@ impl TopicRun {
         if work.is_empty() {
             return After::Nothing;
         }
-        let result = self.round(&mut work, limit, pass).await;
+        let result = self.round(&mut work, limit, busy, pass).await;
         let now = self.clock.now();
         let mut lanes = self.lanes();
         for mut lane in work {

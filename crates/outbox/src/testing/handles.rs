@@ -269,7 +269,7 @@ async fn delays<DB: SqlDatabase>(suite: &Suite<DB>) {
     let scribe = Scribe::default();
     let relay = suite.relay(name, soon(), &scribe);
     let late = Message::builder(name, "/conformance", "note").key("a");
-    let late = late.subject("one").delayed(Duration::from_millis(400));
+    let late = late.subject("one").delayed(Duration::from_millis(2500));
     suite.append(&[late.build().expect("a message")]).await;
     suite.append(&[message(name, "a", "two")]).await;
     suite.append(&[message(name, "b", "other")]).await;
@@ -285,7 +285,7 @@ async fn delays<DB: SqlDatabase>(suite: &Suite<DB>) {
         panic!("one key waits");
     };
     assert!(waiting.until.is_some() && waiting.key == b"a");
-    tokio::time::sleep(Duration::from_millis(450)).await;
+    tokio::time::sleep(Duration::from_millis(2600)).await;
     assert_eq!(pass(&relay).await.delivered, 2);
     assert_eq!(scribe.heard(), ["other", "one", "two"]);
     let past = Message::builder(name, "/conformance", "note").key("a");

@@ -5,12 +5,13 @@
 //! lock; the message says which version. So what must be delivered is known exactly: of each key 1
 //! to the version, in order, and nothing else.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 use buttress_outbox::{Delivery, Inbox, Message, Outbox, PublishError, Publisher, Taken};
 use buttress_store::{Deadline, Dialect, Guarded, SqlDatabase, StoreError};
 use sqlx::{MySql, Pool, Postgres, Sqlite};
+use tokio::time::timeout;
 
 pub(crate) const TOPIC: &str = "orders";
 
@@ -191,8 +192,12 @@ impl<DB: Lab> Publisher for Destination<DB> {
     async fn publish(&self, batch: &[Delivery]) -> Vec<Result<(), PublishError>> {
         let mut answers = Vec::new();
         for delivery in batch {
-            let heard = self.hear(delivery).await;
-            answers.push(heard.map_err(|_| PublishError::down("its database")));
+            // sqlx has no deadline of its own: on a connection that the server ended, a query may
+            // wait for ever.
+            let heard = timeout(Duration::from_secs(2), self.hear(delivery)).await;
+            let heard = heard.is_ok_and(|heard| heard.is_ok());
+            let down = || PublishError::down("its database");
+            answers.push(if heard { Ok(()) } else { Err(down()) });
         }
         answers
     }

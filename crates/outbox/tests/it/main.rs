@@ -1,5 +1,12 @@
 //! What users of the crate see.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a test fails by a panic, prints its figures, and measures in real time"
+)]
+
 mod backlog;
 mod base;
 mod conformance;

@@ -14,7 +14,9 @@ use buttress_outbox::{
     TopicPolicy, publisher::in_process,
 };
 use buttress_retry_backoff::Backoff;
-use buttress_testkit::{cancel_sweep, clean_pool, eventually, proxy::Proxy};
+use buttress_testkit::{
+    cancel_sweep, clean_pool, eventually, eventually::eventually_as, proxy::Proxy,
+};
 
 use crate::{
     base,
@@ -48,6 +50,7 @@ async fn ob8_connections_that_are_ended_all_the_time_lose_nothing() {
             TopicPolicy::new().with_outage_backoff(Backoff::constant(Duration::from_millis(20))),
             Destination { pool, inbox },
         )
+        .observe(|event: &Event| println!("{event:?}"))
         .build()
         .unwrap();
     let stop = tokio::sync::watch::Sender::new(false);
@@ -68,8 +71,8 @@ async fn ob8_connections_that_are_ended_all_the_time_lose_nothing() {
             let _ = sqlx::query(end).execute(&admin).await;
         }
     }
-    let seen = eventually("all is heard", Duration::from_secs(60), async || {
-        lab::check(&base.pool, true).await.ok()
+    let seen = eventually_as("all is heard", Duration::from_secs(60), async || {
+        lab::check(&base.pool, true).await
     });
     let seen = seen.await;
     assert!(seen.committed > 100, "{seen:?}");
@@ -108,13 +111,18 @@ async fn ob9_a_full_database_takes_neither_row_and_resumes() {
         .await
         .unwrap();
     let error = outbox.append_in(&mut *transaction, &big).await.unwrap_err();
+    println!("{error:?}");
     assert_eq!(error.class(), Class::NotDone);
     drop(transaction);
     let version = sqlx::query_scalar("SELECT version FROM business");
     assert_eq!(version.fetch_one(&base.pool).await.ok(), Some(0_i64));
     full(10_000).await;
     let mut transaction = lab::begin(&base.pool).await.unwrap();
-    let wake = outbox.append_in(&mut *transaction, &big).await.unwrap();
+    let wake = match outbox.append_in(&mut *transaction, &big).await {
+        Ok(w) => w,
+        Err(buttress_outbox::OutboxError::Store(e)) => panic!("{:?}", e.driver()),
+        Err(e) => panic!("{e}"),
+    };
     transaction.commit().await.unwrap();
     wake.fire();
     let relay = Relay::builder(&outbox).topic(TOPIC, in_process(|_| async { Ok(()) }));

@@ -40,6 +40,16 @@ pub trait SqlDatabase: Sealed + sqlx::Database<Connection: SqlConnection> {
     /// Returns a connection that is in order.
     #[doc(hidden)]
     fn give_back(connection: PoolConnection<Self>);
+
+    /// Begins on a connection that sqlx believes to be in a transaction and the database does not.
+    /// False: there are no such connections.
+    #[doc(hidden)]
+    fn begin_anew(
+        connection: &mut Self::Connection,
+    ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send {
+        let _ = connection;
+        std::future::ready(Ok(false))
+    }
 }
 
 #[cfg(feature = "postgres")]
@@ -131,5 +141,13 @@ impl SqlDatabase for sqlx::Sqlite {
 
     fn give_back(connection: PoolConnection<Self>) {
         drop(connection);
+    }
+
+    /// A full disk, an I/O error or a lack of memory makes SQLite take a transaction back by
+    /// itself. sqlx' rollback behind it fails, so it goes on counting one, and no transaction
+    /// could ever be begun on that connection again.
+    async fn begin_anew(connection: &mut Self::Connection) -> Result<bool, sqlx::Error> {
+        let begin = sqlx::raw_sql(Self::begin(Isolation::Session));
+        begin.execute(connection).await.map(|_| true)
     }
 }

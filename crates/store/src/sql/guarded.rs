@@ -75,7 +75,16 @@ impl<DB: SqlDatabase> Guarded<DB> {
         loan.opens();
         let begin = Some(DB::begin(isolation).into_sql_str());
         let begin = DB::TransactionManager::begin(&mut loan, begin);
-        deadline.run(Phase::InTransaction, begin).await?;
+        if let Err(error) = deadline.run(Phase::InTransaction, begin).await {
+            let anew = error.kind() == StoreErrorKind::Misused;
+            let anew = anew && {
+                let begin = DB::begin_anew(&mut loan);
+                deadline.run(Phase::InTransaction, begin).await?
+            };
+            if !anew {
+                return Err(error);
+            }
+        }
         Ok(Self { loan, turn: None })
     }
 

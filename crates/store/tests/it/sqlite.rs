@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use buttress_store::{Deadline, Guarded, Phase, StoreErrorKind, sqlite};
+use buttress_store::{Deadline, Guarded, Phase, StoreError, StoreErrorKind, sqlite};
 use buttress_testkit::{cancel_sweep, clean_pool};
 use futures_util::FutureExt as _;
 use sqlx::{SqlitePool, sqlite::SqlitePoolOptions};
@@ -158,4 +158,35 @@ async fn a_database_in_memory_survives_a_dropped_transaction() {
         .await
         .unwrap();
     assert_eq!(count, 0);
+}
+
+/// SQLite takes a transaction back by itself when the disk is full, and sqlx does not notice.
+#[tokio::test]
+async fn a_connection_on_which_the_disk_was_full_begins_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let options_of_one = SqlitePoolOptions::new().max_connections(1);
+    let pool = options_of_one.connect_lazy_with(sqlite::options(folder.path().join("full.db")));
+    sqlx::raw_sql("CREATE TABLE big (it BLOB); PRAGMA max_page_count = 10")
+        .execute(&pool)
+        .await
+        .unwrap();
+    let deadline = || Deadline::after(Deadline::SQL);
+    for _ in 0..2 {
+        let mut transaction = Guarded::begin(&pool, deadline()).await.unwrap();
+        let insert = sqlx::raw_sql("INSERT INTO big VALUES (zeroblob(1000000))");
+        let full = insert.execute(&mut *transaction).await.unwrap_err();
+        let full = StoreError::in_transaction(full);
+        assert_eq!(full.kind(), StoreErrorKind::Full);
+        drop(transaction);
+    }
+    let mut transaction = Guarded::begin(&pool, deadline()).await.unwrap();
+    let insert = sqlx::raw_sql("INSERT INTO big VALUES (NULL)");
+    insert.execute(&mut *transaction).await.unwrap();
+    transaction.rollback().await.unwrap();
+    let mut transaction = Guarded::begin(&pool, deadline()).await.unwrap();
+    let insert = sqlx::raw_sql("INSERT INTO big VALUES (NULL)");
+    insert.execute(&mut *transaction).await.unwrap();
+    transaction.commit().await.unwrap();
+    let count = sqlx::query_scalar("SELECT count(*) FROM big");
+    assert_eq!(count.fetch_one(&pool).await.ok(), Some(1_i64));
 }

@@ -11,9 +11,6 @@ use crate::{
     store::{Beat, Claimed, Held, LeaveOut, Row},
 };
 
-/// Lanes of one read.
-const ARMS: usize = 8;
-
 impl MySqlStore {
     pub(super) async fn prepare_now(&self, topic: &Topic) -> Result<(), StoreError> {
         let prepared = sqlx::query_as(&self.sql.prepared).bind(topic.as_str().as_bytes());
@@ -157,12 +154,13 @@ impl MySqlStore {
         self.gate.run(run).await
     }
 
-    /// Eight lanes at a time, until there is enough.
+    /// Lane after lane, on one connection, until there is enough.
     pub(super) async fn window_now(
         &self,
         topic: &Topic,
         from: &[(i16, i64)],
         leave_out: LeaveOut,
+        per_lane: u32,
         limit: u32,
     ) -> Result<Vec<Row>, StoreError> {
         let sql = match leave_out {
@@ -174,18 +172,17 @@ impl MySqlStore {
         let run = async |deadline: Deadline| {
             let mut loan = Loan::<MySql>::acquire(&self.pool, deadline).await?;
             let mut window = Vec::new();
-            for lanes in from.chunks(ARMS) {
+            for (lane, id) in from {
                 let left = u32::try_from(limit - window.len()).unwrap_or(u32::MAX);
                 if left == 0 {
                     break;
                 }
-                let mut read = sqlx::query_as(sql).bind(topic.as_str().as_bytes());
-                for place in 0..ARMS {
-                    // There is no lane -1.
-                    let (lane, id) = lanes.get(place).copied().unwrap_or((-1, 0));
-                    read = read.bind(lane).bind(id);
-                }
-                let read = read.bind(left).fetch_all(&mut *loan);
+                let read = sqlx::query_as(sql)
+                    .bind(topic.as_str().as_bytes())
+                    .bind(*lane)
+                    .bind(*id)
+                    .bind(per_lane.min(left))
+                    .fetch_all(&mut *loan);
                 let rows: Vec<RowParts> = deadline.run(Phase::Read, read).await?;
                 let row = |(lane, id, key, created_at, early, attributes, payload)| Row {
                     lane,

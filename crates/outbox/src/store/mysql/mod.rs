@@ -228,10 +228,11 @@ impl Store for MySqlStore {
         topic: &Topic,
         from: &[(i16, i64)],
         leave_out: LeaveOut,
-        _per_lane: u32,
+        per_lane: u32,
         limit: u32,
     ) -> Result<Vec<Row>, StoreError> {
-        self.window_now(topic, from, leave_out, limit).await
+        self.window_now(topic, from, leave_out, per_lane, limit)
+            .await
     }
 
     async fn alone(&self, topic: &Topic, held: Held, id: i64) -> Result<bool, StoreError> {

@@ -9,15 +9,8 @@ macro_rules! now {
     };
 }
 
-/// One lane of a read.
-macro_rules! arm {
-    () => {
-        "(o.lane = ? AND o.id >= ?)"
-    };
-}
-
-/// A read of eight lanes: one scan of ranges of the primary key, in its order, that ends at the
-/// limit. Each lane's part is a run of its rows, and only the last can be cut.
+/// A read of one lane: a run of its rows, in the order of the primary key. Several lanes in one
+/// condition would be sorted, whole backlogs of them.
 macro_rules! window {
     ($left_out:literal) => {
         concat!(
@@ -27,25 +20,9 @@ macro_rules! window {
             " THEN o.not_before END,
                     o.attributes, o.payload
                FROM {schema}{prefix}outbox o FORCE INDEX (PRIMARY)
-              WHERE o.topic = ? AND (",
-            arm!(),
-            " OR ",
-            arm!(),
-            " OR ",
-            arm!(),
-            " OR ",
-            arm!(),
-            " OR ",
-            arm!(),
-            " OR ",
-            arm!(),
-            " OR ",
-            arm!(),
-            " OR ",
-            arm!(),
-            ") ",
+              WHERE o.topic = ? AND o.lane = ? AND o.id >= ? ",
             $left_out,
-            " ORDER BY o.topic, o.lane, o.id LIMIT ?"
+            " ORDER BY o.id LIMIT ?"
         )
     };
 }

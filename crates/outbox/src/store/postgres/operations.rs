@@ -11,6 +11,7 @@ use crate::{
     store::counted,
 };
 
+type WaitingParts = (Vec<u8>, i64, i32, i32, i32, i64, String);
 type DeadParts = (i64, Vec<u8>, i64, i64, i32, i32, Vec<u8>, Vec<u8>, String);
 
 impl PostgresStore {
@@ -51,8 +52,7 @@ impl PostgresStore {
     ) -> Result<Vec<WaitingRow>, StoreError> {
         let waiting = sqlx::query_as(&self.sql.waiting).bind(topic.as_str());
         let waiting = waiting.bind(i64::from(most));
-        let rows: Vec<(Vec<u8>, i64, i32, i32, i32, i64, String)> =
-            self.fetch(Phase::Read, waiting).await?;
+        let rows: Vec<WaitingParts> = self.fetch(Phase::Read, waiting).await?;
         let row = |(key, head, failures, lapses, waits, until, error)| WaitingRow {
             key,
             head,

@@ -66,14 +66,11 @@ macro_rules! statements {
 }
 
 statements! {
-    append: concat!(
-        "INSERT INTO {schema}{prefix}outbox
+    append: "INSERT INTO {schema}{prefix}outbox
            (topic, lane, key, created_at, not_before, attributes, payload)
          SELECT $1, $2, $3, c.now, CASE WHEN $4 > 0 THEN c.now + $4 ELSE $5 END, $6, $7
-           FROM (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now) c"
-    ),
-    append_all: concat!(
-        "INSERT INTO {schema}{prefix}outbox
+           FROM (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now) c",
+    append_all: "INSERT INTO {schema}{prefix}outbox
            (topic, lane, key, created_at, not_before, attributes, payload)
          SELECT t.topic, t.lane, t.key, c.now,
                 CASE WHEN t.delay > 0 THEN c.now + t.delay ELSE t.not_before END,
@@ -82,8 +79,7 @@ statements! {
                 unnest($1::text[], $2::smallint[], $3::bytea[], $4::bigint[], $5::bigint[],
                        $6::bytea[], $7::bytea[]) WITH ORDINALITY
                   AS t(topic, lane, key, delay, not_before, attributes, payload, place)
-          ORDER BY t.place"
-    ),
+          ORDER BY t.place",
     prepared: "SELECT count(*) FROM {schema}{prefix}outbox_lane WHERE topic = $1",
     prepare: "INSERT INTO {schema}{prefix}outbox_lane (topic, lane)
               SELECT $1, lane FROM generate_series(0, $2::int - 1) AS lane ORDER BY lane

@@ -11,6 +11,7 @@ use crate::{
     store::counted,
 };
 
+type WaitingParts = (Vec<u8>, i64, i32, i32, i32, i64, String);
 type DeadParts = (i64, Vec<u8>, i64, i64, i32, i32, Vec<u8>, Vec<u8>, String);
 
 impl SqliteStore {
@@ -83,7 +84,7 @@ impl SqliteStore {
             .bind(topic.as_str())
             .bind(now())
             .bind(most);
-        let rows: Vec<(Vec<u8>, i64, i32, i32, i32, i64, String)> = self.fetch(waiting).await?;
+        let rows: Vec<WaitingParts> = self.fetch(waiting).await?;
         let row = |(key, head, failures, lapses, waits, until, error)| WaitingRow {
             key,
             head,

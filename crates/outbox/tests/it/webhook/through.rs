@@ -85,13 +85,13 @@ impl<DB: SqlDatabase> Subscriber<DB> {
         let effect = effect.unwrap();
         let appended = self.effects.append_in(&mut *transaction, &effect).await;
         let _ = appended.unwrap();
-        if nth % 3 == 0 {
+        if nth.is_multiple_of(3) {
             transaction.rollback().await.unwrap();
             return StatusCode::SERVICE_UNAVAILABLE;
         }
         transaction.commit().await.unwrap();
         self.taken.lock().unwrap().entry(key).or_default().push(n);
-        if nth % 5 == 0 {
+        if nth.is_multiple_of(5) {
             return StatusCode::SERVICE_UNAVAILABLE;
         }
         StatusCode::OK

@@ -1,0 +1,243 @@
+//! What an outbox costs on PostgreSQL: a row in the business transaction, and a relay beside the
+//! bare loop of SKIP LOCKED and DELETE, in turns on one private server.
+//!
+//! `cargo bench -p buttress-benches --bench outbox`
+
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    missing_docs,
+    reason = "a measurement: it prints, ends at the first error, and reads the clock"
+)]
+
+use std::time::{Duration, Instant};
+
+use buttress_outbox::{
+    Delivery, Message, Outbox, OutboxStore, PublishError, PublishOrder, Publisher, Relay,
+    RelayPolicy,
+};
+use buttress_testkit::postgres;
+use sqlx::{PgPool, postgres::PgPoolOptions};
+
+const BATCH: i64 = 500;
+const ROUNDS: usize = 5;
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    runtime.unwrap().block_on(all());
+}
+
+async fn all() {
+    let Some(database) = postgres::fresh_database().await else {
+        return println!("PostgreSQL is not there");
+    };
+    let pool = PgPoolOptions::new().max_connections(40);
+    let pool = pool.connect(database.url()).await.unwrap();
+    let store = OutboxStore::postgres(pool.clone()).unwrap();
+    store.migrate().await.unwrap();
+    let outbox = Outbox::new(store);
+    sqlx::raw_sql(
+        "CREATE TABLE business (id BIGINT PRIMARY KEY, n BIGINT NOT NULL);
+         INSERT INTO business SELECT n, 0 FROM generate_series(0, 31) n;
+         CREATE TABLE flat (id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, key BYTEA NOT NULL,
+           attributes BYTEA NOT NULL, payload BYTEA NOT NULL, claimed_until BIGINT NOT NULL DEFAULT 0)",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    println!("| clients | bare tx/s | with pg_notify | ratio | with the outbox row | ratio |");
+    for clients in [1, 8, 32] {
+        append(&pool, &outbox, clients).await;
+    }
+    println!("| messages of 200 bytes, batch 500, one worker | bare loop /s | relay /s | ratio |");
+    for (name, keys) in [
+        ("a key each", 50_000),
+        ("1,000 keys", 1000),
+        ("10 keys", 10),
+    ] {
+        relay(&pool, &outbox, name, keys, 50_000).await;
+    }
+    let mut pin = pool.begin().await.unwrap();
+    let pinned = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM business";
+    sqlx::raw_sql(pinned).execute(&mut *pin).await.unwrap();
+    relay(
+        &pool,
+        &outbox,
+        "1,000 keys, an old snapshot pinned",
+        1000,
+        50_000,
+    )
+    .await;
+    pin.rollback().await.unwrap();
+}
+
+#[derive(Clone, Copy)]
+enum With {
+    Nothing,
+    Notify,
+    Outbox,
+}
+
+async fn append(pool: &PgPool, outbox: &Outbox, clients: i64) {
+    let mut rates = [Vec::new(), Vec::new(), Vec::new()];
+    for _ in 0..ROUNDS {
+        for (place, with) in [With::Nothing, With::Notify, With::Outbox]
+            .into_iter()
+            .enumerate()
+        {
+            rates[place].push(business(pool, outbox, clients, with).await);
+        }
+    }
+    let [bare, notify, ours] = rates.map(median);
+    println!(
+        "| {clients} | {bare:.0} | {notify:.0} | {:.2} | {ours:.0} | {:.2} |",
+        notify / bare,
+        ours / bare
+    );
+    sqlx::raw_sql("TRUNCATE buttress_outbox")
+        .execute(pool)
+        .await
+        .unwrap();
+}
+
+/// Transactions a second: one row changed, and what goes with it.
+async fn business(pool: &PgPool, outbox: &Outbox, clients: i64, with: With) -> f64 {
+    let begun = Instant::now();
+    let time = Duration::from_millis(700);
+    let mut tasks = tokio::task::JoinSet::new();
+    for client in 0..clients {
+        let (pool, outbox) = (pool.clone(), outbox.clone());
+        tasks.spawn(async move {
+            let mut done = 0_u32;
+            while begun.elapsed() < time {
+                let mut transaction = pool.begin().await.unwrap();
+                sqlx::query("UPDATE business SET n = n + 1 WHERE id = $1")
+                    .bind(client)
+                    .execute(&mut *transaction)
+                    .await
+                    .unwrap();
+                match with {
+                    With::Nothing => {}
+                    With::Notify => {
+                        sqlx::query("SELECT pg_notify('orders', 'x')")
+                            .execute(&mut *transaction)
+                            .await
+                            .unwrap();
+                    }
+                    With::Outbox => {
+                        let message = note(usize::try_from(client).unwrap(), 1000);
+                        let wake = outbox.append_in(&mut *transaction, &message).await;
+                        drop(wake.unwrap());
+                    }
+                }
+                transaction.commit().await.unwrap();
+                done += 1;
+            }
+            done
+        });
+    }
+    let done: u32 = tasks.join_all().await.into_iter().sum();
+    f64::from(done) / begun.elapsed().as_secs_f64()
+}
+
+fn note(number: usize, keys: usize) -> Message {
+    let message = Message::builder("orders", "/bench", "note").key((number % keys).to_string());
+    message.payload(vec![b'x'; 200]).build().unwrap()
+}
+
+/// Takes everything at once and says yes.
+struct Nowhere;
+
+#[async_trait::async_trait]
+impl Publisher for Nowhere {
+    async fn publish(&self, batch: &[Delivery]) -> Vec<Result<(), PublishError>> {
+        batch.iter().map(|_| Ok(())).collect()
+    }
+
+    fn order(&self) -> PublishOrder {
+        PublishOrder::WholeRuns
+    }
+}
+
+async fn relay(pool: &PgPool, outbox: &Outbox, name: &str, keys: usize, messages: usize) {
+    let mut rates = [Vec::new(), Vec::new()];
+    let policy = RelayPolicy::new().with_batch(u32::try_from(BATCH).unwrap());
+    let relay = Relay::builder(outbox)
+        .policy(policy)
+        .topic("orders", Nowhere);
+    let relay = relay.build().unwrap();
+    for _ in 0..3 {
+        fill(pool, outbox, keys, messages).await;
+        sqlx::raw_sql(
+            "INSERT INTO flat (key, attributes, payload)
+             SELECT key, attributes, payload FROM buttress_outbox ORDER BY id",
+        )
+        .execute(pool)
+        .await
+        .unwrap();
+        sqlx::raw_sql("ANALYZE flat").execute(pool).await.unwrap();
+        sqlx::raw_sql("ANALYZE buttress_outbox")
+            .execute(pool)
+            .await
+            .unwrap();
+        let begun = Instant::now();
+        let done = bare(pool).await;
+        rates[0].push(rate(done, begun));
+        let begun = Instant::now();
+        let done = relay.run_once().await.unwrap().delivered;
+        assert_eq!(done, messages);
+        rates[1].push(rate(done, begun));
+    }
+    let [bare, ours] = rates.map(median);
+    println!("| {name} | {bare:.0} | {ours:.0} | {:.2} |", ours / bare);
+}
+
+async fn fill(pool: &PgPool, outbox: &Outbox, keys: usize, messages: usize) {
+    for first in (0..messages).step_by(5000) {
+        let some: Vec<Message> = (first..first + 5000).map(|n| note(n, keys)).collect();
+        let mut transaction = pool.begin().await.unwrap();
+        drop(
+            outbox
+                .append_all_in(&mut *transaction, &some)
+                .await
+                .unwrap(),
+        );
+        transaction.commit().await.unwrap();
+    }
+}
+
+/// The usual loop: claim a batch by an UPDATE with SKIP LOCKED that leases the rows and returns
+/// them, publish nothing, delete them.
+async fn bare(pool: &PgPool) -> usize {
+    let mut done = 0;
+    loop {
+        let claim = "UPDATE flat SET claimed_until = 1 WHERE id = ANY(ARRAY(
+               SELECT id FROM flat WHERE claimed_until = 0 ORDER BY id LIMIT $1
+                  FOR UPDATE SKIP LOCKED)) RETURNING id, key, attributes, payload";
+        let rows: Vec<(i64, Vec<u8>, Vec<u8>, Vec<u8>)> = sqlx::query_as(claim)
+            .bind(BATCH)
+            .fetch_all(pool)
+            .await
+            .unwrap();
+        if rows.is_empty() {
+            return done;
+        }
+        done += rows.len();
+        let ids: Vec<i64> = rows.iter().map(|row| row.0).collect();
+        let delete = sqlx::query("DELETE FROM flat WHERE id = ANY($1)").bind(ids);
+        delete.execute(pool).await.unwrap();
+    }
+}
+
+fn rate(done: usize, begun: Instant) -> f64 {
+    f64::from(u32::try_from(done).unwrap()) / begun.elapsed().as_secs_f64()
+}
+
+fn median(mut rates: Vec<f64>) -> f64 {
+    rates.sort_by(f64::total_cmp);
+    rates[rates.len() / 2]
+}
