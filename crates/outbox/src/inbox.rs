@@ -70,6 +70,19 @@ impl Inbox {
         Ok(if first { Taken::First } else { Taken::Before })
     }
 
+    /// Whether the message of that id was taken by a transaction that has committed. It spares
+    /// work; it decides nothing: only [`take_in`](Self::take_in) does, for another may take it in
+    /// the next moment.
+    ///
+    /// # Errors
+    ///
+    /// [`OutboxError::Message`] for an id that cannot be one, [`OutboxError::Store`].
+    pub async fn was_taken(&self, id: impl AsRef<[u8]> + Send) -> Result<bool, OutboxError> {
+        let id = key("id", id.as_ref())?;
+        let store = &self.store.store;
+        Ok(store.was_taken(&self.consumer, &id).await?)
+    }
+
     /// Forgets what this consumer took longer than `kept` ago, at most `most`. Returns how many.
     ///
     /// # Errors

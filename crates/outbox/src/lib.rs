@@ -23,7 +23,11 @@ mod store;
     any(feature = "mysql", feature = "postgres", feature = "sqlite")
 ))]
 pub mod testing;
+#[cfg(feature = "tower")]
+pub mod tower;
 mod wake;
+#[cfg(feature = "webhook")]
+pub mod webhook;
 
 #[cfg(feature = "metrics")]
 pub use self::metrics::MetricsObserver;

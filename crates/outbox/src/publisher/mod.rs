@@ -1,6 +1,8 @@
 //! Where messages go: the trait that a broker, an HTTP target or a function implements.
 
 mod delivery;
+#[cfg(feature = "http")]
+pub mod http;
 mod in_process;
 
 pub use self::{

@@ -89,6 +89,7 @@ impl TopicRun {
             return After::HeldUp(left);
         }
         let mut limit = self.relay.batch;
+        let mut most = most;
         let mut probing = None;
         if down {
             // One worker asks, with one message, whether the destination is back.
@@ -97,6 +98,9 @@ impl TopicRun {
                 return After::HeldUp(self.relay.flush);
             }
             limit = 1;
+            // Of all lanes, for the others are not asking: of a share that has no messages the
+            // same one would be taken for ever.
+            most = usize::MAX;
         }
         let mut work = self.lanes().check_out(self.clock.now(), most);
         if work.is_empty() {

@@ -328,6 +328,8 @@ pub(crate) trait Store: Send + Sync {
         consumer: &[u8],
         message: &[u8],
     ) -> Result<bool, StoreError>;
+    /// What has committed: what is being taken is not yet taken.
+    async fn was_taken(&self, consumer: &[u8], message: &[u8]) -> Result<bool, StoreError>;
     async fn prune_inbox(
         &self,
         consumer: &[u8],

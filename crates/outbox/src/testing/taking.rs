@@ -23,6 +23,8 @@ async fn once<DB: SqlDatabase>(suite: &Suite<DB>) {
     assert_eq!(taken.expect("an answer"), Taken::Before);
     transaction.rollback().await.expect("taken back");
     for expected in [Taken::First, Taken::Before] {
+        let known = inbox.was_taken("m").await.expect("an answer");
+        assert_eq!(known, expected == Taken::Before);
         let mut transaction = suite.begin().await;
         let taken = inbox.take_in(&mut *transaction, "m").await;
         assert_eq!(taken.expect("an answer"), expected);

@@ -14,3 +14,4 @@ mod crash;
 mod lab;
 mod planted;
 mod trouble;
+mod webhook;

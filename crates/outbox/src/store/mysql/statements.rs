@@ -198,6 +198,7 @@ statements! {
         "INSERT IGNORE INTO {schema}{prefix}inbox (consumer, message, taken_at)
          VALUES (?, ?, ", now!(), ")"
     ),
+    was_taken: "SELECT COUNT(*) FROM {schema}{prefix}inbox WHERE consumer = ? AND message = ?",
     prune_inbox: concat!(
         "DELETE FROM {schema}{prefix}inbox WHERE consumer = ? AND taken_at < ", now!(), " - ?
           ORDER BY taken_at LIMIT ?"

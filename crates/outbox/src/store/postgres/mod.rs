@@ -368,6 +368,13 @@ impl Store for PostgresStore {
         Ok(done.rows_affected() == 1)
     }
 
+    async fn was_taken(&self, consumer: &[u8], message: &[u8]) -> Result<bool, StoreError> {
+        let was_taken = sqlx::query_as(&self.sql.was_taken);
+        let was_taken = was_taken.bind(consumer).bind(message);
+        let (found,): (i64,) = self.fetch_one(Phase::Read, was_taken).await?;
+        Ok(found > 0)
+    }
+
     async fn prune_inbox(
         &self,
         consumer: &[u8],

@@ -241,6 +241,7 @@ statements! {
         "INSERT INTO {schema}{prefix}inbox (consumer, message, taken_at)
          VALUES ($1, $2, ", now!(), ") ON CONFLICT (consumer, message) DO NOTHING"
     ),
+    was_taken: "SELECT COUNT(*) FROM {schema}{prefix}inbox WHERE consumer = $1 AND message = $2",
     prune_inbox: concat!(
         "DELETE FROM {schema}{prefix}inbox WHERE ctid = ANY(ARRAY(
            SELECT ctid FROM {schema}{prefix}inbox

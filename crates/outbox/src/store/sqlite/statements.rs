@@ -130,6 +130,7 @@ statements! {
     prune_relays: "DELETE FROM {prefix}outbox_relay WHERE topic = ?1 AND until < ?2",
     take: "INSERT INTO {prefix}inbox (consumer, message, taken_at) VALUES (?1, ?2, ?3)
            ON CONFLICT (consumer, message) DO NOTHING",
+    was_taken: "SELECT COUNT(*) FROM {prefix}inbox WHERE consumer = ?1 AND message = ?2",
     prune_inbox: "DELETE FROM {prefix}inbox WHERE (consumer, message) IN
                     (SELECT consumer, message FROM {prefix}inbox
                       WHERE consumer = ?1 AND taken_at < ?2 ORDER BY taken_at LIMIT ?3)",
