@@ -98,28 +98,49 @@ impl Decision {
         nanos(self.look.wait_ticks(), self.tick)
     }
 
-    pub(crate) const fn look(&self) -> &Look {
-        &self.look
-    }
-
     /// The same, though the limiter refuses: in shadow.
     pub(crate) const fn let_through(mut self) -> Self {
         self.allowed = true;
         self
     }
 
-    /// A decision that nothing was asked for: the store is down, and the policy is to let through, or to
-    /// refuse, whatever comes.
-    pub(crate) const fn blind(allowed: bool, limit: u64) -> Self {
+    /// The same for more than can ever be had.
+    pub(crate) const fn never(mut self) -> Self {
+        self.allowed = false;
+        self.look.wait = NEVER;
+        self
+    }
+
+    /// Allowed out of a slice that was taken before, of which so many are left beside what the store had.
+    pub(crate) const fn granted_of(mut self, left: u64) -> Self {
+        self.allowed = true;
+        self.look.wait = 0;
+        self.look.free = self
+            .look
+            .free
+            .saturating_add(left.saturating_mul(self.look.cost));
+        self
+    }
+
+    /// The same refusal, with what is left of its wait.
+    pub(crate) fn refused_for(mut self, wait: Duration) -> Self {
+        let ticks = wait.as_nanos().div_ceil(u128::from(self.tick));
+        let ticks = u64::try_from(ticks).unwrap_or(NEVER - 1);
+        self.look = self.look.waiting(ticks);
+        self
+    }
+
+    /// A decision that nothing was asked for: the store is down, and the policy is to let through.
+    pub(crate) const fn open(limit: u64) -> Self {
         Self {
-            allowed,
+            allowed: true,
             by: 0,
             look: Look {
                 cost: 1,
                 limit,
-                free: 0,
+                free: limit,
                 gain: 1,
-                wait: if allowed { 0 } else { 1_000_000_000 },
+                wait: 0,
                 reset: 0,
             },
             tick: 1,

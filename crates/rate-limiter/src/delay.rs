@@ -1,7 +1,8 @@
 //! Progressive delay: whoever fails waits, twice as long each time.
 
 use std::{
-    borrow::Borrow, borrow::Cow, fmt, hash::Hash, hash::RandomState, sync::Arc, time::Duration,
+    borrow::Borrow, borrow::Cow, fmt, hash::Hash, hash::RandomState, marker::PhantomData,
+    sync::Arc, time::Duration,
 };
 
 use buttress_core::{Clock, Rejection, RejectionKind};
@@ -77,7 +78,7 @@ impl<K: Hash + Eq> ProgressiveDelay<K> {
     }
 
     /// Chooses the numbers.
-    pub fn builder(name: impl Into<Cow<'static, str>>) -> ProgressiveDelayBuilder {
+    pub fn builder(name: impl Into<Cow<'static, str>>) -> ProgressiveDelayBuilder<K> {
         ProgressiveDelayBuilder {
             name: name.into(),
             free: 3,
@@ -86,6 +87,7 @@ impl<K: Hash + Eq> ProgressiveDelay<K> {
             memory: Duration::from_secs(3600),
             keys: 1_000_000,
             clock: Clock::default(),
+            key: PhantomData,
         }
     }
 
@@ -186,7 +188,7 @@ impl<K> fmt::Debug for ProgressiveDelay<K> {
 /// Makes a [`ProgressiveDelay`]. The fields, their defaults and their ranges are in its table.
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct ProgressiveDelayBuilder {
+pub struct ProgressiveDelayBuilder<K> {
     name: Cow<'static, str>,
     free: u32,
     first: Duration,
@@ -194,9 +196,10 @@ pub struct ProgressiveDelayBuilder {
     memory: Duration,
     keys: usize,
     clock: Clock,
+    key: PhantomData<fn(K)>,
 }
 
-impl ProgressiveDelayBuilder {
+impl<K: Hash + Eq> ProgressiveDelayBuilder<K> {
     /// How many failures cost nothing.
     pub const fn free(mut self, failures: u32) -> Self {
         self.free = failures;
@@ -238,7 +241,7 @@ impl ProgressiveDelayBuilder {
     /// # Errors
     ///
     /// What cannot work: the field, and its range.
-    pub fn build<K: Hash + Eq>(self) -> Result<ProgressiveDelay<K>, PolicyError> {
+    pub fn build(self) -> Result<ProgressiveDelay<K>, PolicyError> {
         const DAY: Duration = Duration::from_secs(86_400);
         const MONTH: Duration = Duration::from_secs(30 * 86_400);
         if self.free > 1_000_000 {

@@ -286,6 +286,15 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
         self.visited(visit)
     }
 
+    /// Without a word to observers: another handle tells.
+    pub(crate) fn take_quietly<Q>(&self, key: &Q, permits: u64) -> Decision
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        Decision::new(self.take(key, permits), 1)
+    }
+
     fn flow<Q>(&self, key: &Q, permits: u64) -> Duration
     where
         K: Borrow<Q>,

@@ -99,6 +99,12 @@ impl Bucket {
         (now / self.length).saturating_mul(self.gain)
     }
 
+    /// The units that the steps between two ticks pay.
+    pub(crate) const fn paid_between(&self, from: u64, to: u64) -> u64 {
+        let steps = (to / self.length).saturating_sub(from / self.length);
+        steps.saturating_mul(self.gain)
+    }
+
     /// What `permits` cost; `None` when that is more than may ever be owed.
     #[inline]
     pub(crate) const fn price(&self, permits: u64) -> Option<u64> {

@@ -3,7 +3,7 @@
 
 /// An exponential average that begins as a plain one.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Average {
+struct Average {
     value: f64,
     sum: f64,
     count: f64,
@@ -12,7 +12,7 @@ pub(crate) struct Average {
 }
 
 impl Average {
-    pub(crate) const fn new(window: f64, warm_up: f64) -> Self {
+    const fn new(window: f64, warm_up: f64) -> Self {
         Self {
             value: 0.0,
             sum: 0.0,
@@ -22,7 +22,7 @@ impl Average {
         }
     }
 
-    pub(crate) fn add(&mut self, sample: f64) -> f64 {
+    fn add(&mut self, sample: f64) -> f64 {
         if self.count < self.warm_up {
             self.count += 1.0;
             self.sum += sample;
@@ -39,7 +39,7 @@ impl Average {
     }
 
     #[cfg(test)]
-    pub(crate) const fn seeded(value: f64) -> Self {
+    const fn seeded(value: f64) -> Self {
         Self {
             value,
             sum: 0.0,
@@ -75,10 +75,6 @@ impl Gradient2 {
             limit: initial,
             long: Average::new(600.0, 10.0),
         }
-    }
-
-    pub(crate) const fn limit(&self) -> f64 {
-        self.limit
     }
 
     /// Calls took `short` on average, and at most `running` ran at once.

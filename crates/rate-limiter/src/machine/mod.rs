@@ -13,7 +13,7 @@ mod slot;
 pub(crate) use self::{
     bucket::Bucket,
     counter::Counter,
-    gradient::{Average, Gradient2, Gradient2Rule},
+    gradient::{Gradient2, Gradient2Rule},
     log::Log,
     penalty::{Penalty, PenaltyRule},
     plan::{Cell, Look, NEVER, Plan, Rule, Ruling, TickNanos},

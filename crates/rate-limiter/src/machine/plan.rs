@@ -120,7 +120,15 @@ impl Rule {
         let mut rule = Self::new(bandwidth, period, 1 << 20, 1 << 52)?;
         match &mut rule {
             Self::Bucket { bucket, step } => *step = bucket.full_ticks(),
-            Self::Counter { step, .. } => *step = 1,
+            Self::Counter { counter, step } => {
+                let products = u128::from(counter.permits) * u128::from(counter.window);
+                if products > 1 << 52 {
+                    let range =
+                        "at most 2^52 / period in microseconds, for a sliding window in a store";
+                    return Err(PolicyError::new("permits", range));
+                }
+                *step = 1;
+            }
             Self::Log { .. } => {
                 return Err(PolicyError::new("algorithm", "other than a log in a store"));
             }
@@ -231,7 +239,7 @@ impl Rule {
         match (self, cell) {
             (Self::Bucket { bucket, .. }, Cell::Slot(slot)) => {
                 let then = slot.seen.saturating_add(wait);
-                let until = bucket.paid(then).saturating_sub(bucket.paid(slot.seen));
+                let until = bucket.paid_between(slot.seen, then);
                 let owed = slot.level.max(if wait == 0 { 0 } else { until });
                 let owed = owed.saturating_add(bucket.price_or_all(permits));
                 slot.level = owed.min(bucket.ceiling);
@@ -338,6 +346,25 @@ impl Plan {
             return after;
         }
         ruling
+    }
+
+    /// How many there are now, in each bandwidth.
+    pub(crate) fn free(&self, cells: &mut [Cell], now: u64) -> u64 {
+        let each = self.rules.iter().zip(cells);
+        let each = each.map(|(rule, cell)| {
+            let look = rule.look(cell, now, 0);
+            look.free / look.cost
+        });
+        each.min().unwrap_or(0)
+    }
+
+    /// The most that can be had at once.
+    pub(crate) fn most(&self) -> u64 {
+        let each = self.rules.iter().map(|rule| match rule {
+            Rule::Bucket { bucket, .. } => bucket.most / bucket.cost,
+            Rule::Counter { counter, .. } | Rule::Log { counter } => counter.permits,
+        });
+        each.min().unwrap_or(0)
     }
 
     /// Takes `permits`, whether all allow or not. The ruling's wait is the penalty: when nothing is

@@ -22,7 +22,7 @@ impl Slot {
     /// what is owed stays owed.
     pub(crate) const fn owed(self, bucket: &Bucket, now: u64, step: u64) -> Self {
         if now >= self.seen {
-            let paid = bucket.paid(now).saturating_sub(bucket.paid(self.seen));
+            let paid = bucket.paid_between(self.seen, now);
             return Self {
                 seen: now,
                 level: self.level.saturating_sub(paid),

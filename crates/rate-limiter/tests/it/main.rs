@@ -1,1 +1,8 @@
-//! The crate from outside.
+//! What can be seen from outside, a file per subject.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "outside of a test function too: what cannot go on fails the test"
+)]
+
+mod stores;
