@@ -5,4 +5,7 @@
     reason = "outside of a test function too: what cannot go on fails the test"
 )]
 
+mod oracle;
+mod stand;
 mod stores;
+mod vectors;
