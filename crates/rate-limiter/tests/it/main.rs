@@ -5,7 +5,13 @@
     reason = "outside of a test function too: what cannot go on fails the test"
 )]
 
+mod concurrency;
+mod fleet;
+mod keyed;
 mod oracle;
+mod outage;
 mod stand;
 mod stores;
+mod threads;
 mod vectors;
+mod waiting;
