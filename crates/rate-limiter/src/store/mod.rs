@@ -172,7 +172,9 @@ impl Ask {
             }
             What::GiveBack => {
                 plan.give_back(&mut cells, now, self.permits);
-                plan.look(&mut cells, now, 0)
+                let mut ruling = plan.look(&mut cells, now, 0);
+                ruling.allowed = ruling.look.wait == 0;
+                ruling
             }
             What::Take { least } => {
                 let free = plan.free(&mut cells, now);
@@ -182,10 +184,17 @@ impl Ask {
                 ruling
             }
         };
+        let slots = self.slots(&cells);
+        // Another clock that is behind: from now on it is the one that counts, or nobody's debt would be
+        // paid until it has caught up.
+        let stepped = || {
+            let mut both = slots.iter().zip(held);
+            both.any(|(new, old)| new.unit == old.unit && new.seen < old.seen)
+        };
         let writes = match self.what {
             What::Peek => false,
             What::Force | What::GiveBack => true,
-            What::Take { .. } => granted > 0,
+            What::Take { .. } => granted > 0 || stepped(),
         };
         let life = Duration::from_micros(plan.left(&mut cells, now)) + Duration::from_secs(1);
         Decided {
@@ -193,7 +202,7 @@ impl Ask {
                 decision: Decision::new(ruling, 1000),
                 granted,
             },
-            slots: writes.then(|| self.slots(&cells)),
+            slots: writes.then_some(slots),
             life,
         }
     }

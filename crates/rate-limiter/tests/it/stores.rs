@@ -115,7 +115,7 @@ impl Store for Broken {
         match self.bug {
             Bug::ForgetsRefused => {
                 let answer = self.inner.decide(key, ask, deadline).await?;
-                if key.starts_with(b"many") && !answer.decision.is_allowed() {
+                if key.ends_with(b"many") && !answer.decision.is_allowed() {
                     self.inner.forget(key, deadline).await?;
                 }
                 Ok(answer)

@@ -13,7 +13,7 @@ if text then
     for number in string.gmatch(text, '%-?%d+') do held[#held + 1] = tonumber(number) end
 end
 
-local bands, free = {}, permits
+local bands, free, stepped = {}, permits, false
 for at = 0, (#ARGV - 3) / 6 - 1 do
     local function number(n) return tonumber(ARGV[at * 6 + 3 + n]) end
     local unit, length, gain, most, step = number(1), number(2), number(3), number(4), number(6)
@@ -32,7 +32,7 @@ for at = 0, (#ARGV - 3) / 6 - 1 do
             local steps = ((now - now % length) - (seen - seen % length)) / length
             level, seen = math.max(0, level - steps * gain), now
         elseif seen - now > step then
-            seen = now
+            seen, stepped = now, true
         end
         before = 0
         left = math.floor(math.max(0, most - level) / unit)
@@ -43,7 +43,7 @@ for at = 0, (#ARGV - 3) / 6 - 1 do
         elseif window > seen then
             seen, level, before = window, 0, 0
         elseif seen - window > step then
-            seen = window
+            seen, stepped = window, true
         end
         local elapsed = math.max(0, now - seen * length)
         left = math.max(0, math.floor((most * length - before * (length - elapsed)) / length) - level)
@@ -71,7 +71,8 @@ for _, band in ipairs(bands) do
         parts[#parts + 1] = string.format('%.0f', number)
     end
 end
-if granted > 0 or what == 'g' then
+-- Another clock that is behind: from now on it is the one that counts, so that is kept as well.
+if granted > 0 or what == 'g' or (stepped and what ~= 'p') then
     local life = 1000
     for at, band in ipairs(bands) do
         local length, gain = tonumber(ARGV[at * 6 - 1]), tonumber(ARGV[at * 6])
