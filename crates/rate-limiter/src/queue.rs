@@ -58,9 +58,8 @@ impl Queue {
     ) -> Result<Decision, Rejection> {
         let mut line = Line::new(self, told, permits, patience, &flow)?;
         let turn = self.turn.acquire();
-        let _turn = match tokio::time::timeout(line.left(), turn).await {
-            Ok(turn) => turn,
-            Err(_) => return Err(told.turned_away(Some(flow(permits)))),
+        let Ok(_turn) = tokio::time::timeout(line.left(), turn).await else {
+            return Err(told.turned_away(Some(flow(permits))));
         };
         loop {
             match line.step(told, ask())? {

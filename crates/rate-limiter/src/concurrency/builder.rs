@@ -9,7 +9,7 @@ use std::{
 use buttress_core::{Clock, Observer, Observers, Registry};
 use tokio::sync::Semaphore;
 
-use super::{ConcurrencyLimiter, Core, Gradient2, Limit};
+use super::{ConcurrencyLimiter, Core, Gradient2, Limit, adaptive::Adaptive};
 use crate::{Event, PolicyError, told::Told};
 
 /// Makes a [`ConcurrencyLimiter`].
@@ -94,7 +94,7 @@ impl ConcurrencyLimiterBuilder {
             return Err(PolicyError::new("max_waiting", "0 to 1000000"));
         }
         let adaptive = self.adaptive.map(|it| it.build(self.places)).transpose()?;
-        let places = adaptive.as_ref().map_or(self.places, |it| it.first());
+        let places = adaptive.as_ref().map_or(self.places, Adaptive::first);
         let core = Arc::new(Core {
             places: Arc::new(Semaphore::new(places)),
             limit: Mutex::new(Limit { places }),

@@ -66,6 +66,7 @@ pub(crate) struct Inside<K, S: State> {
 }
 
 /// What came of a visit, and how many keys had to be forgotten for it that were not idle.
+#[derive(Clone, Copy)]
 pub(crate) struct Visit<R> {
     pub(crate) result: R,
     pub(crate) forgotten: u64,

@@ -194,9 +194,13 @@ mod tests {
         assert_eq!((third.gain, third.cost), (3, 1_000_000_000));
         for permits in [7, 999_983, 1_000_003, 123_456_789] {
             let bucket = Bucket::greedy(permits, 1_000_000_000, permits, 32, 1 << 62).unwrap();
-            let exact = 1e9 * bucket.gain as f64 / permits as f64;
-            let excess = bucket.cost as f64 / exact - 1.0;
-            assert!((0.0..1.0 / exact).contains(&excess), "{permits}: {excess}");
+            // cost / gain is at least period / permits, and by less than 1 / gain more.
+            let cost = u128::from(bucket.cost) * u128::from(permits);
+            let exact = 1_000_000_000 * u128::from(bucket.gain);
+            assert!(
+                cost >= exact && cost - exact < u128::from(permits),
+                "{permits}"
+            );
         }
     }
 

@@ -110,7 +110,7 @@ impl Rule {
     /// clock may be exchanged for one that is behind.
     pub(crate) fn shared(bandwidth: &Bandwidth) -> Result<Self, PolicyError> {
         let nanos = bandwidth.period().as_nanos();
-        if nanos % 1000 != 0 {
+        if !nanos.is_multiple_of(1000) {
             return Err(PolicyError::new("period", "whole microseconds in a store"));
         }
         let period = u64::try_from(nanos / 1000).unwrap_or(u64::MAX);

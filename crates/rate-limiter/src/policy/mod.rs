@@ -94,7 +94,6 @@ impl Quota {
     }
 
     /// What must allow.
-    #[must_use]
     pub fn bandwidths(&self) -> &[Bandwidth] {
         &self.bandwidths
     }

@@ -439,3 +439,55 @@ async fn keys_and_quotas_that_cannot_be_are_refused_and_two_limiters_share_nothi
     };
     assert_eq!(lease(2, Duration::from_secs(1)), "lease.permits");
 }
+
+/// RL6 on real servers: what they keep is of a clock that was an hour ahead, before a failover.
+#[tokio::test]
+async fn rl6_redis_and_postgres_go_on_by_a_clock_that_is_behind() {
+    async fn recovers(limiter: &SharedRateLimiter) {
+        let refused = limiter.check("a").await.unwrap();
+        assert!(
+            !refused.is_allowed(),
+            "what was owed is still owed: {refused:?}"
+        );
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        let after = limiter.check("a").await.unwrap();
+        assert!(
+            after.is_allowed(),
+            "after a refill at the latest: {after:?}"
+        );
+    }
+    let quota = || Quota::new(Bandwidth::per_second(10).burst(5)).unwrap();
+    let ahead = Micros::of_host() + Duration::from_secs(3600);
+    let (unit, level) = (100_000, 500_000);
+    if let Some(prefix) = redis::fresh_prefix() {
+        let client = ::redis::Client::open(prefix.url()).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let key = format!(
+            "{}:rate_limiter:{{behind:a}}",
+            prefix.as_str().trim_end_matches(':')
+        );
+        let value = format!("{unit} {} {level} 0", ahead.get());
+        let mut set = ::redis::cmd("SET");
+        set.arg(key).arg(value).arg("PX").arg(60_000);
+        let () = set.query_async(&mut connection).await.unwrap();
+        let store = redis_store(&prefix).await;
+        recovers(&SharedRateLimiter::new("behind", quota(), store).unwrap()).await;
+    }
+    if let Some(database) = postgres::fresh_database().await {
+        let pool = sqlx::PgPool::connect(database.url()).await.unwrap();
+        let store = PostgresStore::new(pool.clone()).unwrap();
+        store.migrate().await.unwrap();
+        sqlx::query(
+            "INSERT INTO buttress_rate_limits VALUES ('behind:a', $1, $2, $3, 0, NULL, $2)",
+        )
+        .bind(i64::from(unit))
+        .bind(ahead.get())
+        .bind(i64::from(level))
+        .execute(&pool)
+        .await
+        .unwrap();
+        recovers(&SharedRateLimiter::new("behind", quota(), store).unwrap()).await;
+        pool.close().await;
+        database.close().await.unwrap();
+    }
+}

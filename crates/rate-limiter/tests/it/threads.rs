@@ -2,89 +2,90 @@
 
 use std::{
     sync::{
-        Arc, Barrier,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use buttress_core::Clock;
 use buttress_rate_limiter::{Bandwidth, Carry, KeyedRateLimiter, Quota, RateLimiter};
 use buttress_testkit::short_or_long;
 
-/// Four threads, as fast as they can, for so long. When each was admitted, and how long it took in all.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "threads are measured in real time"
-)]
-fn load(check: impl Fn() -> bool + Send + Sync + 'static) -> (Vec<Duration>, Duration) {
-    let time = Duration::from_millis(short_or_long(1_000, 30_000));
-    let check = Arc::new(check);
-    let barrier = Arc::new(Barrier::new(5));
+/// Four threads, as fast as they can, on a clock that moves on a millisecond whenever many more have asked
+/// than it gives permits: so they are a load, however busy the machine is. How many were admitted, and in
+/// how many milliseconds.
+fn load(check: impl FnOnce(Clock) -> Box<dyn Fn() -> bool + Send + Sync>) -> (u64, u64) {
+    let (clock, hand) = Clock::manual();
+    let check: Arc<dyn Fn() -> bool + Send + Sync> = check(clock).into();
     let over = Arc::new(AtomicBool::new(false));
+    let asked = Arc::new(AtomicU64::new(0));
     let threads: Vec<_> = (0..4)
         .map(|_| {
-            let (check, barrier, over) =
-                (Arc::clone(&check), Arc::clone(&barrier), Arc::clone(&over));
+            let (check, over, asked) = (Arc::clone(&check), Arc::clone(&over), Arc::clone(&asked));
             thread::spawn(move || {
-                barrier.wait();
-                let mut admitted = Vec::new();
+                let mut admitted = 0_u64;
                 while !over.load(Relaxed) {
-                    if check() {
-                        admitted.push(Instant::now());
-                    }
+                    admitted += u64::from(check());
+                    asked.fetch_add(1, Relaxed);
                 }
                 admitted
             })
         })
         .collect();
-    barrier.wait();
-    let begun = Instant::now();
-    thread::sleep(time);
+    let millis = short_or_long(1_000, 30_000);
+    for _ in 0..millis {
+        let before = asked.load(Relaxed);
+        while asked.load(Relaxed) < before + 100 {
+            thread::yield_now();
+        }
+        hand.advance(Duration::from_millis(1));
+    }
     over.store(true, Relaxed);
-    let all = threads.into_iter().flat_map(|it| it.join().unwrap());
-    let mut all: Vec<_> = all.map(|at| at - begun).collect();
-    all.sort_unstable();
-    (all, begun.elapsed())
+    let admitted = threads.into_iter().map(|it| it.join().unwrap()).sum();
+    (admitted, millis)
 }
 
-/// No more than `burst + rate * time`, and no less than 99 % of it. The burst is half a second's worth: so
-/// long a loaded machine may hold up all four threads, and nothing is lost.
-fn judge(admitted: &[Duration], whole: Duration, rate: u32, burst: u32) {
-    let count = f64::from(u32::try_from(admitted.len()).unwrap());
-    let most = f64::from(burst) + f64::from(rate) * whole.as_secs_f64();
-    assert!(count <= most + 1.0, "{count} of {most}");
-    let last = admitted.last().unwrap().as_secs_f64();
-    let least = 0.99 * (f64::from(burst) + f64::from(rate) * last);
-    assert!(count >= least, "{count} of at least {least}");
+/// No more than `burst + rate * time`, and no less than 99 % of it.
+fn judge((admitted, millis): (u64, u64), rate: u64, burst: u64) {
+    let most = burst + rate * millis / 1000;
+    assert!(admitted <= most, "{admitted} of {most}");
+    assert!(admitted * 100 >= most * 99, "{admitted} of {most}");
+}
+
+fn direct(quota: Quota) -> (u64, u64) {
+    load(|clock| {
+        let limiter = RateLimiter::builder("load", quota).clock(clock).build();
+        let limiter = limiter.unwrap();
+        Box::new(move || limiter.check().is_allowed())
+    })
 }
 
 #[test]
 fn a_direct_limiter_gives_out_its_quota_to_threads_and_no_more() {
-    let quota = Quota::new(Bandwidth::per_second(5_000).burst(2_500)).unwrap();
-    let limiter = RateLimiter::new("load", quota).unwrap();
-    let (admitted, whole) = load(move || limiter.check().is_allowed());
-    judge(&admitted, whole, 5_000, 2_500);
+    let quota = Quota::new(Bandwidth::per_second(20_000).burst(100)).unwrap();
+    judge(direct(quota), 20_000, 100);
 }
 
 #[test]
 fn several_bandwidths_under_load_give_out_the_narrower_one() {
     let quota = Quota::per_second(50_000).unwrap();
-    let quota = quota
-        .and(Bandwidth::per_second(4_000).burst(2_000))
-        .unwrap();
-    let limiter = RateLimiter::new("load", quota).unwrap();
-    let (admitted, whole) = load(move || limiter.check().is_allowed());
-    judge(&admitted, whole, 4_000, 2_000);
+    let quota = quota.and(Bandwidth::per_second(10_000).burst(50)).unwrap();
+    judge(direct(quota), 10_000, 50);
 }
 
 #[test]
 fn one_hot_key_gets_its_quota_and_no_more() {
-    let quota = Quota::new(Bandwidth::per_second(5_000).burst(2_500)).unwrap();
-    let limiter = KeyedRateLimiter::<u64>::new("load", quota).unwrap();
-    let (admitted, whole) = load(move || limiter.check(&7).is_allowed());
-    judge(&admitted, whole, 5_000, 2_500);
+    let quota = Quota::new(Bandwidth::per_second(20_000).burst(100)).unwrap();
+    let given = load(|clock| {
+        let limiter = KeyedRateLimiter::<u64>::builder("load", quota)
+            .clock(clock)
+            .build();
+        let limiter = limiter.unwrap();
+        Box::new(move || limiter.check(&7).is_allowed())
+    });
+    judge(given, 20_000, 100);
 }
 
 #[test]
@@ -109,30 +110,45 @@ fn exactly_the_burst_is_given_out_while_the_clock_stands_still() {
 #[test]
 fn quotas_that_change_under_load_never_open_the_gate() {
     let quota = |permits: u64| Quota::new(Bandwidth::per_second(permits).burst(10)).unwrap();
-    let limiter = RateLimiter::new("changing", quota(1000)).unwrap();
-    let changing = limiter.clone();
     let over = Arc::new(AtomicBool::new(false));
     let until = Arc::clone(&over);
-    let changes = thread::spawn(move || {
-        let mut changes = 0_u32;
-        while !until.load(Relaxed) {
-            let permits = [1000, 700, 999][usize::try_from(changes % 3).unwrap()];
-            changing.set_quota(quota(permits), Carry::AsItIs).unwrap();
-            changes += 1;
-            thread::yield_now();
-        }
-        changes
+    let mut changes = None;
+    let (admitted, millis) = load(|clock| {
+        let limiter = RateLimiter::builder("changing", quota(1000))
+            .clock(clock)
+            .build();
+        let limiter = limiter.unwrap();
+        let changing = limiter.clone();
+        changes = Some(thread::spawn(move || {
+            let mut changes = 0_usize;
+            while !until.load(Relaxed) {
+                let permits = [1000, 700, 999][changes % 3];
+                changing.set_quota(quota(permits), Carry::AsItIs).unwrap();
+                changes += 1;
+                thread::yield_now();
+            }
+            changes
+        }));
+        Box::new(move || limiter.check().is_allowed())
     });
-    let (admitted, whole) = load(move || limiter.check().is_allowed());
     over.store(true, Relaxed);
-    let changes = changes.join().unwrap();
-    // A call that races with a change may be decided by a mixture: one for each thread and change at
-    // the very most, and in truth as good as none.
-    let most = 10.0 + 1000.0 * whole.as_secs_f64();
-    let count = f64::from(u32::try_from(admitted.len()).unwrap());
+    let changes = changes.unwrap().join().unwrap();
+    // A call that races with a change may be decided by a mixture of both: as good as none is.
+    let most = 10 + millis;
     assert!(
-        count <= most * 1.02 + 4.0,
-        "{count} of {most} with {changes} changes"
+        admitted * 100 <= most * 102,
+        "{admitted} of {most} with {changes} changes"
     );
-    assert!(count >= most * 0.6, "{count} of {most}");
+    assert!(
+        admitted * 10 >= most * 6,
+        "{admitted} of {most} with {changes} changes"
+    );
+}
+
+/// Planted bugs: three percent too much, and three percent too little.
+#[test]
+fn the_judge_of_a_load_catches_too_much_and_too_little() {
+    let judged = |admitted| std::panic::catch_unwind(move || judge((admitted, 10_000), 1000, 100));
+    assert!(judged(10_100).is_ok());
+    assert!(judged(10_400).is_err() && judged(9_800).is_err());
 }

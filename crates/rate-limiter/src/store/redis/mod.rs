@@ -26,6 +26,7 @@ pub struct RedisStore {
 
 impl RedisStore {
     /// A store on this connection, with keys that begin with `buttress`.
+    #[must_use]
     pub fn new(connection: RedisConnection) -> Self {
         // The default is a valid prefix.
         let keys = RedisKeys::new("buttress", "rate_limiter");

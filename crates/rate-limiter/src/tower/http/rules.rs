@@ -48,6 +48,8 @@ impl From<SharedRateLimiter> for Limits {
     }
 }
 
+pub(super) type Cost = Arc<dyn Fn(&Parts) -> u64 + Send + Sync>;
+
 #[derive(Clone)]
 pub(super) struct Route {
     pub(super) matches: Arc<dyn Fn(&Parts) -> bool + Send + Sync>,
@@ -59,7 +61,7 @@ pub(super) struct Rules {
     limits: Limits,
     client: Client,
     pub(super) routes: Vec<Route>,
-    pub(super) cost: Option<Arc<dyn Fn(&Parts) -> u64 + Send + Sync>>,
+    pub(super) cost: Option<Cost>,
     pub(super) fields: Fields,
     pub(super) shadow: bool,
 }
