@@ -5,6 +5,7 @@
     reason = "outside of a test function too: what cannot go on fails the test"
 )]
 
+mod beside_machine;
 mod concurrency;
 mod fleet;
 mod keyed;
@@ -17,4 +18,5 @@ mod stores;
 mod threads;
 mod told;
 mod vectors;
+mod vectors_live;
 mod waiting;

@@ -34,10 +34,10 @@ fn load(check: impl FnOnce(Clock) -> Box<dyn Fn() -> bool + Send + Sync>) -> (u6
             })
         })
         .collect();
-    let millis = short_or_long(1_000, 30_000);
+    let millis = short_or_long(200, 30_000);
     for _ in 0..millis {
         let before = asked.load(Relaxed);
-        while asked.load(Relaxed) < before + 100 {
+        while asked.load(Relaxed) < before + 40 {
             thread::yield_now();
         }
         hand.advance(Duration::from_millis(1));
