@@ -28,40 +28,63 @@ use buttress_rate_limiter::{
     Bandwidth, KeyedRateLimiter, Quota, RateLimiter, SharedRateLimiter, WhenDown, store::RedisStore,
 };
 use buttress_store::{Gate, RedisConnection};
-use criterion::{
-    BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime,
-};
+use criterion::{Criterion, criterion_group, criterion_main};
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// One thread by criterion, two by hand.
-fn both(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, call: impl Fn(u64) + Sync) {
-    (0..1000).for_each(&call);
-    let mut at = 0_u64;
-    group.bench_function(format!("{name}, 1 thread"), |b| {
-        b.iter(|| {
-            at += 1;
-            call(at);
-        });
-    });
-    group.bench_function(format!("{name}, 2 threads"), |b| {
-        b.iter_custom(|iterations| {
-            let start = Barrier::new(2);
-            let run = || {
+/// Who is measured: by name.
+type Contender<'c> = (&'c str, Box<dyn Fn(u64) + Sync + 'c>);
+
+/// All contenders in turns, in samples of a thousand calls; the medians. So a busy machine disturbs all of
+/// them alike, and a sample that was interrupted counts for nothing.
+fn row(name: &str, contenders: &[Contender<'_>]) {
+    const CALLS: u64 = 1000;
+    let mut at = 0;
+    let mut one: Vec<Vec<f64>> = vec![Vec::new(); contenders.len()];
+    let mut two = one.clone();
+    for _ in 0..301 {
+        for (samples, (_, call)) in one.iter_mut().zip(contenders) {
+            at += CALLS;
+            let begun = Instant::now();
+            (at..at + CALLS).for_each(call);
+            samples.push(begun.elapsed().as_nanos() as f64 / CALLS as f64);
+        }
+    }
+    for (samples, (_, call)) in two.iter_mut().zip(contenders) {
+        let start = Barrier::new(2);
+        let run = || {
+            let mut times = Vec::new();
+            for round in 0..201 {
                 start.wait();
                 let begun = Instant::now();
-                (0..iterations).for_each(&call);
-                begun.elapsed()
-            };
-            std::thread::scope(|scope| {
-                let other = scope.spawn(run);
-                run().max(other.join().unwrap())
-            })
+                (round * CALLS..(round + 5) * CALLS).for_each(call);
+                times.push(begun.elapsed().as_nanos() as f64 / (5 * CALLS) as f64);
+            }
+            times
+        };
+        std::thread::scope(|scope| {
+            let other = scope.spawn(run);
+            let times = run();
+            let both = times.into_iter().zip(other.join().unwrap());
+            samples.extend(both.map(|(one, other)| one.max(other)));
         });
-    });
+    }
+    let median = |samples: &mut Vec<f64>| {
+        samples.sort_by(f64::total_cmp);
+        samples[samples.len() / 2]
+    };
+    let (first, second) = (median(&mut one[0]), median(&mut two[0]));
+    for (at, (who, _)) in contenders.iter().enumerate() {
+        let (single, double) = (median(&mut one[at]), median(&mut two[at]));
+        println!(
+            "{name}: {who}: 1 thread {single:.1} ns ({:.2}), 2 threads {double:.1} ns ({:.2})",
+            single / first,
+            double / second
+        );
+    }
 }
 
 /// So fast that it always admits.
@@ -85,61 +108,70 @@ fn governors(quota: governor::Quota) -> DefaultDirectRateLimiter {
     governor::RateLimiter::direct(quota)
 }
 
-fn direct(criterion: &mut Criterion) {
+fn direct(_: &mut Criterion) {
     let ticked = Clock::ticked(Duration::from_millis(1)).unwrap();
-    for (group, quota, theirs) in [
-        (
-            "direct, admits",
-            plenty(),
-            governor::Quota::per_second(NonZeroU32::MAX),
-        ),
-        (
-            "direct, refuses",
-            nothing(),
-            governor::Quota::with_period(Duration::from_secs(86_400)).unwrap(),
-        ),
+    let plenty_theirs = governor::Quota::per_second(NonZeroU32::MAX);
+    let nothing_theirs = governor::Quota::with_period(Duration::from_secs(86_400)).unwrap();
+    for (name, quota, theirs, rate) in [
+        ("direct, admits", plenty(), plenty_theirs, 1_000_000_000),
+        ("direct, refuses", nothing(), nothing_theirs, 1),
     ] {
-        let mut group = criterion.benchmark_group(group);
         let peer = governors(theirs);
-        both(&mut group, "governor", |_| {
-            black_box(peer.check().is_ok());
-        });
-        for (name, clock) in [
-            ("ours, quanta", Clock::quanta()),
-            ("ours, ticked", ticked.clone()),
-            ("ours, tokio", Clock::tokio()),
-        ] {
-            let limiter = ours(quota.clone(), clock);
-            both(&mut group, name, |_| {
-                black_box(limiter.check().is_allowed());
-            });
-        }
-        let rate = if quota == plenty() { 1_000_000_000 } else { 1 };
-        let peer = ratelimit::Ratelimiter::builder(rate)
+        let other = ratelimit::Ratelimiter::builder(rate)
             .max_tokens(rate)
             .initial_available(if rate == 1 { 0 } else { rate })
             .build()
             .unwrap();
-        both(&mut group, "ratelimit", |_| {
-            black_box(peer.try_wait().is_ok());
-        });
-        group.finish();
+        let [quanta, coarse, tokio] = [Clock::quanta(), ticked.clone(), Clock::tokio()]
+            .map(|clock| ours(quota.clone(), clock));
+        row(
+            name,
+            &[
+                (
+                    "governor",
+                    Box::new(|_| {
+                        black_box(peer.check().is_ok());
+                    }),
+                ),
+                (
+                    "ours, quanta",
+                    Box::new(|_| {
+                        black_box(quanta.check().is_allowed());
+                    }),
+                ),
+                (
+                    "ours, ticked",
+                    Box::new(|_| {
+                        black_box(coarse.check().is_allowed());
+                    }),
+                ),
+                (
+                    "ours, tokio",
+                    Box::new(|_| {
+                        black_box(tokio.check().is_allowed());
+                    }),
+                ),
+                (
+                    "ratelimit",
+                    Box::new(|_| {
+                        black_box(other.try_wait().is_ok());
+                    }),
+                ),
+            ],
+        );
     }
 }
 
-fn keyed(criterion: &mut Criterion) {
+fn keyed(_: &mut Criterion) {
     for keys in [1_u64, 10_000, 1_000_000] {
-        let mut group = criterion.benchmark_group(format!("keyed, {keys} keys"));
         // Each key in an order that no cache foresees.
         let key = |at: u64| at.wrapping_mul(0x9E37_79B9_7F4A_7C15) % keys;
-        let peer: DefaultKeyedRateLimiter<u64> = governor::RateLimiter::keyed(
-            governor::Quota::per_second(NonZeroU32::new(100_000).unwrap()),
-        );
+        let theirs = governor::Quota::per_second(NonZeroU32::MAX);
+        let peer: DefaultKeyedRateLimiter<u64> = governor::RateLimiter::keyed(theirs);
         let limiter = |trusted: bool| {
-            let builder =
-                KeyedRateLimiter::<u64>::builder("bench", Quota::per_second(100_000).unwrap())
-                    .max_keys(2_000_000)
-                    .clock(Clock::quanta());
+            let builder = KeyedRateLimiter::<u64>::builder("bench", plenty())
+                .max_keys(2_000_000)
+                .clock(Clock::quanta());
             let builder = if trusted {
                 builder.trusted_keys()
             } else {
@@ -149,22 +181,35 @@ fn keyed(criterion: &mut Criterion) {
         };
         let (hostile, trusted) = (limiter(false), limiter(true));
         for at in 0..keys {
-            let _ = (
+            let _made = (
                 peer.check_key(&at).is_ok(),
                 hostile.check(&at),
                 trusted.check(&at),
             );
         }
-        both(&mut group, "governor", |at| {
-            black_box(peer.check_key(&key(at)).is_ok());
-        });
-        both(&mut group, "ours", |at| {
-            black_box(hostile.check(&key(at)).is_allowed());
-        });
-        both(&mut group, "ours, trusted keys", |at| {
-            black_box(trusted.check(&key(at)).is_allowed());
-        });
-        group.finish();
+        row(
+            &format!("keyed, {keys} keys"),
+            &[
+                (
+                    "governor",
+                    Box::new(|at| {
+                        black_box(peer.check_key(&key(at)).is_ok());
+                    }),
+                ),
+                (
+                    "ours",
+                    Box::new(|at| {
+                        black_box(hostile.check(&key(at)).is_allowed());
+                    }),
+                ),
+                (
+                    "ours, trusted keys",
+                    Box::new(|at| {
+                        black_box(trusted.check(&key(at)).is_allowed());
+                    }),
+                ),
+            ],
+        );
     }
 }
 
@@ -185,14 +230,20 @@ fn bytes(_: &mut Criterion) {
         held.push(Box::new(limiter));
     });
     let own = used(&mut || {
-        let limiter = KeyedRateLimiter::<u64>::new("bytes", hour()).unwrap();
+        let limiter = KeyedRateLimiter::<u64>::builder("bytes", hour())
+            .max_keys(2_000_000)
+            .build()
+            .unwrap();
         (0..million).for_each(|key| assert!(limiter.check(&key).is_allowed()));
         assert_eq!(limiter.forgotten(), 0);
         held.push(Box::new(limiter));
     });
     let both = used(&mut || {
         let quota = hour().and(Bandwidth::per_day(1000)).unwrap();
-        let limiter = KeyedRateLimiter::<u64>::new("bytes", quota).unwrap();
+        let limiter = KeyedRateLimiter::<u64>::builder("bytes", quota)
+            .max_keys(2_000_000)
+            .build()
+            .unwrap();
         (0..million).for_each(|key| assert!(limiter.check(&key).is_allowed()));
         held.push(Box::new(limiter));
     });

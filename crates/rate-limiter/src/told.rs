@@ -3,6 +3,7 @@
 use std::{borrow::Cow, time::Duration};
 
 use buttress_core::{Observers, Rejection, RejectionKind};
+use tracing::{Level, level_filters::LevelFilter};
 
 use crate::{Decision, Event, EventKind};
 
@@ -27,28 +28,27 @@ impl Told {
     /// Tells of a decision, and gives what the caller is told: in shadow he is let through.
     #[inline]
     pub(crate) fn decided(&self, decision: Decision, permits: u64, shadow: bool) -> Decision {
-        if decision.is_allowed() {
-            if !self.observers.is_silent() {
-                self.tell(EventKind::Allowed { permits });
-            }
-            return decision;
+        let allowed = decision.is_allowed();
+        if !self.observers.is_silent() || (!allowed && LevelFilter::current() >= Level::DEBUG) {
+            self.tell_of(&decision, permits, shadow);
         }
-        self.refused(decision, permits, shadow)
-    }
-
-    fn refused(&self, decision: Decision, permits: u64, shadow: bool) -> Decision {
-        let listening = !self.observers.is_silent() || tracing::enabled!(tracing::Level::DEBUG);
-        if listening {
-            self.tell(EventKind::Refused {
-                permits,
-                retry_after: decision.retry_after(),
-                shadow,
-            });
-        }
-        if shadow {
+        if shadow && !allowed {
             return decision.let_through();
         }
         decision
+    }
+
+    #[cold]
+    fn tell_of(&self, decision: &Decision, permits: u64, shadow: bool) {
+        self.tell(if decision.is_allowed() {
+            EventKind::Allowed { permits }
+        } else {
+            EventKind::Refused {
+                permits,
+                retry_after: decision.retry_after(),
+                shadow,
+            }
+        });
     }
 
     /// The rejection of one who does not wait.

@@ -31,14 +31,8 @@ pub enum Fields {
 }
 
 impl Fields {
-    /// Writes what a decision says.
-    pub(crate) fn write(
-        self,
-        headers: &mut HeaderMap,
-        name: &str,
-        quota: &Quota,
-        decision: &Decision,
-    ) {
+    /// Writes what a decision says, of the limiter with this name and quota.
+    pub fn write(self, headers: &mut HeaderMap, name: &str, quota: &Quota, decision: &Decision) {
         if matches!(self, Self::Draft10 | Self::Both) {
             let field = RateLimitField::new(policy_name(name, quota, decision.policy()), decision);
             put(headers, RATE_LIMIT, &field.to_string());
@@ -60,8 +54,8 @@ impl Fields {
     }
 }
 
-/// `Retry-After`: whole seconds, at least one, rounded up.
-pub(crate) fn write_retry_after(headers: &mut HeaderMap, wait: std::time::Duration) {
+/// Writes `Retry-After`: whole seconds, at least one, rounded up.
+pub fn write_retry_after(headers: &mut HeaderMap, wait: std::time::Duration) {
     put(headers, RETRY_AFTER, &RetryAfter::from(wait).to_string());
 }
 

@@ -4,10 +4,8 @@ mod client;
 mod fields;
 mod respond;
 
-#[cfg(feature = "tower")]
-pub(crate) use self::fields::write_retry_after;
 pub use self::{
     client::{Client, Forwarding, Proxies},
-    fields::{Fields, PolicyField, RateLimitField},
+    fields::{Fields, PolicyField, RateLimitField, write_retry_after},
     respond::{ProblemJson, Respond},
 };
