@@ -250,7 +250,8 @@ impl SharedRateLimiter {
     ///
     /// # Errors
     ///
-    /// A quota that cannot work in a store; then the old one holds.
+    /// A quota that cannot work in a store, or that the limiter which goes on while the store is down cannot
+    /// change to: see [`KeyedRateLimiter::set_quota`]. The old one holds then.
     pub fn set_quota(&self, quota: Quota) -> Result<(), PolicyError> {
         let plan = Arc::new(Plan::shared(&quota)?);
         if let Some(local) = &self.core.local {

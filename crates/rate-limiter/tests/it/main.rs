@@ -6,6 +6,7 @@
 )]
 
 mod beside_machine;
+mod cancelled;
 mod concurrency;
 mod fleet;
 mod keyed;
