@@ -277,7 +277,7 @@ fn async_peers(criterion: &mut Criterion) {
     use tower::{Layer as _, Service as _};
     let inner = tower::service_fn(|at: u64| std::future::ready(Ok::<_, std::io::Error>(at)));
     let layer = buttress_rate_limiter::tower::RateLimitLayer::new(limiter.clone());
-    let mut service = layer.layer(inner.clone());
+    let mut service = layer.layer(inner);
     group.bench_function("ours", |b| {
         b.to_async(&runtime).iter(|| service.call(7));
     });
@@ -376,7 +376,7 @@ where
                 while Instant::now() < over {
                     call().await;
                     calls += 1;
-                    if calls % 64 == 0 {
+                    if calls.is_multiple_of(64) {
                         tokio::task::yield_now().await;
                     }
                 }
