@@ -166,10 +166,14 @@ fn keyed(_: &mut Criterion) {
     for keys in [1_u64, 10_000, 1_000_000] {
         // Each key in an order that no cache foresees.
         let key = |at: u64| at.wrapping_mul(0x9E37_79B9_7F4A_7C15) % keys;
-        let theirs = governor::Quota::per_second(NonZeroU32::MAX);
+        // So many at once that all are admitted, and so slow that no key is ever idle: idle ones are
+        // swept out here, and what is not there is not looked up.
+        let theirs = governor::Quota::with_period(Duration::from_micros(86_400)).unwrap();
+        let theirs = theirs.allow_burst(NonZeroU32::new(10_000_000).unwrap());
+        let busy = Bandwidth::per_day(1_000_000).burst(10_000_000);
         let peer: DefaultKeyedRateLimiter<u64> = governor::RateLimiter::keyed(theirs);
         let limiter = |trusted: bool| {
-            let builder = KeyedRateLimiter::<u64>::builder("bench", plenty())
+            let builder = KeyedRateLimiter::<u64>::builder("bench", Quota::new(busy).unwrap())
                 .max_keys(2_000_000)
                 .clock(Clock::quanta());
             let builder = if trusted {

@@ -221,7 +221,8 @@ impl<K: Hash + Eq, S: State> Table<K, S> {
     #[inline]
     fn shard(&self, hash: u64) -> MutexGuard<'_, Inside<K, S>> {
         let at = usize::try_from(hash >> self.shift).unwrap_or(0);
-        lock(&self.shards[at % self.shards.len()])
+        // Their number is a power of two.
+        lock(&self.shards[at & (self.shards.len() - 1)])
     }
 }
 
