@@ -105,6 +105,19 @@ const OWN: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "rate-limiter",
+        &[
+            "concurrency",
+            "decision",
+            "delay",
+            "keyed",
+            "limiter",
+            "queue",
+            "shared",
+            "told",
+        ],
+    ),
+    (
         "retry-backoff",
         &[
             "attempt", "attempts", "backoff", "budget", "call", "deadline", "dice", "future",

@@ -1,0 +1,410 @@
+//! What a decision costs, beside governor, ratelimit, leaky-bucket and tower-resilience, on one thread and
+//! on two that contend; how many bytes a key takes; and how many decisions a second Redis makes, beside
+//! the bare script. Two threads are measured by a loop of our own: each does as many calls, and the time
+//! of the slower one counts.
+
+#![allow(
+    missing_docs,
+    reason = "criterion's macros make public functions without any"
+)]
+#![allow(clippy::disallowed_methods, reason = "two threads are timed by hand")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    reason = "what cannot be set up cannot be measured; figures are printed"
+)]
+
+use std::{
+    alloc::System,
+    hint::black_box,
+    num::NonZeroU32,
+    sync::{Arc, Barrier},
+    time::{Duration, Instant},
+};
+
+use buttress_core::Clock;
+use buttress_rate_limiter::{
+    Bandwidth, KeyedRateLimiter, Quota, RateLimiter, SharedRateLimiter, WhenDown, store::RedisStore,
+};
+use buttress_store::{Gate, RedisConnection};
+use criterion::{Criterion, criterion_group, criterion_main};
+use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// Who is measured: by name.
+type Contender<'c> = (&'c str, Box<dyn Fn(u64) + Sync + 'c>);
+
+/// All contenders in turns, in samples of a thousand calls; the medians. So a busy machine disturbs all of
+/// them alike, and a sample that was interrupted counts for nothing.
+fn row(name: &str, contenders: &[Contender<'_>]) {
+    const CALLS: u64 = 1000;
+    let mut at = 0;
+    let mut one: Vec<Vec<f64>> = vec![Vec::new(); contenders.len()];
+    let mut two = one.clone();
+    for _ in 0..301 {
+        for (samples, (_, call)) in one.iter_mut().zip(contenders) {
+            at += CALLS;
+            let begun = Instant::now();
+            (at..at + CALLS).for_each(call);
+            samples.push(begun.elapsed().as_nanos() as f64 / CALLS as f64);
+        }
+    }
+    for (samples, (_, call)) in two.iter_mut().zip(contenders) {
+        let start = Barrier::new(2);
+        let run = || {
+            let mut times = Vec::new();
+            for round in 0..201 {
+                start.wait();
+                let begun = Instant::now();
+                (round * CALLS..(round + 5) * CALLS).for_each(call);
+                times.push(begun.elapsed().as_nanos() as f64 / (5 * CALLS) as f64);
+            }
+            times
+        };
+        std::thread::scope(|scope| {
+            let other = scope.spawn(run);
+            let times = run();
+            let both = times.into_iter().zip(other.join().unwrap());
+            samples.extend(both.map(|(one, other)| one.max(other)));
+        });
+    }
+    let median = |samples: &mut Vec<f64>| {
+        samples.sort_by(f64::total_cmp);
+        samples[samples.len() / 2]
+    };
+    let (first, second) = (median(&mut one[0]), median(&mut two[0]));
+    for (at, (who, _)) in contenders.iter().enumerate() {
+        let (single, double) = (median(&mut one[at]), median(&mut two[at]));
+        println!(
+            "{name}: {who}: 1 thread {single:.1} ns ({:.2}), 2 threads {double:.1} ns ({:.2})",
+            single / first,
+            double / second
+        );
+    }
+}
+
+/// So fast that it always admits.
+fn plenty() -> Quota {
+    Quota::new(Bandwidth::per_second(1_000_000_000).burst(1_000_000_000)).unwrap()
+}
+
+/// So slow that it always refuses.
+fn nothing() -> Quota {
+    Quota::new(Bandwidth::per_day(1).burst(1)).unwrap()
+}
+
+fn ours(quota: Quota, clock: Clock) -> RateLimiter {
+    RateLimiter::builder("bench", quota)
+        .clock(clock)
+        .build()
+        .unwrap()
+}
+
+fn governors(quota: governor::Quota) -> DefaultDirectRateLimiter {
+    governor::RateLimiter::direct(quota)
+}
+
+fn direct(_: &mut Criterion) {
+    let ticked = Clock::ticked(Duration::from_millis(1)).unwrap();
+    let plenty_theirs = governor::Quota::per_second(NonZeroU32::MAX);
+    let nothing_theirs = governor::Quota::with_period(Duration::from_secs(86_400)).unwrap();
+    for (name, quota, theirs, rate) in [
+        ("direct, admits", plenty(), plenty_theirs, 1_000_000_000),
+        ("direct, refuses", nothing(), nothing_theirs, 1),
+    ] {
+        let peer = governors(theirs);
+        let other = ratelimit::Ratelimiter::builder(rate)
+            .max_tokens(rate)
+            .initial_available(if rate == 1 { 0 } else { rate })
+            .build()
+            .unwrap();
+        let [quanta, coarse, tokio] = [Clock::quanta(), ticked.clone(), Clock::tokio()]
+            .map(|clock| ours(quota.clone(), clock));
+        row(
+            name,
+            &[
+                (
+                    "governor",
+                    Box::new(|_| {
+                        black_box(peer.check().is_ok());
+                    }),
+                ),
+                (
+                    "ours, quanta",
+                    Box::new(|_| {
+                        black_box(quanta.check().is_allowed());
+                    }),
+                ),
+                (
+                    "ours, ticked",
+                    Box::new(|_| {
+                        black_box(coarse.check().is_allowed());
+                    }),
+                ),
+                (
+                    "ours, tokio",
+                    Box::new(|_| {
+                        black_box(tokio.check().is_allowed());
+                    }),
+                ),
+                (
+                    "ratelimit",
+                    Box::new(|_| {
+                        black_box(other.try_wait().is_ok());
+                    }),
+                ),
+            ],
+        );
+    }
+}
+
+fn keyed(_: &mut Criterion) {
+    for keys in [1_u64, 10_000, 1_000_000] {
+        // Each key in an order that no cache foresees.
+        let key = |at: u64| at.wrapping_mul(0x9E37_79B9_7F4A_7C15) % keys;
+        // So many at once that all are admitted, and so slow that no key is ever idle: idle ones are
+        // swept out here, and what is not there is not looked up.
+        let theirs = governor::Quota::with_period(Duration::from_micros(86_400)).unwrap();
+        let theirs = theirs.allow_burst(NonZeroU32::new(10_000_000).unwrap());
+        let busy = Bandwidth::per_day(1_000_000).burst(10_000_000);
+        let peer: DefaultKeyedRateLimiter<u64> = governor::RateLimiter::keyed(theirs);
+        let limiter = |trusted: bool| {
+            let builder = KeyedRateLimiter::<u64>::builder("bench", Quota::new(busy).unwrap())
+                .max_keys(2_000_000)
+                .clock(Clock::quanta());
+            let builder = if trusted {
+                builder.trusted_keys()
+            } else {
+                builder
+            };
+            builder.build().unwrap()
+        };
+        let (hostile, trusted) = (limiter(false), limiter(true));
+        for at in 0..keys {
+            let _made = (
+                peer.check_key(&at).is_ok(),
+                hostile.check(&at),
+                trusted.check(&at),
+            );
+        }
+        row(
+            &format!("keyed, {keys} keys"),
+            &[
+                (
+                    "governor",
+                    Box::new(|at| {
+                        black_box(peer.check_key(&key(at)).is_ok());
+                    }),
+                ),
+                (
+                    "ours",
+                    Box::new(|at| {
+                        black_box(hostile.check(&key(at)).is_allowed());
+                    }),
+                ),
+                (
+                    "ours, trusted keys",
+                    Box::new(|at| {
+                        black_box(trusted.check(&key(at)).is_allowed());
+                    }),
+                ),
+            ],
+        );
+    }
+}
+
+fn bytes(_: &mut Criterion) {
+    let million = 1_000_000_u64;
+    let used = |make: &mut dyn FnMut()| {
+        let region = Region::new(ALLOCATOR);
+        make();
+        let change = region.change();
+        (change.bytes_allocated - change.bytes_deallocated) as f64 / million as f64
+    };
+    let hour = || Quota::new(Bandwidth::per_hour(100)).unwrap();
+    let mut held: Vec<Box<dyn std::any::Any>> = Vec::new();
+    let peer = used(&mut || {
+        let quota = governor::Quota::per_hour(NonZeroU32::new(100).unwrap());
+        let limiter: DefaultKeyedRateLimiter<u64> = governor::RateLimiter::keyed(quota);
+        (0..million).for_each(|key| assert!(limiter.check_key(&key).is_ok()));
+        held.push(Box::new(limiter));
+    });
+    let own = used(&mut || {
+        let limiter = KeyedRateLimiter::<u64>::builder("bytes", hour())
+            .max_keys(2_000_000)
+            .build()
+            .unwrap();
+        (0..million).for_each(|key| assert!(limiter.check(&key).is_allowed()));
+        assert_eq!(limiter.forgotten(), 0);
+        held.push(Box::new(limiter));
+    });
+    let both = used(&mut || {
+        let quota = hour().and(Bandwidth::per_day(1000)).unwrap();
+        let limiter = KeyedRateLimiter::<u64>::builder("bytes", quota)
+            .max_keys(2_000_000)
+            .build()
+            .unwrap();
+        (0..million).for_each(|key| assert!(limiter.check(&key).is_allowed()));
+        held.push(Box::new(limiter));
+    });
+    println!(
+        "bytes a key at a million (u64): governor {peer:.1}, ours {own:.1}, two bandwidths {both:.1}"
+    );
+}
+
+fn async_peers(criterion: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let mut group = criterion.benchmark_group("async, admits");
+    let limiter = ours(plenty(), Clock::quanta());
+    group.bench_function("ours, until_ready", |b| {
+        b.to_async(&runtime)
+            .iter(|| async { limiter.until_ready().await.is_ok() });
+    });
+    let peer = leaky_bucket::RateLimiter::builder()
+        .max(1_000_000_000)
+        .initial(1_000_000_000)
+        .refill(1_000_000_000)
+        .interval(Duration::from_millis(100))
+        .build();
+    group.bench_function("leaky-bucket, acquire_one", |b| {
+        b.to_async(&runtime).iter(|| peer.acquire_one());
+    });
+    group.finish();
+    let mut group = criterion.benchmark_group("layer, admits");
+    use tower::{Layer as _, Service as _};
+    let inner = tower::service_fn(|at: u64| std::future::ready(Ok::<_, std::io::Error>(at)));
+    let layer = buttress_rate_limiter::tower::RateLimitLayer::new(limiter.clone());
+    let mut service = layer.layer(inner);
+    group.bench_function("ours", |b| {
+        b.to_async(&runtime).iter(|| service.call(7));
+    });
+    let layer = tower_resilience_ratelimiter::RateLimiterLayer::builder()
+        .limit_for_period(1_000_000_000)
+        .refresh_period(Duration::from_millis(100))
+        .timeout_duration(Duration::ZERO)
+        .build()
+        .unwrap();
+    let mut service = layer.layer(inner);
+    group.bench_function("tower-resilience", |b| {
+        b.to_async(&runtime).iter(|| service.call(7));
+    });
+    group.finish();
+}
+
+/// Decisions a second on Redis, by so many tasks.
+fn redis(_: &mut Criterion) {
+    let Ok(server) = buttress_testkit::redis::Server::start() else {
+        println!("no redis-server: left out");
+        return;
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let client = redis::Client::open(server.url()).unwrap();
+        let connection = client.get_multiplexed_async_connection().await.unwrap();
+        let connection = RedisConnection::new(connection);
+        let limiter = |lease: Option<u64>| {
+            let quota = Quota::new(Bandwidth::per_second(1_000_000).burst(1_000_000)).unwrap();
+            let store = RedisStore::new(connection.clone());
+            let name = if lease.is_some() { "leased" } else { "plain" };
+            let builder = SharedRateLimiter::builder(name, quota, store)
+                .when_down(WhenDown::Closed)
+                .clock(Clock::quanta())
+                .gate(Gate::sql());
+            let builder = match lease {
+                Some(slice) => builder.lease(slice, Duration::from_secs(1)),
+                None => builder,
+            };
+            builder.build().unwrap()
+        };
+        // The least that a script can do for a limit: read, write, expire.
+        let script = Arc::new(buttress_store::Script::new(
+            "local t = redis.call('TIME') local v = redis.call('GET', KEYS[1]) \
+             redis.call('SET', KEYS[1], t[1] .. t[2], 'PX', 1000) return {v and 1 or 0, t[1], t[2]}",
+        ));
+        for tasks in [1_u64, 16, 64, 256] {
+            let bare = {
+                let (script, connection) = (Arc::clone(&script), connection.clone());
+                rate(tasks, move || {
+                    let (script, connection) = (Arc::clone(&script), connection.clone());
+                    async move {
+                        let key = b"bench:{bare}".to_vec();
+                        let run = script.run::<(i64, i64, i64)>(&connection, std::slice::from_ref(&key), 0);
+                        run.await.unwrap();
+                    }
+                })
+                .await
+            };
+            let plain = decisions(tasks, limiter(None)).await;
+            let leased = decisions(tasks, limiter(Some(1000))).await;
+            println!(
+                "redis, {tasks} tasks: bare {bare:.0}/s, plain {plain:.0}/s ({:.2}), leased {leased:.0}/s ({:.1})",
+                plain / bare,
+                leased / bare
+            );
+        }
+    });
+}
+
+async fn decisions(tasks: u64, limiter: SharedRateLimiter) -> f64 {
+    rate(tasks, move || {
+        let limiter = limiter.clone();
+        async move {
+            black_box(limiter.check("hot").await.unwrap().is_allowed());
+        }
+    })
+    .await
+}
+
+async fn rate<F>(tasks: u64, call: impl Fn() -> F + Clone + Send + 'static) -> f64
+where
+    F: Future<Output = ()> + Send,
+{
+    let begun = Instant::now();
+    let over = begun + Duration::from_millis(700);
+    let tasks: Vec<_> = (0..tasks)
+        .map(|_| {
+            let call = call.clone();
+            tokio::spawn(async move {
+                let mut calls = 0_u64;
+                while Instant::now() < over {
+                    call().await;
+                    calls += 1;
+                    if calls.is_multiple_of(64) {
+                        tokio::task::yield_now().await;
+                    }
+                }
+                calls
+            })
+        })
+        .collect();
+    let mut calls = 0;
+    for task in tasks {
+        calls += task.await.unwrap();
+    }
+    calls as f64 / begun.elapsed().as_secs_f64()
+}
+
+fn short() -> Criterion {
+    Criterion::default()
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_millis(700))
+        .sample_size(20)
+}
+
+criterion_group! {
+    name = benches;
+    config = short();
+    targets = direct, keyed, bytes, async_peers, redis
+}
+criterion_main!(benches);

@@ -1,0 +1,87 @@
+//! The lines of those who wait, one for each key on which somebody waits.
+
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use crate::queue::Queue;
+
+/// All lines. A key's is there as long as somebody stands in it.
+pub(super) struct Lines<K> {
+    inside: Mutex<Inside<K>>,
+    longest: usize,
+}
+
+struct Inside<K> {
+    lines: HashMap<K, (Arc<Queue>, usize)>,
+    waiting: usize,
+}
+
+/// One who is in the line of `key`; dropping it leaves the line.
+pub(super) struct Line<'l, K: Hash + Eq> {
+    lines: &'l Lines<K>,
+    key: K,
+    queue: Arc<Queue>,
+}
+
+impl<K> Lines<K> {
+    pub(super) fn new(longest: usize) -> Self {
+        let inside = Inside {
+            lines: HashMap::new(),
+            waiting: 0,
+        };
+        Self {
+            inside: Mutex::new(inside),
+            longest,
+        }
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.lock().waiting
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inside<K>> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K: Hash + Eq + Clone> Lines<K> {
+    /// Enters the line of `key`, unless too many wait already.
+    pub(super) fn of(&self, key: K) -> Option<Line<'_, K>> {
+        let mut inside = self.lock();
+        if inside.waiting >= self.longest {
+            return None;
+        }
+        inside.waiting += 1;
+        let new = || (Arc::new(Queue::new(self.longest)), 0);
+        let (queue, count) = inside.lines.entry(key.clone()).or_insert_with(new);
+        *count += 1;
+        Some(Line {
+            lines: self,
+            key,
+            queue: Arc::clone(queue),
+        })
+    }
+}
+
+impl<K: Hash + Eq> Line<'_, K> {
+    pub(super) fn queue(&self) -> &Queue {
+        &self.queue
+    }
+}
+
+impl<K: Hash + Eq> Drop for Line<'_, K> {
+    fn drop(&mut self) {
+        let mut inside = self.lines.lock();
+        inside.waiting -= 1;
+        let Some((_, count)) = inside.lines.get_mut(&self.key) else {
+            return;
+        };
+        *count -= 1;
+        if *count == 0 {
+            inside.lines.remove(&self.key);
+        }
+    }
+}

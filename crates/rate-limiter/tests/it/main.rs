@@ -1,0 +1,23 @@
+//! What can be seen from outside, a file per subject.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "outside of a test function too: what cannot go on fails the test"
+)]
+
+mod beside_machine;
+mod cancelled;
+mod concurrency;
+mod fleet;
+mod keyed;
+mod oracle;
+mod outage;
+mod over_http;
+mod shared;
+mod stand;
+mod stores;
+mod threads;
+mod told;
+mod vectors;
+mod vectors_live;
+mod waiting;

@@ -1,0 +1,163 @@
+//! Waiting in line: in order, bounded, and nothing lost when somebody goes.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use buttress_core::{Clock, RejectionKind};
+use buttress_rate_limiter::{Bandwidth, KeyedRateLimiter, Quota, RateLimiter};
+use buttress_testkit::cancel_sweep;
+
+fn slow(permits: u64, period: Duration) -> RateLimiter {
+    let quota = Quota::new(Bandwidth::per(permits, period).burst(1)).unwrap();
+    RateLimiter::builder("slow", quota)
+        .clock(Clock::tokio())
+        .max_waiting(5)
+        .build()
+        .unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_came_first_is_served_first() {
+    let limiter = slow(1, Duration::from_secs(1));
+    assert!(limiter.check().is_allowed());
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let mut tasks = Vec::new();
+    for number in 0..5 {
+        let (own, order) = (limiter.clone(), Arc::clone(&order));
+        tasks.push(tokio::spawn(async move {
+            let result = own.until_ready().await;
+            order.lock().unwrap().push((number, result.is_ok()));
+        }));
+        while limiter.waiting() <= number {
+            tokio::task::yield_now().await;
+        }
+    }
+    let sixth = limiter.until_ready().await.unwrap_err();
+    assert_eq!(sixth.kind(), RejectionKind::RateLimited);
+    assert!(
+        sixth.retry_after().unwrap() > Duration::from_secs(5),
+        "the line is full"
+    );
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let expected: Vec<_> = (0..5).map(|number| (number, true)).collect();
+    assert_eq!(*order.lock().unwrap(), expected);
+    assert_eq!(limiter.waiting(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_would_take_too_long_is_said_at_once() {
+    let limiter = slow(1, Duration::from_secs(10));
+    assert!(limiter.check().is_allowed());
+    let clock = Clock::tokio();
+    let before = clock.now();
+    let refused = limiter.until_ready_within(1, Duration::from_secs(9)).await;
+    assert_eq!(
+        refused.unwrap_err().retry_after(),
+        Some(Duration::from_secs(10))
+    );
+    assert_eq!(clock.now(), before, "nobody slept");
+    let never = limiter.until_ready_within(2, Duration::MAX).await;
+    assert_eq!(
+        never.unwrap_err().retry_after(),
+        None,
+        "two at once can never be had"
+    );
+    let waited = limiter.until_ready_within(1, Duration::from_secs(10)).await;
+    assert!(waited.is_ok());
+}
+
+/// RL8: dropped at every point at which it waits, a waiter takes no permit with him.
+#[tokio::test]
+async fn rl8_a_waiter_that_goes_at_any_point_loses_no_permit_and_no_place() {
+    let limiter = slow(1, Duration::from_millis(3));
+    let ahead = Mutex::new(None);
+    let swept = cancel_sweep(
+        async || {
+            let _taken = limiter.check();
+            let own = limiter.clone();
+            let first = tokio::spawn(async move { own.until_ready().await.is_ok() });
+            *ahead.lock().unwrap() = Some(first);
+            tokio::task::yield_now().await;
+            limiter.until_ready().await.is_ok()
+        },
+        async |_point| {
+            let first = ahead.lock().unwrap().take().unwrap();
+            assert!(first.await.unwrap(), "who is ahead is served");
+            assert_eq!(limiter.waiting(), 0, "nobody stands in the line");
+            let next = limiter.until_ready_within(1, Duration::from_secs(5)).await;
+            assert!(next.is_ok(), "the line moves on");
+        },
+    )
+    .await;
+    assert!(swept.points >= 3, "{swept:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_key_has_a_line_of_its_own_and_all_lines_one_bound() {
+    let quota = Quota::new(Bandwidth::per_second(1).burst(1)).unwrap();
+    let limiter = KeyedRateLimiter::<String>::builder("keys", quota)
+        .max_waiting(2)
+        .build()
+        .unwrap();
+    for key in ["a", "b", "c"] {
+        assert!(limiter.check(key).is_allowed());
+    }
+    let wait = |key: &'static str| {
+        let limiter = limiter.clone();
+        async move {
+            limiter
+                .until_ready_within(key, 1, Duration::from_secs(5))
+                .await
+        }
+    };
+    let (one, other) = (tokio::spawn(wait("a")), tokio::spawn(wait("b")));
+    for _ in 0..5 {
+        tokio::task::yield_now().await;
+    }
+    assert!(wait("c").await.is_err(), "two wait already");
+    assert!(one.await.unwrap().is_ok() && other.await.unwrap().is_ok());
+    assert!(wait("c").await.is_ok());
+}
+
+#[test]
+fn a_thread_can_wait_as_well() {
+    let limiter = slow(1, Duration::from_millis(20));
+    assert!(limiter.check().is_allowed());
+    let threads: Vec<_> = (0..3)
+        .map(|_| {
+            let limiter = limiter.clone();
+            std::thread::spawn(move || {
+                let patience = Duration::from_secs(5);
+                limiter.until_ready_blocking(1, patience).is_ok()
+            })
+        })
+        .collect();
+    assert!(threads.into_iter().all(|thread| thread.join().unwrap()));
+    let short = limiter.until_ready_blocking(1, Duration::from_millis(1));
+    assert!(short.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reservation_is_ready_at_its_time_and_given_back_when_it_is_dropped() {
+    let limiter = slow(1, Duration::from_secs(1));
+    let clock = Clock::tokio();
+    limiter.reserve(1, Duration::ZERO).unwrap().ready().await;
+    let begun = clock.now();
+    let later = limiter.reserve(1, Duration::from_secs(1)).unwrap();
+    assert!(limiter.reserve(1, Duration::from_secs(1)).is_err());
+    drop(later);
+    limiter
+        .reserve(1, Duration::from_secs(1))
+        .unwrap()
+        .ready()
+        .await;
+    assert!(clock.now().saturating_since(begun) >= Duration::from_secs(1));
+    let window = Quota::new(Bandwidth::per_second(1).sliding_log()).unwrap();
+    let log = RateLimiter::new("log", window).unwrap();
+    log.reserve(1, Duration::ZERO).unwrap().keep();
+    assert!(log.reserve(1, Duration::MAX).is_err(), "a log owes nothing");
+}
