@@ -175,7 +175,6 @@ impl Clock {
     }
 
     /// The time now. Never goes back.
-    #[inline]
     #[must_use]
     #[inline]
     pub fn now(&self) -> Moment {
