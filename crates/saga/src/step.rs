@@ -26,7 +26,7 @@ pub trait Step: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`StepError`] says what is known of the effect: nothing was done and it may work later,
-    /// nobody knows, or it is refused for good.
+    /// nobody knows, or it is refused for good; or that it was not tried at all.
     fn run(
         &self,
         context: &Context<'_, Self::Input>,
@@ -94,6 +94,15 @@ impl StepError {
     #[must_use]
     pub const fn refused(code: &'static str) -> Self {
         Self::new(FailureKind::Final, code)
+    }
+
+    /// It was not tried at all: a breaker that is open, or a limiter, kept it back. It counts as
+    /// no attempt, however often that happens, and says nothing of the effect. It is tried again
+    /// after this long, and up to the first wait of the step's backoff longer, so that those who
+    /// wait for one target do not come all at once.
+    #[must_use]
+    pub const fn postponed(code: &'static str, after: Duration) -> Self {
+        Self::new(FailureKind::Postponed, code).with_retry_after(after)
     }
 
     /// By what a classifier said of it, as the family's others do. What was
@@ -167,6 +176,7 @@ impl fmt::Display for StepError {
             FailureKind::NotDone => "was not done",
             FailureKind::Unknown => "may have been done",
             FailureKind::Final => "was refused",
+            FailureKind::Postponed => "was not tried",
         };
         write!(f, "the step {what} ({})", self.code)
     }
