@@ -185,7 +185,10 @@ impl Drive {
     /// One attempt at a step, and what is to be written after it.
     async fn run(&mut self, step: usize) -> Result<Write, Lost> {
         let attempt = self.progress.steps[step].attempts;
-        let work = self.work(step, attempt, |step, output| Entry::Succeeded { step, output });
+        let work = self.work(step, attempt, |step, output| Entry::Succeeded {
+            step,
+            output,
+        });
         let defined = self.definition.steps[step].clone();
         let attempted = {
             let running = defined.step.run(self.input(), &work);

@@ -90,7 +90,9 @@ pub(super) async fn place(
         .place(order.into(), client, key, fingerprint, render)
         .await?
     {
-        Acceptance::Accepted { order_id, response } => accepted(&order_id, response, false),
+        Acceptance::Accepted {
+            order_id, response, ..
+        } => accepted(&order_id, response, false),
         Acceptance::Replayed { order_id, response } => accepted(&order_id, response, true),
         Acceptance::KeyReused => Err(Refusal::KeyReused.into()),
         Acceptance::UnknownProducts(positions) => {

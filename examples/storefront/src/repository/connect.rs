@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use buttress_saga::Sagas;
+
 use super::{Database, StoreError, postgres, sqlite};
 
 /// How long an instance waits for its turn to look at the schema, and for the look itself.
@@ -18,15 +20,26 @@ pub(crate) enum ConnectError {
     Store(#[from] StoreError),
     #[error("the schema cannot be migrated")]
     Migrate(#[from] sqlx::migrate::MigrateError),
+    #[error("the sagas' tables cannot be made")]
+    Sagas(#[from] buttress_store::MigrateError),
 }
 
-/// Connects to `url`, migrates the schema, and seeds the catalogue if it was never seeded.
+/// Connects to `url`, migrates the schema, and seeds the catalogue if it was never seeded. The
+/// sagas are kept in the same database.
 ///
 /// Any number of instances may do so at once on one database.
-pub(crate) async fn connect(url: &str) -> Result<Database, ConnectError> {
+pub(crate) async fn connect(url: &str) -> Result<(Database, Sagas), ConnectError> {
     match url.split_once(':').map(|(scheme, _)| scheme) {
-        Some("sqlite") => Ok(Arc::new(sqlite::Store::connect(url).await?)),
-        Some("postgres" | "postgresql") => Ok(Arc::new(postgres::Store::connect(url).await?)),
+        Some("sqlite") => {
+            let store = sqlite::Store::connect(url).await?;
+            let sagas = store.sagas().await?;
+            Ok((Arc::new(store), sagas))
+        }
+        Some("postgres" | "postgresql") => {
+            let store = postgres::Store::connect(url).await?;
+            let sagas = store.sagas().await?;
+            Ok((Arc::new(store), sagas))
+        }
         _ => Err(ConnectError::UnknownScheme),
     }
 }

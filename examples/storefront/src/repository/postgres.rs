@@ -1,6 +1,7 @@
 //! PostgreSQL, by URL. Times are the server's.
 
-use buttress_store::{Deadline, Guarded, Phase, StoreError};
+use buttress_saga::{Sagas, store::PostgresStore};
+use buttress_store::{Deadline, Guarded, MigrateError, Phase, StoreError};
 use sqlx::{
     PgConnection, Postgres,
     postgres::{PgConnectOptions, PgPool, PgPoolOptions},
@@ -52,6 +53,13 @@ impl Store {
         migrator(schema).run(&mut *tx).await?;
         tx.commit().await?;
         Ok(store)
+    }
+
+    /// The sagas in the same database, by the same connections.
+    pub(super) async fn sagas(&self) -> Result<Sagas, MigrateError> {
+        let store = PostgresStore::new(self.pool.clone())?;
+        store.migrate().await?;
+        Ok(Sagas::new(store))
     }
 
     const fn reader(&self) -> &PgPool {

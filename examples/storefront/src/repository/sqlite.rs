@@ -1,7 +1,8 @@
 //! SQLite: the default, embedded. Many readers, one writer that tasks queue for.
 
+use buttress_saga::{Sagas, store::SqliteStore};
 use buttress_store::{
-    Deadline, Guarded, Phase,
+    Deadline, Guarded, MigrateError, Phase, Tables,
     sqlite::{Writer, options},
 };
 use sqlx::{
@@ -45,6 +46,13 @@ impl Store {
         migrator(schema).run(&mut *tx).await?;
         tx.commit().await?;
         Ok(store)
+    }
+
+    /// The sagas in the same file, whose writes take turns with ours.
+    pub(super) async fn sagas(&self) -> Result<Sagas, MigrateError> {
+        let store = SqliteStore::with_tables(self.write.clone(), &Tables::default())?;
+        store.migrate().await?;
+        Ok(Sagas::new(store.with_reader(self.read.clone())))
     }
 
     const fn reader(&self) -> &SqlitePool {

@@ -3,10 +3,11 @@
 //! This is where `buttress-idempotency` will be plugged in: until then a unique key in the order's
 //! own transaction does, which is enough for one table in one database.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use tokio::sync::Notify;
+use buttress_saga::SagaError;
 
+use super::Settlement;
 use crate::{
     order::{NewOrder, Order},
     repository::{Acceptance, Database, OrderKey, Render, StoreError},
@@ -18,14 +19,14 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 #[derive(Clone)]
 pub(crate) struct Ordering {
     database: Database,
-    wake_settler: Arc<Notify>,
+    settlement: Settlement,
 }
 
 impl Ordering {
-    pub(crate) const fn new(database: Database, wake_settler: Arc<Notify>) -> Self {
+    pub(crate) const fn new(database: Database, settlement: Settlement) -> Self {
         Self {
             database,
-            wake_settler,
+            settlement,
         }
     }
 
@@ -44,15 +45,17 @@ impl Ordering {
             fingerprint,
             remembered_for: REMEMBERED_FOR,
         };
-        let acceptance = self.database.accept(order, key, render).await?;
-        if matches!(acceptance, Acceptance::Accepted { .. }) {
-            self.wake_settler.notify_one();
-        }
-        Ok(acceptance)
+        let sagas = self.settlement.orders();
+        self.database.accept(order, key, render, sagas).await
     }
 
-    pub(crate) async fn find(&self, id: &str) -> Result<Option<Order>, StoreError> {
-        self.database.order(id).await
+    pub(crate) async fn find(&self, id: &str) -> Result<Option<Order>, SagaError> {
+        let found = self.database.order(id).await?;
+        Ok(self
+            .settlement
+            .show(found.into_iter().collect())
+            .await?
+            .pop())
     }
 
     /// Orders older than `before`, newest first.
@@ -60,7 +63,8 @@ impl Ordering {
         &self,
         before: Option<&str>,
         limit: i64,
-    ) -> Result<Vec<Order>, StoreError> {
-        self.database.orders(before, limit).await
+    ) -> Result<Vec<Order>, SagaError> {
+        let page = self.database.orders(before, limit).await?;
+        self.settlement.show(page).await
     }
 }

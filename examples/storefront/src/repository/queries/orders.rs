@@ -7,19 +7,39 @@ use sqlx::Row as _;
 use uuid::Uuid;
 
 use super::{
-    super::super::{Acceptance, OrderKey, Orders, Render, Result},
+    super::super::{Acceptance, OrderKey, OrderSagas, Orders, Render, Result},
     Connection, Phase, Row, Store, now, returned, unreadable, word, word_or_none,
 };
-use crate::order::{NewOrder, Order, OrderItem, OrderStatus, Step, StepName, StepState};
+use crate::order::{NewOrder, Order, OrderItem, OrderStatus, Placed, Step, StepName, StepState};
 
 #[async_trait]
 impl Orders for Store {
-    async fn accept(&self, order: NewOrder, key: OrderKey, render: Render) -> Result<Acceptance> {
+    async fn accept(
+        &self,
+        order: NewOrder,
+        key: OrderKey,
+        render: Render,
+        sagas: &OrderSagas,
+    ) -> Result<Acceptance> {
         let mut tx = self.begin_write().await?;
         let deadline = tx.deadline();
         let accepted = accept_in(&mut tx, &order, &key, render);
         let accepted = deadline.run(Phase::InTransaction, accepted).await;
-        tx.finish(accepted).await
+        let Ok(Acceptance::Accepted {
+            order_id, total, ..
+        }) = &accepted
+        else {
+            return tx.finish(accepted).await;
+        };
+        let placed = Placed {
+            order_id: order_id.clone(),
+            total: *total,
+            payment_method: order.payment_method,
+        };
+        let started = sagas.start_in(&mut *tx, &placed);
+        let started = deadline.run(Phase::InTransaction, started).await;
+        tx.finish(started).await?.fire();
+        accepted
     }
 
     async fn order(&self, id: &str) -> Result<Option<Order>> {
@@ -138,6 +158,7 @@ async fn accept_in(
         .execute(&mut *tx)
         .await?;
     Ok(Acceptance::Accepted {
+        total: order.total,
         order_id: order.id,
         response,
     })
@@ -164,8 +185,8 @@ async fn insert_order(
     now: i64,
 ) -> sqlx::Result<()> {
     sqlx::query(
-        "INSERT INTO orders (id, customer, payment_method, total, status, created_at, due_at)
-         VALUES ($1, $2, $3, $4, 'pending', $5, $5)",
+        "INSERT INTO orders (id, customer, payment_method, total, status, created_at)
+         VALUES ($1, $2, $3, $4, 'pending', $5)",
     )
     .bind(&order.id)
     .bind(&order.customer)
@@ -187,20 +208,10 @@ async fn insert_order(
         .execute(&mut *tx)
         .await?;
     }
-    for (position, name) in (0_i64..).zip(StepName::ALL) {
-        sqlx::query(
-            "INSERT INTO order_steps (order_id, position, name, state) VALUES ($1, $2, $3, 'pending')",
-        )
-        .bind(&order.id)
-        .bind(position)
-        .bind(<&str>::from(name))
-        .execute(&mut *tx)
-        .await?;
-    }
     Ok(())
 }
 
-/// The orders of `rows`, which follow one another by descending id, with their items and steps.
+/// The orders of `rows`, which follow one another by descending id, with their items.
 async fn read_orders(connection: &mut Connection, rows: &[Row]) -> sqlx::Result<Vec<Order>> {
     let (Some(newest), Some(oldest)) = (rows.first(), rows.last()) else {
         return Ok(Vec::new());
@@ -208,8 +219,6 @@ async fn read_orders(connection: &mut Connection, rows: &[Row]) -> sqlx::Result<
     let (newest, oldest): (&str, &str) = (newest.try_get("id")?, oldest.try_get("id")?);
     let items = "SELECT * FROM order_items WHERE order_id BETWEEN $1 AND $2 ORDER BY order_id DESC, position";
     let mut items = between(connection, items, oldest, newest).await?;
-    let steps = "SELECT * FROM order_steps WHERE order_id BETWEEN $1 AND $2 ORDER BY order_id DESC, position";
-    let mut steps = between(connection, steps, oldest, newest).await?;
 
     let mut orders = Vec::with_capacity(rows.len());
     for row in rows {
@@ -220,13 +229,6 @@ async fn read_orders(connection: &mut Connection, rows: &[Row]) -> sqlx::Result<
                 product_id: item.try_get("product_id")?,
                 quantity: item.try_get("quantity")?,
                 price: item.try_get("price")?,
-            });
-        }
-        while let Some(step) = steps.next_if(|step| belongs(step, &id)) {
-            order.steps.push(Step {
-                name: word(&step, "name")?,
-                state: word(&step, "state")?,
-                attempts: step.try_get("attempts")?,
             });
         }
         orders.push(order);
