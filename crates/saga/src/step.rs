@@ -51,6 +51,17 @@ pub trait Step: Send + Sync + 'static {
         let _ = (context, effect);
         std::future::ready(Ok(()))
     }
+
+    /// Whether, and for how long, trying would be in vain: a breaker that is open knows. Asked
+    /// before an attempt at the step or at its undo begins; then it does not begin, no line is
+    /// written to the journal, and it is asked again after that long and up to the first wait of
+    /// the backoff longer. `None` unless you write one.
+    ///
+    /// An answer of the moment, and no promise: an attempt that is kept back all the same is
+    /// [`StepError::postponed`].
+    fn paused_for(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// What is known of a step's effect when it is undone.

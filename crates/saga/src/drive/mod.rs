@@ -11,6 +11,7 @@ use std::{
 };
 
 use buttress_core::{Clock, Moment, Observers};
+use buttress_retry_backoff::Backoff;
 use buttress_store::Lease;
 use futures_util::FutureExt as _;
 use tokio::sync::watch;
@@ -18,7 +19,7 @@ use tokio::sync::watch;
 use crate::{
     Effect, Entry, Event, EventKind, FailureKind, State, StepError,
     context::Work,
-    definition::{Definition, Input},
+    definition::{Defined, Definition, Input},
     machine::{Next, Progress},
     policy::RunnerPolicy,
     store::{Record, Store, Then, Write},
@@ -157,7 +158,9 @@ impl Drive {
         loop {
             if self.is_stopping() {
                 // Nothing new begins: what would is not written, and somebody else begins it.
-                self.stop_before(&mut write);
+                stop_before(&mut write, Duration::ZERO);
+            } else if let Some(wait) = self.pause_before(&write) {
+                stop_before(&mut write, wait);
             }
             let released = matches!(write.then, Then::Release(_));
             match self.write(write).await? {
@@ -396,15 +399,19 @@ impl Drive {
         *self.engine.stop.borrow() > Stop::No
     }
 
-    /// Takes back the beginning of an attempt that will not be made here.
-    fn stop_before(&mut self, write: &mut Write) {
-        if matches!(
-            write.entries.last(),
-            Some(Entry::Started { .. } | Entry::UndoStarted { .. })
-        ) {
-            write.entries.pop();
-            write.then = Then::Release(Duration::ZERO);
-        }
+    /// How long to wait before the attempt that is about to begin, because it would be in vain now.
+    fn pause_before(&self, write: &Write) -> Option<Duration> {
+        let step = match write.entries.last() {
+            Some(Entry::Started { step, .. } | Entry::UndoStarted { step, .. }) => *step,
+            _ => return None,
+        };
+        let Defined { step, policy, .. } = &self.definition.steps[step];
+        let asked = step.paused_for()?;
+        let backoff = match write.state {
+            State::Undoing => &policy.undo_backoff,
+            _ => &policy.backoff,
+        };
+        Some(postponed(backoff, asked))
     }
 
     fn written(&self, entries: Vec<Entry>, then: Then, progress: bool) -> Write {
@@ -452,12 +459,27 @@ impl Drive {
     }
 }
 
+/// Takes back the beginning of an attempt that will not be made here and now.
+fn stop_before(write: &mut Write, wait: Duration) {
+    if matches!(
+        write.entries.last(),
+        Some(Entry::Started { .. } | Entry::UndoStarted { .. })
+    ) {
+        write.entries.pop();
+        write.then = Then::Release(wait);
+    }
+}
+
+/// Nothing has failed: it waits as long as it was told, and a little longer to come alone.
+fn postponed(backoff: &Backoff, asked: Duration) -> Duration {
+    asked.saturating_add(backoff.delays().next().unwrap_or_default())
+}
+
 /// How long to wait before the next attempt: what the backoff says, and no less than was asked for.
-fn wait(backoff: &buttress_retry_backoff::Backoff, attempt: u32, error: &StepError) -> Duration {
+fn wait(backoff: &Backoff, attempt: u32, error: &StepError) -> Duration {
     let asked = error.retry_after().unwrap_or_default();
     if error.kind() == FailureKind::Postponed {
-        // Nothing has failed again: it waits as long as it was told, and a little to come alone.
-        return asked.saturating_add(backoff.delays().next().unwrap_or_default());
+        return postponed(backoff, asked);
     }
     // Backoffs reach their cap long before.
     let place = attempt.saturating_sub(1).min(64) as usize;

@@ -95,6 +95,11 @@ impl Endpoint {
         })
     }
 
+    /// For how long its breaker is still open, if it is: who need not ask now need not try.
+    pub(super) fn paused_for(&self) -> Option<Duration> {
+        self.breaker.retry_after().filter(|left| !left.is_zero())
+    }
+
     pub(super) fn url(&self, path: &str) -> String {
         format!("{}{path}", self.base)
     }
@@ -225,7 +230,11 @@ mod tests {
                     .asked_to_wait()
                     .is_none_or(|it| it > LONGEST_WAIT)
             );
-            if endpoint.breaker.state() == State::Open {
+            assert_eq!(
+                endpoint.paused_for().is_some(),
+                endpoint.breaker.state() == State::Open
+            );
+            if endpoint.paused_for().is_some() {
                 break;
             }
         }

@@ -26,6 +26,11 @@ impl Payments {
         Self { endpoint }
     }
 
+    /// For how long calls are paused, because the service fails.
+    pub(crate) fn paused_for(&self) -> Option<Duration> {
+        self.endpoint.paused_for()
+    }
+
     /// Charges under `key`; the same key again is the same charge.
     pub(crate) async fn charge(
         &self,

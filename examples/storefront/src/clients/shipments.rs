@@ -24,6 +24,11 @@ impl Shipments {
         Self { endpoint }
     }
 
+    /// For how long calls are paused, because the service fails.
+    pub(crate) fn paused_for(&self) -> Option<Duration> {
+        self.endpoint.paused_for()
+    }
+
     /// Books a shipment under `key`; the same key again is the same shipment.
     pub(crate) async fn book(
         &self,

@@ -197,6 +197,10 @@ impl Step for Charge {
         let cancelled = self.0.cancel(&undo.idempotency_key()).await;
         cancelled.map_err(|failed| unanswered(CancelReason::PaymentUnavailable.into(), failed))
     }
+
+    fn paused_for(&self) -> Option<Duration> {
+        self.0.paused_for()
+    }
 }
 
 /// Behind the charge, so it is never undone.
@@ -216,6 +220,10 @@ impl Step for Ship {
             Ok(ShipmentAnswer::Cancelled) => Err(StepError::refused("SHIPMENT_CANCELLED")),
             Err(failed) => Err(unanswered("SHIPMENT_UNAVAILABLE", failed)),
         }
+    }
+
+    fn paused_for(&self) -> Option<Duration> {
+        self.0.paused_for()
     }
 }
 
