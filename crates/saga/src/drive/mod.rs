@@ -1,6 +1,7 @@
 //! One claimed saga, driven until it rests: it has ended, waits, or is no longer ours.
 
 mod follow;
+mod pause;
 mod tell;
 mod write;
 
@@ -11,15 +12,15 @@ use std::{
 };
 
 use buttress_core::{Clock, Moment, Observers};
-use buttress_retry_backoff::Backoff;
 use buttress_store::Lease;
 use futures_util::FutureExt as _;
 use tokio::sync::watch;
 
+use self::pause::{stop_before, wait};
 use crate::{
     Effect, Entry, Event, EventKind, FailureKind, State, StepError,
     context::Work,
-    definition::{Defined, Definition, Input},
+    definition::{Definition, Input},
     machine::{Next, Progress},
     policy::RunnerPolicy,
     store::{Record, Store, Then, Write},
@@ -399,21 +400,6 @@ impl Drive {
         *self.engine.stop.borrow() > Stop::No
     }
 
-    /// How long to wait before the attempt that is about to begin, because it would be in vain now.
-    fn pause_before(&self, write: &Write) -> Option<Duration> {
-        let step = match write.entries.last() {
-            Some(Entry::Started { step, .. } | Entry::UndoStarted { step, .. }) => *step,
-            _ => return None,
-        };
-        let Defined { step, policy, .. } = &self.definition.steps[step];
-        let asked = step.paused_for()?;
-        let backoff = match write.state {
-            State::Undoing => &policy.undo_backoff,
-            _ => &policy.backoff,
-        };
-        Some(postponed(backoff, asked))
-    }
-
     fn written(&self, entries: Vec<Entry>, then: Then, progress: bool) -> Write {
         Write {
             expected: self.record.entries,
@@ -457,31 +443,4 @@ impl Drive {
             .as_ref()
             .expect("it is decoded before the first step")
     }
-}
-
-/// Takes back the beginning of an attempt that will not be made here and now.
-fn stop_before(write: &mut Write, wait: Duration) {
-    if matches!(
-        write.entries.last(),
-        Some(Entry::Started { .. } | Entry::UndoStarted { .. })
-    ) {
-        write.entries.pop();
-        write.then = Then::Release(wait);
-    }
-}
-
-/// Nothing has failed: it waits as long as it was told, and a little longer to come alone.
-fn postponed(backoff: &Backoff, asked: Duration) -> Duration {
-    asked.saturating_add(backoff.delays().next().unwrap_or_default())
-}
-
-/// How long to wait before the next attempt: what the backoff says, and no less than was asked for.
-fn wait(backoff: &Backoff, attempt: u32, error: &StepError) -> Duration {
-    let asked = error.retry_after().unwrap_or_default();
-    if error.kind() == FailureKind::Postponed {
-        return postponed(backoff, asked);
-    }
-    // Backoffs reach their cap long before.
-    let place = attempt.saturating_sub(1).min(64) as usize;
-    backoff.delays().nth(place).unwrap_or_default().max(asked)
 }

@@ -357,16 +357,7 @@ impl Store for SqliteStore {
     }
 
     async fn read(&self, id: SagaId) -> Result<Option<Record>, StoreError> {
-        self.gate
-            .run(async |deadline| {
-                let mut loan = Loan::<Sqlite>::acquire(&self.reader, deadline).await?;
-                let found = deadline
-                    .run(Phase::Read, self.read_on(&mut loan, id))
-                    .await?;
-                loan.give_back();
-                Ok(found)
-            })
-            .await
+        Ok(self.read_all(&[id]).await?.pop())
     }
 
     async fn read_all(&self, ids: &[SagaId]) -> Result<Vec<Record>, StoreError> {
