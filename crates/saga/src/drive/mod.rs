@@ -173,10 +173,10 @@ impl Drive {
                 return Ok(());
             }
             write = match self.progress.next(&self.definition.shape) {
-                Next::Run { step, .. } => self.run(step).await?,
-                Next::Undo { step, .. } => self.undo(step).await?,
+                Next::Run { step, open: true } => self.run(step).await?,
+                Next::Undo { step, open: true } => self.undo(step).await?,
                 // What can be followed without an attempt has been followed already, unless the
-                // journal had gone on by itself.
+                // journal had gone on by itself. Nothing runs whose beginning is not written.
                 _ => {
                     let mut entries = Vec::new();
                     self.follow(&mut entries);

@@ -72,6 +72,11 @@ impl Drive {
         if record.entries == self.record.entries {
             return Ok(false);
         }
+        if record.entries < self.record.entries {
+            // The store has forgotten what it said was written. Whoever claims it next begins with
+            // what is there.
+            return Err(Lost);
+        }
         (self.on_progress)();
         self.adopt(&record)?;
         Ok(true)

@@ -1,7 +1,7 @@
 //! The stores on real databases: futures that are dropped, reads beside writes, servers that are
 //! away.
 
-use std::{cell::Cell, time::Duration};
+use std::{cell::Cell, sync::Arc, time::Duration};
 
 use buttress_retry_backoff::Backoff;
 use buttress_saga::{
@@ -19,7 +19,10 @@ use sqlx::{
     sqlite::SqlitePoolOptions,
 };
 
-use crate::world::{Scripted, Stopwatch, World};
+use crate::{
+    shaky::{Fate, Shaky},
+    world::{Scripted, Stopwatch, World},
+};
 
 /// One step, which does what it should.
 fn one_step() -> Saga<u64> {
@@ -182,9 +185,60 @@ async fn a_reader_of_its_own_waits_for_no_write() {
 }
 
 /// Adds one to a counter, together with the end of the step.
-struct Count(sqlx::PgPool);
+struct Count<P>(P);
 
-impl Step for Count {
+impl Step for Count<sqlx::SqlitePool> {
+    type Input = u64;
+    type Output = ();
+
+    async fn run(&self, context: &Context<'_, u64>) -> Result<(), StepError> {
+        let failed = |error| StepError::not_done("SQL").because(error);
+        let mut tx = self.0.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        let add = "UPDATE counter SET count = count + 1";
+        tx.execute(add).await.map_err(failed)?;
+        context.complete_in(&mut *tx, &()).await?;
+        tx.commit().await.map_err(failed)
+    }
+}
+
+/// A pool that is not hardened can do that: an acknowledged write is never committed.
+#[tokio::test]
+async fn a_store_that_forgets_the_beginning_of_a_step_makes_no_illegal_journal() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = buttress_store::sqlite::options(folder.path().join("sagas.db"));
+    let pool = sqlx::SqlitePool::connect_lazy_with(options);
+    let store = SqliteStore::new(pool.clone()).unwrap();
+    store.migrate().await.unwrap();
+    let create = "CREATE TABLE counter (count bigint); INSERT INTO counter VALUES (0)";
+    sqlx::raw_sql(create).execute(&pool).await.unwrap();
+    let mut saga = Saga::define("forgotten", 1);
+    saga.step("one", Count(pool.clone()));
+    let saga = saga.build().unwrap();
+    let store: Arc<dyn Store> = Arc::new(store);
+    let sagas = Sagas::new(Shaky::new(store, |_| Fate::FirstForgotten));
+    let started = sagas.start(&saga, &1, StartOptions::new()).await.unwrap();
+    let lease = LeaseTerms::new(Duration::from_millis(300)).unwrap();
+    let policy = RunnerPolicy::default().lease(lease);
+    let policy = policy.hold(Duration::ZERO).poll(Duration::from_millis(50));
+    let runner = sagas.runner().saga(&saga).policy(policy).build().unwrap();
+    let done = async {
+        let begun = Stopwatch::start();
+        while sagas.get(started.id()).await.unwrap().state.is_active() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "it is stuck");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    runner.run_until(done).await;
+    let history = sagas.history(&saga, started.id()).await.unwrap();
+    assert_eq!(history.saga.state, State::Completed, "{history:?}");
+    let counted: i64 = sqlx::query_scalar("SELECT count FROM counter")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    assert_eq!(counted, 1);
+}
+
+impl Step for Count<sqlx::PgPool> {
     type Input = u64;
     type Output = ();
 
@@ -212,6 +266,7 @@ async fn x6_a_black_hole_under_a_drive_loses_nothing_and_the_runner_goes_on_by_i
     let (proxy, url) = Proxy::before(database.url()).await.unwrap();
     let patience = Duration::from_secs(1);
     let pool = PgPoolOptions::new().acquire_timeout(patience);
+    let pool = buttress_store::Harden::harden(pool);
     let pool = pool.connect(&url).await.unwrap();
     let store = PostgresStore::new(pool.clone()).unwrap();
     store.migrate().await.unwrap();
