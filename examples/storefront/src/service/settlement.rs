@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use buttress_retry_backoff::Backoff;
 use buttress_saga::{
     Context, Effect, Runner, RunnerPolicy, Saga, SagaError, SagaId, Sagas, State, Step, StepError,
     StepPolicy, TraceEvents, UndoContext,
@@ -30,8 +31,9 @@ const GRACE: Duration = Duration::from_secs(8);
 const ATTEMPT: Duration = Duration::from_secs(6);
 /// How often a charge is tried without an answer before it is given up.
 const CHARGE_ATTEMPTS: u32 = 5;
-/// Nothing is tried again later than this, whatever the other side asks for.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Nothing is tried again later than this, whatever the other side asks for: with the look that
+/// finds it due, and an open breaker, that is within five seconds.
+const LONGEST_PAUSE: Duration = Duration::from_secs(4);
 /// The code of a step that a breaker kept back.
 const CIRCUIT_OPEN: &str = "CIRCUIT_OPEN";
 
@@ -47,7 +49,12 @@ impl Settlement {
         database: &Database,
         clients: &Clients,
     ) -> anyhow::Result<Self> {
-        let policy = StepPolicy::default().timeout(ATTEMPT).undo_timeout(ATTEMPT);
+        let backoff = Backoff::exponential(Duration::from_millis(200)).with_cap(LONGEST_PAUSE);
+        let policy = StepPolicy::default()
+            .backoff(backoff.clone())
+            .undo_backoff(backoff)
+            .timeout(ATTEMPT)
+            .undo_timeout(ATTEMPT);
         let mut order = Saga::define("order", 1);
         let reserve = Reserve(database.clone());
         order.step_with(
@@ -96,7 +103,8 @@ impl Settlement {
         let ids: Vec<_> = ids.collect::<Result<_, _>>()?;
         let histories = self.orders.sagas.histories(&self.orders.saga, &ids).await?;
         if histories.len() != orders.len() {
-            return Err(SagaError::NotFound);
+            // Each was started with its order, so it is there: by other steps than these.
+            return Err(SagaError::OtherDefinition);
         }
         for (order, history) in orders.iter_mut().zip(histories) {
             if history.saga.state == State::NeedsAttention {
@@ -115,7 +123,7 @@ impl Settlement {
 }
 
 /// An order and its saga are called the same.
-pub(crate) fn saga_id(order: &str) -> Result<SagaId, SagaError> {
+fn saga_id(order: &str) -> Result<SagaId, SagaError> {
     order.parse().map_err(|_| SagaError::NotFound)
 }
 
