@@ -4,14 +4,14 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use buttress_core::Registry;
-use tokio::{net::TcpListener, sync::Notify, task::JoinHandle};
+use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     clients::Clients,
     http::{self, Readiness, Shop},
     repository::{self, Database},
-    service::{Catalogue, Ordering, Quoting, Settler},
+    service::{Catalogue, Ordering, Quoting, Settlement},
     upstreams::Upstreams,
 };
 
@@ -45,7 +45,7 @@ pub(crate) struct Storefront {
 
 impl Storefront {
     pub(crate) async fn start(config: Config) -> anyhow::Result<Self> {
-        let database = repository::connect(&config.database_url).await?;
+        let (database, sagas) = repository::connect(&config.database_url).await?;
         let (stop_serving, stop_upstreams) = (CancellationToken::new(), CancellationToken::new());
         let upstreams = TaskTracker::new();
         let behind = Upstreams::start(&database, &stop_upstreams, &upstreams)
@@ -54,9 +54,9 @@ impl Storefront {
         let registry = Registry::new();
         let clients = Clients::new(&behind, &registry).context("no HTTP client")?;
 
-        let wake = Arc::new(Notify::new());
-        let settler = Settler::new(Arc::clone(&database), clients.clone(), Arc::clone(&wake));
-        let settling = tokio::spawn(Arc::new(settler).run_until(stop_serving.clone()));
+        let settlement = Settlement::new(sagas, &database, &clients)?;
+        let runner = settlement.runner()?;
+        let settling = tokio::spawn(runner.run_until(stop_serving.clone().cancelled_owned()));
 
         let (reaper, stopped) = (database.order_keys().reaper(), stop_serving.clone());
         let reaping = async move { reaper.run_until(stopped.cancelled()).await };
@@ -65,7 +65,7 @@ impl Storefront {
         let readiness = Readiness::default();
         let shop = Shop {
             catalogue: Catalogue::new(Arc::clone(&database)),
-            ordering: Ordering::new(Arc::clone(&database), wake),
+            ordering: Ordering::new(Arc::clone(&database), settlement),
             quoting: Quoting::new(clients.carrier),
             database: Arc::clone(&database),
             readiness: readiness.clone(),

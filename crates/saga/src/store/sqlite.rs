@@ -26,7 +26,9 @@ const MIGRATIONS: &[Migration] = &[Migration::new(
 #[derive(Clone, Debug)]
 pub struct SqliteStore {
     writer: Writer,
+    reader: SqlitePool,
     gate: Gate,
+    read_gate: Gate,
     migrations: Migrations,
     insert: Statement,
     rival: Statement,
@@ -78,9 +80,12 @@ impl SqliteStore {
         tables: &Tables,
     ) -> Result<Self, NameError> {
         let render = |sql| Statement::new(sql, tables, Dialect::Sqlite);
+        let gate = Gate::sql();
         Ok(Self {
+            reader: writer.pool().clone(),
             writer,
-            gate: Gate::sql(),
+            read_gate: gate.clone(),
+            gate,
             migrations,
             insert: render(
                 "INSERT INTO {prefix}saga (id, name, version, shape, business_key, running_key, input, state, due_at, created_at) \
@@ -146,7 +151,17 @@ impl SqliteStore {
     /// The same behind another gate: another deadline, or one that other patterns share.
     #[must_use]
     pub fn with_gate(mut self, gate: Gate) -> Self {
+        self.read_gate = gate.clone();
         self.gate = gate;
+        self
+    }
+
+    /// The same, which reads by this pool on the same file, behind a gate of its own, and so waits
+    /// for no write; by the writer's otherwise.
+    #[must_use]
+    pub fn with_reader(mut self, reader: SqlitePool) -> Self {
+        self.read_gate = Gate::sql();
+        self.reader = reader;
         self
     }
 
@@ -347,12 +362,18 @@ impl Store for SqliteStore {
     }
 
     async fn read(&self, id: SagaId) -> Result<Option<Record>, StoreError> {
-        self.gate
+        Ok(self.read_all(&[id]).await?.pop())
+    }
+
+    async fn read_all(&self, ids: &[SagaId]) -> Result<Vec<Record>, StoreError> {
+        self.read_gate
             .run(async |deadline| {
-                let mut loan = Loan::<Sqlite>::acquire(self.writer.pool(), deadline).await?;
-                let found = deadline
-                    .run(Phase::Read, self.read_on(&mut loan, id))
-                    .await?;
+                let mut loan = Loan::<Sqlite>::acquire(&self.reader, deadline).await?;
+                let mut found = Vec::with_capacity(ids.len());
+                for id in ids {
+                    let read = self.read_on(&mut loan, *id);
+                    found.extend(deadline.run(Phase::Read, read).await?);
+                }
                 loan.give_back();
                 Ok(found)
             })
@@ -360,9 +381,9 @@ impl Store for SqliteStore {
     }
 
     async fn list(&self, filter: &Filter) -> Result<Vec<Record>, StoreError> {
-        self.gate
+        self.read_gate
             .run(async |deadline| {
-                let mut loan = Loan::acquire(self.writer.pool(), deadline).await?;
+                let mut loan = Loan::acquire(&self.reader, deadline).await?;
                 let list = sqlx::query_as(&self.list)
                     .bind(Micros::of_host().get())
                     .bind(&filter.name)
@@ -384,9 +405,9 @@ impl Store for SqliteStore {
     }
 
     async fn census(&self) -> Result<Vec<Census>, StoreError> {
-        self.gate
+        self.read_gate
             .run(async |deadline| {
-                let mut loan = Loan::acquire(self.writer.pool(), deadline).await?;
+                let mut loan = Loan::acquire(&self.reader, deadline).await?;
                 let census = sqlx::query_as(&self.census)
                     .bind(Micros::of_host().get())
                     .fetch_all(&mut *loan);
@@ -433,6 +454,6 @@ impl SqliteStore {
         let records = row.into_iter().map(rows::record);
         let records = records.collect::<Result<_, _>>()?;
         let records = self.with_lines(connection, records).await?;
-        Ok(rows::whole(records))
+        Ok(rows::whole(records).pop())
     }
 }

@@ -26,7 +26,6 @@ pub(super) fn migrator(schema: &'static str) -> Migrator {
             "catalogue",
             include_str!("../../migrations/0002_catalogue.sql"),
         ),
-        step(3, "keys", include_str!("../../migrations/0003_keys.sql")),
     ]);
     migrator.set_locking(false);
     migrator

@@ -1,7 +1,8 @@
 //! PostgreSQL, by URL. Times are the server's.
 
-use buttress_idempotency::{Idempotency, store::PostgresStore};
-use buttress_store::{Deadline, Guarded, Phase, StoreError};
+use buttress_idempotency::{Idempotency, store::PostgresStore as Keys};
+use buttress_saga::{Sagas, store::PostgresStore};
+use buttress_store::{Deadline, Guarded, MigrateError, Phase, StoreError};
 use sqlx::{
     PgConnection, Postgres,
     postgres::{PgConnectOptions, PgPool, PgPoolOptions},
@@ -43,7 +44,7 @@ impl Store {
             .max_connections(16)
             .acquire_timeout(Deadline::SQL);
         let pool = pool.connect_lazy_with(options);
-        let keys = PostgresStore::new(pool.clone());
+        let keys = Keys::new(pool.clone());
         let store = Self {
             pool,
             order_keys: order_keys(keys.clone())?,
@@ -59,6 +60,13 @@ impl Store {
         tx.commit().await?;
         keys.migrate().await?;
         Ok(store)
+    }
+
+    /// The sagas in the same database, by the same connections.
+    pub(super) async fn sagas(&self) -> Result<Sagas, MigrateError> {
+        let store = PostgresStore::new(self.pool.clone())?;
+        store.migrate().await?;
+        Ok(Sagas::new(store))
     }
 
     const fn reader(&self) -> &PgPool {

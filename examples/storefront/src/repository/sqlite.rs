@@ -1,8 +1,9 @@
 //! SQLite: the default, embedded. Many readers, one writer that tasks queue for.
 
-use buttress_idempotency::{Idempotency, store::SqliteStore};
+use buttress_idempotency::{Idempotency, store::SqliteStore as Keys};
+use buttress_saga::{Sagas, store::SqliteStore};
 use buttress_store::{
-    Deadline, Guarded, Phase,
+    Deadline, Guarded, MigrateError, Phase, Tables,
     sqlite::{Writer, options},
 };
 use sqlx::{
@@ -40,7 +41,7 @@ impl Store {
                 .connect_lazy_with(options.clone())
         };
         let write = Writer::new(pool(1));
-        let keys = SqliteStore::new(write.clone());
+        let keys = Keys::new(write.clone());
         let store = Self {
             read: pool(8),
             write,
@@ -52,6 +53,13 @@ impl Store {
         tx.commit().await?;
         keys.migrate().await?;
         Ok(store)
+    }
+
+    /// The sagas in the same file, whose writes take turns with ours.
+    pub(super) async fn sagas(&self) -> Result<Sagas, MigrateError> {
+        let store = SqliteStore::with_tables(self.write.clone(), &Tables::default())?;
+        store.migrate().await?;
+        Ok(Sagas::new(store.with_reader(self.read.clone())))
     }
 
     const fn reader(&self) -> &SqlitePool {

@@ -9,5 +9,5 @@ pub(crate) use self::{
     catalogue::{Catalogue, ChangeRefused},
     ordering::Ordering,
     quoting::Quoting,
-    settlement::Settler,
+    settlement::Settlement,
 };

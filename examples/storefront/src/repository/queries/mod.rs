@@ -4,11 +4,10 @@
 //! A read borrows a connection, a write begins a transaction; both are given up, not given back,
 //! when their future is dropped or their deadline strikes. So a caller may go at any time.
 
-mod claims;
 mod ledger;
 mod orders;
 mod products;
-mod progress;
+mod settlement;
 mod shipments;
 
 use async_trait::async_trait;
