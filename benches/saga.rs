@@ -146,7 +146,7 @@ impl Bare {
         let begun = Instant::now();
         for id in 0..i64::from(at_once) {
             let left = Arc::clone(&left);
-            let next = move || left.try_update(Relaxed, Relaxed, |left| left.checked_sub(1));
+            let next = move || left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1));
             match self {
                 Self::Postgres(pool) => {
                     let pool = pool.clone();
