@@ -19,7 +19,7 @@ use crate::{
     message::{Due, Topic},
     operations::{Counts, DeadRow, WaitingRow},
     policy::AfterDeath,
-    wake::Wake,
+    wake::{Announcer, Wake},
 };
 
 /// Without a dialect there is no store, and nothing to migrate.
@@ -34,6 +34,7 @@ type MigrateError = std::convert::Infallible;
 pub struct OutboxStore {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) wake: Wake,
+    pub(crate) announcer: Option<Announcer>,
 }
 
 impl OutboxStore {
@@ -42,6 +43,7 @@ impl OutboxStore {
         Self {
             store: Arc::new(store),
             wake: Wake::default(),
+            announcer: None,
         }
     }
 
@@ -250,6 +252,15 @@ impl Settlement {
     }
 }
 
+/// What an ear heard.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    /// It has just begun to listen.
+    Listening,
+    /// A hint, by this sender.
+    From(String),
+}
+
 /// One dialect. Each operation keeps to the store's gate, has a deadline, and may be dropped at
 /// every point.
 #[async_trait]
@@ -263,6 +274,15 @@ pub(crate) trait Store: Send + Sync {
 
     /// In the user's transaction.
     async fn append(&self, connection: Lent<'_>, rows: &[NewRow<'_>]) -> Result<(), StoreError>;
+
+    /// Hints at all who listen, other processes too, where the dialect can do that.
+    async fn notify(&self, _sender: &str) -> Result<(), StoreError> {
+        Ok(())
+    }
+    /// Hears what is hinted at until that fails. `Ok`: the dialect cannot do it.
+    async fn listen(&self, _heard: &(dyn Fn(Heard) + Sync)) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// Makes the topic's lanes, once.
     async fn prepare(&self, topic: &Topic) -> Result<(), StoreError>;

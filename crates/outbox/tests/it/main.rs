@@ -11,6 +11,7 @@ mod backlog;
 mod base;
 mod conformance;
 mod crash;
+mod hints;
 mod lab;
 mod planted;
 mod trouble;
