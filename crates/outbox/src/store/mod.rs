@@ -10,9 +10,7 @@ mod sqlite;
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
-use buttress_store::MigrateError;
-use buttress_store::{Dialect, Fence, Lent, StoreError};
+use buttress_store::{Dialect, Fence, Lent, MigrateError, StoreError};
 
 use crate::{
     machine::History,
@@ -21,10 +19,6 @@ use crate::{
     policy::AfterDeath,
     wake::{Announcer, Wake},
 };
-
-/// Without a dialect there is no store, and nothing to migrate.
-#[cfg(not(any(feature = "mysql", feature = "postgres", feature = "sqlite")))]
-type MigrateError = std::convert::Infallible;
 
 /// The tables of outbox and inbox, on a pool of yours. Cheap to clone; clones share the wake-up
 /// hint, so make one for each database and process.
@@ -254,6 +248,10 @@ impl Settlement {
 
 /// What an ear heard.
 #[derive(Debug)]
+#[cfg_attr(
+    not(feature = "postgres"),
+    allow(dead_code, reason = "no other dialect has ears")
+)]
 pub(crate) enum Heard {
     /// It has just begun to listen.
     Listening,

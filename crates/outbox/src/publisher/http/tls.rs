@@ -55,7 +55,7 @@ mod off {
 
     /// There is none.
     #[derive(Clone, Copy, Default)]
-    pub(in super::super) struct Tls;
+    pub(in super::super) struct Tls {}
 
     impl Tls {
         pub(in super::super) const fn is_there(self) -> bool {
