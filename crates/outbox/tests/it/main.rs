@@ -14,5 +14,6 @@ mod crash;
 mod hints;
 mod lab;
 mod planted;
+mod restart;
 mod trouble;
 mod webhook;
