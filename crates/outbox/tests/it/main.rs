@@ -14,6 +14,7 @@ mod crash;
 mod hints;
 mod lab;
 mod planted;
+mod rebalance;
 mod restart;
 mod trouble;
 mod webhook;

@@ -47,7 +47,10 @@ mod on {
 
 #[cfg(not(feature = "tls"))]
 mod off {
-    use std::io;
+    use std::{
+        future::{Ready, ready},
+        io,
+    };
 
     use tokio::net::TcpStream;
 
@@ -62,12 +65,12 @@ mod off {
             false
         }
 
-        pub(in super::super) async fn begin(
+        pub(in super::super) fn begin(
             self,
             _: &str,
             _: TcpStream,
-        ) -> io::Result<Box<dyn Duplex>> {
-            Err(io::ErrorKind::Unsupported.into())
+        ) -> Ready<io::Result<Box<dyn Duplex>>> {
+            ready(Err(io::ErrorKind::Unsupported.into()))
         }
     }
 }
