@@ -1,6 +1,8 @@
 //! The handle that delivers: it claims lanes, publishes what is in them, and settles.
 
 mod builder;
+#[cfg(all(test, feature = "sqlite"))]
+mod faults;
 mod hints;
 mod keeper;
 mod lanes;

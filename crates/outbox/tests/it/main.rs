@@ -17,4 +17,5 @@ mod planted;
 mod rebalance;
 mod restart;
 mod trouble;
+mod vectors;
 mod webhook;
