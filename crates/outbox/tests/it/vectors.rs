@@ -25,11 +25,14 @@ fn message(key: &str, subject: &str) -> Message {
     message.subject(subject).build().unwrap()
 }
 
+/// Which subject is refused, and how.
+type Refusal = (&'static str, fn() -> PublishError);
+
 /// What was published, `subject id`, and what is answered to which subject.
 #[derive(Clone, Default)]
 struct Line {
     heard: Arc<Mutex<Vec<(String, String)>>>,
-    refuse: Arc<Mutex<Option<(&'static str, fn() -> PublishError)>>>,
+    refuse: Arc<Mutex<Option<Refusal>>>,
 }
 
 impl Line {

@@ -15,7 +15,7 @@ use crate::store::Heard;
 
 /// After so long a silence the connection is asked whether it is still one: a cut that nobody
 /// told of is silent too.
-const SILENCE: Duration = Duration::from_secs(30);
+const SILENCE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 30 });
 
 /// What a hint is called. The prefix is checked, and short enough to be cut off nowhere. Tables of
 /// that prefix in another schema have the same one: their relays look once in vain.
@@ -69,4 +69,44 @@ fn alone(pool: &PgPool) -> PgPool {
         .max_lifetime(None)
         .idle_timeout(None)
         .connect_lazy_with((*pool.connect_options()).clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use buttress_testkit::{
+        postgres,
+        proxy::{Proxy, Way},
+    };
+    use sqlx::postgres::PgPoolOptions;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::OutboxStore;
+
+    /// A quiet connection is asked and kept; one that was cut without a word is given up.
+    #[tokio::test]
+    async fn an_ear_that_was_cut_off_in_silence_is_given_up() {
+        let Some(database) = postgres::fresh_database().await else {
+            return;
+        };
+        let (proxy, through) = Proxy::before(database.url()).await.unwrap();
+        let store = |url: &str| {
+            let pool = PgPoolOptions::new().connect_lazy(url).unwrap();
+            OutboxStore::postgres(pool).unwrap()
+        };
+        let (here, there) = (store(&through), store(database.url()));
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let listening = tokio::spawn(async move {
+            let heard = |heard| drop(tell.send(heard));
+            here.store.listen(&heard).await
+        });
+        assert!(matches!(told.recv().await, Some(Heard::Listening)));
+        // It has been asked twice by then.
+        tokio::time::sleep(SILENCE * 5 / 2).await;
+        there.store.notify("somebody").await.unwrap();
+        assert!(matches!(told.recv().await, Some(Heard::From(who)) if who == "somebody"));
+        proxy.black_hole(Way::ToServer);
+        let lost = timeout(SILENCE + Deadline::SQL * 2, listening).await;
+        assert!(lost.unwrap().unwrap().is_err());
+    }
 }
