@@ -176,7 +176,6 @@ impl Clock {
 
     /// The time now. Never goes back.
     #[must_use]
-    #[inline]
     pub fn now(&self) -> Moment {
         match &self.source {
             Source::Tokio(start) => Moment(nanos(start.elapsed())),

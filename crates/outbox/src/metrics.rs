@@ -93,3 +93,197 @@ impl Observer<Event> for MetricsObserver {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::BTreeMap,
+        sync::{Arc, Mutex},
+        time::Duration,
+    };
+
+    use buttress_core::Class;
+    use metrics::{
+        Counter, CounterFn, Gauge, GaugeFn, Histogram, Key, KeyName, Metadata, Recorder,
+        SharedString, Unit, with_local_recorder,
+    };
+
+    use super::*;
+
+    /// Keeps all that was told, by name and labels as text.
+    #[derive(Clone, Debug, Default)]
+    struct Kept(Arc<Mutex<BTreeMap<String, f64>>>);
+
+    struct One(Kept, String);
+
+    impl CounterFn for One {
+        #[expect(clippy::cast_precision_loss, reason = "small numbers")]
+        fn increment(&self, value: u64) {
+            *self.0.0.lock().unwrap().entry(self.1.clone()).or_default() += value as f64;
+        }
+
+        fn absolute(&self, _: u64) {
+            panic!("nothing here is absolute");
+        }
+    }
+
+    impl GaugeFn for One {
+        fn increment(&self, _: f64) {
+            panic!("gauges are set");
+        }
+
+        fn decrement(&self, _: f64) {
+            panic!("gauges are set");
+        }
+
+        fn set(&self, value: f64) {
+            self.0.0.lock().unwrap().insert(self.1.clone(), value);
+        }
+    }
+
+    impl Kept {
+        fn one(&self, key: &Key) -> Arc<One> {
+            let labels = key
+                .labels()
+                .map(|it| format!(" {}={}", it.key(), it.value()));
+            let name = key.name().strip_prefix("buttress_outbox_").unwrap();
+            let text = format!("{name}{}", labels.collect::<String>());
+            Arc::new(One(self.clone(), text))
+        }
+
+        /// What was told since, in the order of names.
+        fn take(&self) -> Vec<(String, f64)> {
+            std::mem::take(&mut *self.0.lock().unwrap())
+                .into_iter()
+                .collect()
+        }
+    }
+
+    impl Recorder for Kept {
+        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+        fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+            Counter::from_arc(self.one(key))
+        }
+
+        fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+            Gauge::from_arc(self.one(key))
+        }
+
+        fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+            panic!("there are none");
+        }
+    }
+
+    fn told(expected: &[(&str, f64)]) -> Vec<(String, f64)> {
+        let told = |(name, value): &(&str, f64)| ((*name).to_owned(), *value);
+        expected.iter().map(told).collect()
+    }
+
+    #[test]
+    fn every_event_is_counted_by_its_number_with_its_labels() {
+        let kept = Kept::default();
+        let wait = Duration::from_secs(1);
+        let rows: Vec<(EventKind, &[(&str, f64)])> = vec![
+            (
+                EventKind::Claimed {
+                    lanes: 5,
+                    lapsed: 2,
+                },
+                &[
+                    ("lanes_total topic=t kind=claimed", 5.0),
+                    ("lanes_total topic=t kind=lapsed", 2.0),
+                ],
+            ),
+            (
+                EventKind::HandedBack { lanes: 3 },
+                &[("lanes_total topic=t kind=handed_back", 3.0)],
+            ),
+            (
+                EventKind::Lost { lanes: 4 },
+                &[("lanes_total topic=t kind=lost", 4.0)],
+            ),
+            (
+                EventKind::Delivered { messages: 500 },
+                &[("delivered_total topic=t", 500.0)],
+            ),
+            (
+                EventKind::Stale { messages: 7 },
+                &[("stale_total topic=t", 7.0)],
+            ),
+            (
+                EventKind::SetAside { keys: 6 },
+                &[("set_aside_total topic=t", 6.0)],
+            ),
+            (
+                EventKind::Died { messages: 2 },
+                &[("died_total topic=t", 2.0)],
+            ),
+            (
+                EventKind::Lapsed { sequence: 99 },
+                &[("lapsed_total topic=t", 1.0)],
+            ),
+            (
+                EventKind::Down { wait },
+                &[("outages_total topic=t kind=down", 1.0)],
+            ),
+            (EventKind::Gone, &[("outages_total topic=t kind=gone", 1.0)]),
+            (
+                EventKind::Hung { panicked: true },
+                &[("outages_total topic=t kind=hung", 1.0)],
+            ),
+            (EventKind::Back, &[]),
+            (
+                EventKind::StoreFailed {
+                    operation: "turn",
+                    class: Class::Unknown,
+                },
+                &[("store_failures_total topic=t operation=turn", 1.0)],
+            ),
+        ];
+        let topic = Topic::new("t").unwrap();
+        for (kind, expected) in rows {
+            let event = Event {
+                topic: topic.clone(),
+                kind,
+            };
+            with_local_recorder(&kept, || {
+                MetricsObserver::new().on_event(&event);
+                MetricsObserver::new().on_event(&event);
+            });
+            let twice: Vec<_> = expected.iter().map(|it| (it.0, it.1 * 2.0)).collect();
+            assert_eq!(kept.take(), told(&twice), "{event:?}");
+        }
+    }
+
+    #[test]
+    fn every_count_is_a_gauge_and_the_last_one_stands() {
+        let kept = Kept::default();
+        let counts = Counts {
+            depth: 9,
+            oldest_age: Duration::from_millis(1500),
+            waiting_keys: 4,
+            blocked_keys: 3,
+            dead: 2,
+            held_lanes: 64,
+            paused: true,
+        };
+        with_local_recorder(&kept, || {
+            let topic = Topic::new("t").unwrap();
+            MetricsObserver::gauges(&topic, &Counts::default());
+            MetricsObserver::gauges(&topic, &counts);
+        });
+        let expected = [
+            ("blocked_keys topic=t", 3.0),
+            ("dead topic=t", 2.0),
+            ("depth topic=t", 9.0),
+            ("held_lanes topic=t", 64.0),
+            ("oldest_age_seconds topic=t", 1.5),
+            ("paused topic=t", 1.0),
+            ("waiting_keys topic=t", 4.0),
+        ];
+        assert_eq!(kept.take(), told(&expected));
+    }
+}

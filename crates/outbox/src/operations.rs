@@ -200,7 +200,7 @@ impl Outbox {
         if !found {
             return Err(OutboxError::NoSuchDeadLetter);
         }
-        self.store.wake.fire();
+        self.store.hint();
         Ok(())
     }
 
@@ -235,7 +235,7 @@ impl Outbox {
         let store = &self.store.store;
         let lane = lane_of(key.as_ref(), store.lanes());
         let found = store.unblock(topic, lane, key.as_ref()).await?;
-        self.store.wake.fire();
+        self.store.hint();
         Ok(found)
     }
 
@@ -257,7 +257,7 @@ impl Outbox {
     /// [`OutboxError::Store`].
     pub async fn resume(&self, topic: &Topic) -> Result<(), OutboxError> {
         self.store.store.pause(topic, None).await?;
-        self.store.wake.fire();
+        self.store.hint();
         Ok(())
     }
 

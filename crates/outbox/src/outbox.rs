@@ -33,8 +33,8 @@ impl Outbox {
     }
 
     /// Appends a message in the transaction that `connection` is in. Fire what it returns after
-    /// the commit, and relays of this process (with [`OutboxStore`]'s clone) look at once;
-    /// forgetting it costs a poll.
+    /// the commit, and relays of this process (with [`OutboxStore`]'s clone) look at once, and those
+    /// of others [`with_notify`](OutboxStore::with_notify); forgetting it costs a poll.
     ///
     /// It is one INSERT and takes no lock but its own row's. It has no deadline of ours. Dropping
     /// the future leaves the connection in the middle of a statement: roll back.
@@ -68,8 +68,8 @@ impl Outbox {
         let lanes = store.lanes();
         let rows: Vec<NewRow<'_>> = messages.iter().map(|it| row(it, lanes)).collect();
         store.append(connection.lend(), &rows).await?;
-        let wake = self.store.wake.clone();
-        Ok(AfterCommit::new(move || wake.fire()))
+        let store = self.store.clone();
+        Ok(AfterCommit::new(move || store.hint()))
     }
 }
 

@@ -17,17 +17,11 @@ mod time;
 
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod migrate;
-// A pattern's store trait names it, also where there is no database to migrate.
-#[cfg(not(any(feature = "mysql", feature = "postgres", feature = "sqlite")))]
-#[path = "migrate/error.rs"]
-mod migrate_error;
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod sql;
 
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
-pub use self::migrate::{MigrateError, MigratedDatabase, Migration, Migrations};
-#[cfg(not(any(feature = "mysql", feature = "postgres", feature = "sqlite")))]
-pub use self::migrate_error::MigrateError;
+pub use self::migrate::{MigratedDatabase, Migration, Migrations};
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisConnection, RedisKeys, RedisPrefixError, Script, Ttl};
 #[cfg(feature = "sqlite")]
@@ -39,7 +33,7 @@ pub use self::{
     class::{Judgement, Phase, StoreErrorKind},
     connection::{Lent, SqlConnection, WrongDialect},
     dialect::Dialect,
-    error::{DriverError, StoreError},
+    error::{DriverError, MigrateError, StoreError},
     gate::{Deadline, Gate, GateError},
     key::{Key, KeyError},
     lease::{Claim, Fence, Lease, LeaseLost, LeaseTerms, LeaseTermsError, Token},

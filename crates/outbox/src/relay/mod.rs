@@ -1,6 +1,9 @@
 //! The handle that delivers: it claims lanes, publishes what is in them, and settles.
 
 mod builder;
+#[cfg(all(test, feature = "sqlite"))]
+mod faults;
+mod hints;
 mod keeper;
 mod lanes;
 mod ledger;
@@ -88,6 +91,7 @@ impl Relay {
     /// Dropping the future stops it on the spot: what was being published comes again, and its
     /// lanes wait for their lease to lapse.
     pub async fn run_until(&self, shutdown: impl Future<Output = ()> + Send) {
+        let _listening = hints::listening(&self.inner);
         let stop = tokio::sync::watch::Sender::new(false);
         let mut tasks = JoinSet::new();
         for run in self.runs() {

@@ -10,21 +10,15 @@ mod sqlite;
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
-use buttress_store::MigrateError;
-use buttress_store::{Dialect, Fence, Lent, StoreError};
+use buttress_store::{Dialect, Fence, Lent, MigrateError, StoreError};
 
 use crate::{
     machine::History,
     message::{Due, Topic},
     operations::{Counts, DeadRow, WaitingRow},
     policy::AfterDeath,
-    wake::Wake,
+    wake::{Announcer, Wake},
 };
-
-/// Without a dialect there is no store, and nothing to migrate.
-#[cfg(not(any(feature = "mysql", feature = "postgres", feature = "sqlite")))]
-type MigrateError = std::convert::Infallible;
 
 /// The tables of outbox and inbox, on a pool of yours. Cheap to clone; clones share the wake-up
 /// hint, so make one for each database and process.
@@ -34,6 +28,7 @@ type MigrateError = std::convert::Infallible;
 pub struct OutboxStore {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) wake: Wake,
+    pub(crate) announcer: Option<Announcer>,
 }
 
 impl OutboxStore {
@@ -42,6 +37,7 @@ impl OutboxStore {
         Self {
             store: Arc::new(store),
             wake: Wake::default(),
+            announcer: None,
         }
     }
 
@@ -250,6 +246,19 @@ impl Settlement {
     }
 }
 
+/// What an ear heard.
+#[derive(Debug)]
+#[cfg_attr(
+    not(feature = "postgres"),
+    allow(dead_code, reason = "no other dialect has ears")
+)]
+pub(crate) enum Heard {
+    /// It has just begun to listen.
+    Listening,
+    /// A hint, by this sender.
+    From(String),
+}
+
 /// One dialect. Each operation keeps to the store's gate, has a deadline, and may be dropped at
 /// every point.
 #[async_trait]
@@ -263,6 +272,15 @@ pub(crate) trait Store: Send + Sync {
 
     /// In the user's transaction.
     async fn append(&self, connection: Lent<'_>, rows: &[NewRow<'_>]) -> Result<(), StoreError>;
+
+    /// Hints at all who listen, other processes too, where the dialect can do that.
+    async fn notify(&self, _sender: &str) -> Result<(), StoreError> {
+        Ok(())
+    }
+    /// Hears what is hinted at until that fails. `Ok`: the dialect cannot do it.
+    async fn listen(&self, _heard: &(dyn Fn(Heard) + Sync)) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// Makes the topic's lanes, once.
     async fn prepare(&self, topic: &Topic) -> Result<(), StoreError>;

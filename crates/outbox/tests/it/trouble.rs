@@ -180,6 +180,39 @@ async fn ob10_eight_relays_on_mariadb_survive_deadlocks() {
     assert!(seen.committed > 300, "{seen:?}");
 }
 
+/// Many messages are one statement on MySQL, which has a longest one: long messages are several.
+#[tokio::test]
+async fn messages_of_any_length_are_appended_at_once_and_in_order_on_mariadb() {
+    let Some(base) = base::on_mariadb().await else {
+        return;
+    };
+    let outbox = Outbox::new(base.store.clone());
+    let messages: Vec<Message> = (0..60)
+        .map(|n: usize| {
+            let length = if n < 40 { 10 } else { 1024 * 1024 };
+            let message = Message::builder(TOPIC, "/trouble", "note").key("one");
+            let message = message.subject(n.to_string()).payload(vec![7; length]);
+            message.build().unwrap()
+        })
+        .collect();
+    let mut transaction = lab::begin(&base.pool).await.unwrap();
+    let wake = outbox.append_all_in(&mut *transaction, &messages).await;
+    transaction.commit().await.unwrap();
+    drop(wake.unwrap());
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let hear = Arc::clone(&heard);
+    let publisher = in_process(move |delivery| {
+        let subject = delivery.message().subject().unwrap_or_default().to_owned();
+        hear.lock().unwrap().push(subject);
+        async { Ok(()) }
+    });
+    let relay = Relay::builder(&outbox).topic(TOPIC, publisher);
+    let pass = relay.build().unwrap().run_once().await.unwrap();
+    assert_eq!(pass.delivered, 60);
+    let expected: Vec<String> = (0..60).map(|n| n.to_string()).collect();
+    assert_eq!(*heard.lock().unwrap(), expected);
+}
+
 /// An append may be dropped at every point: after the rollback there is no message, and the pool
 /// is clean.
 #[tokio::test]

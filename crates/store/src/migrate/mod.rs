@@ -1,6 +1,5 @@
 //! Migrations of a pattern's tables: numbered, recorded, run when the user asks and never else.
 
-mod error;
 #[cfg(feature = "mysql")]
 mod mysql;
 mod plan;
@@ -13,9 +12,9 @@ use std::time::Duration;
 
 use sqlx::Pool;
 
+pub use self::plan::Migration;
 use self::plan::{Plan, Recorded};
-pub use self::{error::MigrateError, plan::Migration};
-use crate::{Deadline, Dialect, NameError, SqlDatabase, Tables};
+use crate::{Deadline, Dialect, MigrateError, NameError, SqlDatabase, Tables};
 
 /// The migrations of one pattern, for one dialect and the user's choice of names.
 ///

@@ -2,8 +2,8 @@
 
 use sqlx::{MySql, MySqlPool};
 
-use super::{MigrateError, MigratedDatabase, plan::Plan, plan::Recorded};
-use crate::{Deadline, Loan, Phase};
+use super::{MigratedDatabase, plan::Plan, plan::Recorded};
+use crate::{Deadline, Loan, MigrateError, Phase};
 
 /// Such locks are the whole server's, so the name has the database's in it, and may have 64 bytes.
 const LOCK: &str =

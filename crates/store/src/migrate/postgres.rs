@@ -2,8 +2,8 @@
 
 use sqlx::{PgPool, Postgres};
 
-use super::{MigrateError, MigratedDatabase, plan::Plan, plan::Recorded};
-use crate::{Deadline, Guarded, Isolation, Loan, Phase};
+use super::{MigratedDatabase, plan::Plan, plan::Recorded};
+use crate::{Deadline, Guarded, Isolation, Loan, MigrateError, Phase};
 
 /// `butt` and `ress`, in ASCII. Of the transaction, so it cannot stay behind on a pooled
 /// connection, as a session's lock does.

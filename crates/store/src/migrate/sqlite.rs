@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use sqlx::{Sqlite, SqlitePool};
 
-use super::{MigrateError, MigratedDatabase, plan::Plan, plan::Recorded};
-use crate::{Deadline, Guarded, Loan, Micros, Phase, StoreErrorKind};
+use super::{MigratedDatabase, plan::Plan, plan::Recorded};
+use crate::{Deadline, Guarded, Loan, Micros, MigrateError, Phase, StoreErrorKind};
 
 /// How soon the write lock is asked for again.
 const AGAIN: Duration = Duration::from_millis(10);

@@ -17,7 +17,7 @@ use sqlx::{
     mysql::{MySqlArguments, MySqlRow},
 };
 
-use self::statements::Statements;
+use self::statements::{AT_ONCE, Statements};
 use super::{
     AsideRow, Beat, Claimed, Held, LeaveOut, NewRow, OutboxStore, Row, Settlement, Store, history,
     micros,
@@ -31,6 +31,9 @@ const STEPS: &[Migration] = &[Migration::new(
     1,
     include_str!("../../../migrations/mysql/0001_outbox.sql"),
 )];
+
+/// How many bytes of messages go into one statement.
+const MOST_AT_ONCE: usize = 1024 * 1024;
 
 /// How many lanes a topic has: as many windows at most are under way at once.
 const LANES: i16 = 64;
@@ -88,6 +91,14 @@ where
     let deadline = transaction.deadline();
     let rows = query.fetch_all(&mut **transaction);
     deadline.run(Phase::InTransaction, rows).await
+}
+
+/// Whether the next rows go into one statement, which must not be longer than the server takes:
+/// 16 MiB by MariaDB's default, where a message may have one.
+fn many_fit(rows: &[NewRow<'_>]) -> bool {
+    let size = |row: &NewRow<'_>| row.payload.len() + row.attributes.len();
+    let some = rows.get(..AT_ONCE);
+    some.is_some_and(|some| some.iter().map(size).sum::<usize>() <= MOST_AT_ONCE)
 }
 
 impl MySqlStore {
@@ -154,17 +165,28 @@ impl Store for MySqlStore {
 
     async fn append(&self, connection: Lent<'_>, rows: &[NewRow<'_>]) -> Result<(), StoreError> {
         let connection = connection.mysql()?;
-        for row in rows {
-            let (delay, not_before) = row.due_parts();
-            let append = sqlx::query(&self.sql.append)
-                .bind(row.topic.as_bytes())
-                .bind(row.lane)
-                .bind(&row.key[..])
-                .bind(delay)
-                .bind(delay)
-                .bind(not_before)
-                .bind(&row.attributes[..])
-                .bind(row.payload);
+        let mut rest = rows;
+        while !rest.is_empty() {
+            let (sql, size) = if many_fit(rest) {
+                (&self.sql.append_many, AT_ONCE)
+            } else {
+                (&self.sql.append, 1)
+            };
+            let (these, others) = rest.split_at(size);
+            rest = others;
+            let mut append = sqlx::query(sql);
+            for row in these {
+                let (delay, not_before) = row.due_parts();
+                append = append
+                    .bind(row.topic.as_bytes())
+                    .bind(row.lane)
+                    .bind(&row.key[..])
+                    .bind(delay)
+                    .bind(delay)
+                    .bind(not_before)
+                    .bind(&row.attributes[..])
+                    .bind(row.payload);
+            }
             let done = append.execute(&mut *connection).await;
             done.map_err(StoreError::in_transaction)?;
         }

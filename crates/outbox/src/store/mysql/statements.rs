@@ -9,6 +9,71 @@ macro_rules! now {
     };
 }
 
+/// A message to be appended. All of one statement have the same time.
+macro_rules! new {
+    () => {
+        concat!(
+            "(?, ?, ?, ",
+            now!(),
+            ", CASE WHEN ? > 0 THEN ",
+            now!(),
+            " + ? ELSE ? END, ?, ?)"
+        )
+    };
+}
+
+macro_rules! append {
+    ($($row:expr),*) => {
+        concat!(
+            "INSERT INTO {schema}{prefix}outbox
+               (topic, lane, `key`, created_at, not_before, attributes, payload) VALUES ",
+            $($row),*
+        )
+    };
+}
+
+/// [`AT_ONCE`] of them: rows of one INSERT get their ids in its order.
+macro_rules! append_many {
+    () => {
+        append!(
+            new!(),
+            ", ",
+            new!(),
+            ", ",
+            new!(),
+            ", ",
+            new!(),
+            ", ",
+            new!(),
+            ", ",
+            new!(),
+            ", ",
+            new!(),
+            ", ",
+            new!(),
+            ", ",
+            new!(),
+            ", ",
+            new!(),
+            ", ",
+            new!(),
+            ", ",
+            new!(),
+            ", ",
+            new!(),
+            ", ",
+            new!(),
+            ", ",
+            new!(),
+            ", ",
+            new!()
+        )
+    };
+}
+
+/// How many messages `append_many` takes.
+pub(super) const AT_ONCE: usize = 16;
+
 /// A read of one lane: a run of its rows, in the order of the primary key. Several lanes in one
 /// condition would be sorted, whole backlogs of them.
 macro_rules! window {
@@ -48,11 +113,8 @@ macro_rules! statements {
 }
 
 statements! {
-    append: concat!(
-        "INSERT INTO {schema}{prefix}outbox
-           (topic, lane, `key`, created_at, not_before, attributes, payload)
-         VALUES (?, ?, ?, ", now!(), ", CASE WHEN ? > 0 THEN ", now!(), " + ? ELSE ? END, ?, ?)"
-    ),
+    append: append!(new!()),
+    append_many: append_many!(),
     prepared: "SELECT COUNT(*) FROM {schema}{prefix}outbox_lane WHERE topic = ?",
     prepare: "INSERT IGNORE INTO {schema}{prefix}outbox_lane (topic, lane) VALUES (?, ?)",
     lock: concat!(

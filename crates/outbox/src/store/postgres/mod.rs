@@ -1,5 +1,6 @@
 //! The tables on PostgreSQL.
 
+mod hints;
 mod operations;
 mod settle;
 mod statements;
@@ -18,8 +19,8 @@ use sqlx::{
 
 use self::statements::Statements;
 use super::{
-    AsideRow, Beat, Claimed, Held, LeaveOut, NewRow, OutboxStore, Row, Settlement, Store, history,
-    micros,
+    AsideRow, Beat, Claimed, Heard, Held, LeaveOut, NewRow, OutboxStore, Row, Settlement, Store,
+    history, micros,
 };
 use crate::{
     message::Topic,
@@ -53,6 +54,7 @@ impl OutboxStore {
         Ok(Self::new(PostgresStore {
             migrations: Migrations::new("outbox", STEPS, tables, Dialect::Postgres)?,
             sql: Statements::new(tables)?,
+            channel: hints::channel(tables),
             gate: Gate::sql(),
             pool,
         }))
@@ -63,6 +65,7 @@ struct PostgresStore {
     pool: PgPool,
     gate: Gate,
     sql: Statements,
+    channel: String,
     migrations: Migrations,
 }
 
@@ -164,6 +167,14 @@ impl Store for PostgresStore {
         };
         let done = query.execute(connection).await;
         done.map(drop).map_err(StoreError::in_transaction)
+    }
+
+    async fn notify(&self, sender: &str) -> Result<(), StoreError> {
+        self.notify_now(sender).await
+    }
+
+    async fn listen(&self, heard: &(dyn Fn(Heard) + Sync)) -> Result<(), StoreError> {
+        match self.listen_now(heard).await? {}
     }
 
     async fn prepare(&self, topic: &Topic) -> Result<(), StoreError> {
