@@ -24,7 +24,7 @@ pub struct Context<'w, I> {
     pub(crate) work: &'w Work,
 }
 
-/// What an undo is given: the same as its step, but it cannot complete it.
+/// What an undo is given: the same as its step, and why it is undone.
 #[derive(Clone, Copy)]
 pub struct UndoContext<'w, I> {
     pub(crate) input: &'w I,
@@ -44,7 +44,11 @@ pub(crate) struct Work {
     pub(crate) fence: Fence,
     /// How many lines the journal has.
     pub(crate) entries: u64,
-    /// What the journal says next, once this step is done.
+    /// Why the saga was turned back.
+    pub(crate) reason: Option<String>,
+    /// What the journal says once this attempt has succeeded, with this output.
+    pub(crate) done: fn(usize, String) -> Entry,
+    /// What it says next, behind that.
     pub(crate) then: Vec<Entry>,
     pub(crate) then_state: State,
     /// It was written down as done in a transaction of the step's own, which may have committed.
@@ -105,6 +109,7 @@ impl<I> Context<'_, I> {
         connection: &mut C,
         output: &T,
     ) -> Result<(), CompleteError> {
+        let output = serde_json::to_string(output).map_err(|_| CompleteError::Output)?;
         self.work.complete_in(connection, output).await
     }
 }
@@ -140,6 +145,27 @@ impl<I> UndoContext<'_, I> {
         format!("{}.undo", self.work.key())
     }
 
+    /// Why the saga was turned back: the code of the failure that did it, `DEADLINE`, or
+    /// `CANCELLED`.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        self.work.reason.as_deref().unwrap_or_default()
+    }
+
+    /// Writes down that this step is undone in a transaction of yours, on the database where the
+    /// sagas are: your rows and the end of the undo are committed together, so it is undone exactly
+    /// once. All that is said of [`Context::complete_in`] holds here too.
+    ///
+    /// # Errors
+    ///
+    /// [`CompleteError`]; roll back then, and return it.
+    pub async fn complete_in<C: SqlConnection>(
+        &self,
+        connection: &mut C,
+    ) -> Result<(), CompleteError> {
+        self.work.complete_in(connection, String::new()).await
+    }
+
     /// What an earlier step returned.
     ///
     /// # Errors
@@ -164,16 +190,12 @@ impl Work {
         serde_json::from_str(output).map_err(|_| OutputError::Unreadable)
     }
 
-    async fn complete_in<C: SqlConnection, T: Serialize + Sync>(
+    async fn complete_in<C: SqlConnection>(
         &self,
         connection: &mut C,
-        output: &T,
+        output: String,
     ) -> Result<(), CompleteError> {
-        let output = serde_json::to_string(output).map_err(|_| CompleteError::Output)?;
-        let done = Entry::Succeeded {
-            step: self.step,
-            output,
-        };
+        let done = (self.done)(self.step, output);
         let write = Write {
             expected: self.entries,
             entries: [done].into_iter().chain(self.then.clone()).collect(),

@@ -16,9 +16,9 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     PolicyError, Step, StepPolicy,
-    machine::{Shape, StepShape},
+    machine::{IllegalEntry, Progress, Shape, StepShape},
     run::{AnyStep, Erased},
-    store::DefinitionKey,
+    store::{DefinitionKey, Record},
 };
 
 /// The longest name of a saga or a step.
@@ -103,6 +103,12 @@ impl<I> Saga<I> {
 impl Definition {
     pub(crate) fn names(&self) -> Vec<&str> {
         self.steps.iter().map(|step| &*step.name).collect()
+    }
+
+    /// Where a saga of it stands.
+    pub(crate) fn fold(&self, record: &Record) -> Result<Progress, IllegalEntry> {
+        let journal = record.journal.iter().map(|line| &line.entry);
+        Progress::fold(&self.names(), journal)
     }
 }
 

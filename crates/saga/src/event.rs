@@ -116,6 +116,16 @@ impl Observer<Event> for TraceEvents {
                 tracing::error!(saga.id = %id, saga.name = name, "a saga's journal is illegal");
             }
             EventKind::StepFailed {
+                kind: FailureKind::Postponed,
+                ..
+            }
+            | EventKind::UndoFailed {
+                kind: FailureKind::Postponed,
+                ..
+            } => {
+                tracing::debug!(saga.id = %id, saga.name = name, other = ?event.kind, "saga");
+            }
+            EventKind::StepFailed {
                 step, kind, code, ..
             } => {
                 tracing::warn!(saga.id = %id, saga.name = name, step, ?kind, code, "a step failed");

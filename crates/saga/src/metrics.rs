@@ -3,13 +3,13 @@
 use buttress_core::Observer;
 use metrics::counter;
 
-use crate::{Event, EventKind};
+use crate::{Event, EventKind, FailureKind};
 
 /// An observer that counts what happens, for whatever recorder is installed:
 ///
 /// | counter | labels |
 /// | --- | --- |
-/// | `buttress_saga_steps_total` | `saga`, `step`, `outcome`: `done`, `failed`, `undone`, `undo_failed` |
+/// | `buttress_saga_steps_total` | `saga`, `step`, `outcome`: `done`, `failed`, `undone`, `undo_failed`, `postponed` |
 /// | `buttress_saga_rested_total` | `saga`, `state` |
 /// | `buttress_saga_turned_back_total` | `saga`, `code` |
 /// | `buttress_saga_claims_total` | `saga`, `lapsed` |
@@ -39,6 +39,16 @@ impl Observer<Event> for MetricsObserver {
         };
         match &event.kind {
             EventKind::StepDone { step: name, .. } => step(name, "done"),
+            EventKind::StepFailed {
+                step: name,
+                kind: FailureKind::Postponed,
+                ..
+            }
+            | EventKind::UndoFailed {
+                step: name,
+                kind: FailureKind::Postponed,
+                ..
+            } => step(name, "postponed"),
             EventKind::StepFailed { step: name, .. } => step(name, "failed"),
             EventKind::StepUndone { step: name } => step(name, "undone"),
             EventKind::UndoFailed { step: name, .. } => step(name, "undo_failed"),

@@ -77,10 +77,10 @@ pub(crate) fn give(records: &mut [Record], lines: Vec<LineRow>) -> Result<(), St
     Ok(())
 }
 
-/// The saga, unless it was pruned between the read of its row and that of its lines.
-pub(crate) fn whole(records: Vec<Record>) -> Option<Record> {
-    let whole = |record: &Record| record.journal.len() as u64 == record.entries;
-    records.into_iter().find(whole)
+/// The sagas without those that were pruned between the read of their row and that of their lines.
+pub(crate) fn whole(mut records: Vec<Record>) -> Vec<Record> {
+    records.retain(|record| record.journal.len() as u64 == record.entries);
+    records
 }
 
 pub(crate) fn census(row: CensusRow) -> Result<Census, StoreError> {

@@ -1,5 +1,7 @@
 //! Steps whose types are forgotten, so that a runner can hold them all.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use crate::{Context, Effect, Step, StepError, UndoContext, context::Work, definition::Input};
@@ -15,6 +17,8 @@ pub(crate) trait AnyStep: Send + Sync {
         work: &Work,
         effect: Effect<String>,
     ) -> Result<(), StepError>;
+
+    fn paused_for(&self) -> Option<Duration>;
 }
 
 /// A step that forgets its types.
@@ -51,6 +55,10 @@ impl<S: Step> AnyStep for Erased<S> {
             ),
         };
         self.0.undo(&UndoContext { input, work }, effect).await
+    }
+
+    fn paused_for(&self) -> Option<Duration> {
+        self.0.paused_for()
     }
 }
 

@@ -1,6 +1,6 @@
 //! The handle: start sagas, look at them, help those that need it.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use buttress_store::{AfterCommit, Key, SqlConnection};
 use serde::Serialize;
@@ -145,6 +145,30 @@ impl Sagas {
         Ok(History::of(&saga.definition, record, &progress))
     }
 
+    /// The histories of several sagas of one definition, in the order of `ids`, by as few questions
+    /// as the store can ask. Those that are not there, and those of other definitions, are left
+    /// out.
+    ///
+    /// # Errors
+    ///
+    /// [`SagaError::Store`]; [`SagaError::Illegal`], if one journal is.
+    pub async fn histories<I>(
+        &self,
+        saga: &Saga<I>,
+        ids: &[SagaId],
+    ) -> Result<Vec<History>, SagaError> {
+        let records = self.store.read_all(ids).await?;
+        let mut records: HashMap<_, _> = records.into_iter().map(|it| (it.id, it)).collect();
+        let mut histories = Vec::with_capacity(records.len());
+        for record in ids.iter().filter_map(|id| records.remove(id)) {
+            if record.definition == saga.definition.key {
+                let progress = saga.definition.fold(&record)?;
+                histories.push(History::of(&saga.definition, record, &progress));
+            }
+        }
+        Ok(histories)
+    }
+
     /// Summaries, the latest first.
     ///
     /// # Errors
@@ -276,8 +300,7 @@ impl Sagas {
         if record.definition != saga.definition.key {
             return Err(SagaError::OtherDefinition);
         }
-        let journal = record.journal.iter().map(|line| &line.entry);
-        let progress = Progress::fold(&saga.definition.names(), journal)?;
+        let progress = saga.definition.fold(&record)?;
         Ok((record, progress))
     }
 

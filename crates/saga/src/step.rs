@@ -26,7 +26,7 @@ pub trait Step: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`StepError`] says what is known of the effect: nothing was done and it may work later,
-    /// nobody knows, or it is refused for good.
+    /// nobody knows, or it is refused for good; or that it was not tried at all.
     fn run(
         &self,
         context: &Context<'_, Self::Input>,
@@ -50,6 +50,17 @@ pub trait Step: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), StepError>> + Send {
         let _ = (context, effect);
         std::future::ready(Ok(()))
+    }
+
+    /// Whether, and for how long, trying would be in vain: a breaker that is open knows. Asked
+    /// before an attempt at the step or at its undo begins; then it does not begin, no line is
+    /// written to the journal, and it is asked again after that long and up to the first wait of
+    /// the backoff longer. `None` unless you write one.
+    ///
+    /// An answer of the moment, and no promise: an attempt that is kept back all the same is
+    /// [`StepError::postponed`].
+    fn paused_for(&self) -> Option<Duration> {
+        None
     }
 }
 
@@ -94,6 +105,15 @@ impl StepError {
     #[must_use]
     pub const fn refused(code: &'static str) -> Self {
         Self::new(FailureKind::Final, code)
+    }
+
+    /// It was not tried at all: a breaker that is open, or a limiter, kept it back. It counts as
+    /// no attempt, however often that happens, and says nothing of the effect. It is tried again
+    /// after this long, and up to the first wait of the step's backoff longer, so that those who
+    /// wait for one target do not come all at once.
+    #[must_use]
+    pub const fn postponed(code: &'static str, after: Duration) -> Self {
+        Self::new(FailureKind::Postponed, code).with_retry_after(after)
     }
 
     /// By what a classifier said of it, as the family's others do. What was
@@ -167,6 +187,7 @@ impl fmt::Display for StepError {
             FailureKind::NotDone => "was not done",
             FailureKind::Unknown => "may have been done",
             FailureKind::Final => "was refused",
+            FailureKind::Postponed => "was not tried",
         };
         write!(f, "the step {what} ({})", self.code)
     }

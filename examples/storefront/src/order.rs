@@ -1,6 +1,6 @@
 //! What an order is, and the words its states are written in: in the database and on the wire.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use strum::{EnumString, IntoStaticStr};
 
 /// Where an order stands.
@@ -34,10 +34,11 @@ pub(crate) enum StepName {
     Reserve,
     Charge,
     Ship,
+    Confirm,
 }
 
 impl StepName {
-    pub(crate) const ALL: [Self; 3] = [Self::Reserve, Self::Charge, Self::Ship];
+    pub(crate) const ALL: [Self; 4] = [Self::Reserve, Self::Charge, Self::Ship, Self::Confirm];
 }
 
 /// Where a step stands.
@@ -55,11 +56,20 @@ pub(crate) enum StepState {
 }
 
 /// How an order is paid, as its customer chose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, EnumString)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, IntoStaticStr, EnumString)]
+#[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub(crate) enum PaymentMethod {
     PmOk,
     PmDeclined,
+}
+
+/// What an order's saga is started with: all that its steps need to know.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Placed {
+    pub(crate) order_id: String,
+    pub(crate) total: i64,
+    pub(crate) payment_method: PaymentMethod,
 }
 
 /// An order as it is shown.

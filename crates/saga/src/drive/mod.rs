@@ -1,6 +1,7 @@
 //! One claimed saga, driven until it rests: it has ended, waits, or is no longer ours.
 
 mod follow;
+mod pause;
 mod tell;
 mod write;
 
@@ -15,6 +16,7 @@ use buttress_store::Lease;
 use futures_util::FutureExt as _;
 use tokio::sync::watch;
 
+use self::pause::{stop_before, wait};
 use crate::{
     Effect, Entry, Event, EventKind, FailureKind, State, StepError,
     context::Work,
@@ -139,9 +141,7 @@ impl Drive {
         if self.record.lapses >= self.engine.policy.lone_lapses {
             return self.park(CRASH_LOOP).await;
         }
-        let names = self.definition.names();
-        let journal = self.record.journal.iter().map(|line| &line.entry);
-        let Ok(progress) = Progress::fold(&names, journal) else {
+        let Ok(progress) = self.definition.fold(&self.record) else {
             self.tell(EventKind::Illegal);
             return self.park(ILLEGAL_JOURNAL).await;
         };
@@ -159,7 +159,9 @@ impl Drive {
         loop {
             if self.is_stopping() {
                 // Nothing new begins: what would is not written, and somebody else begins it.
-                self.stop_before(&mut write);
+                stop_before(&mut write, Duration::ZERO);
+            } else if let Some(wait) = self.pause_before(&write) {
+                stop_before(&mut write, wait);
             }
             let released = matches!(write.then, Then::Release(_));
             match self.write(write).await? {
@@ -171,10 +173,10 @@ impl Drive {
                 return Ok(());
             }
             write = match self.progress.next(&self.definition.shape) {
-                Next::Run { step, .. } => self.run(step).await?,
-                Next::Undo { step, .. } => self.undo(step).await?,
+                Next::Run { step, open: true } => self.run(step).await?,
+                Next::Undo { step, open: true } => self.undo(step).await?,
                 // What can be followed without an attempt has been followed already, unless the
-                // journal had gone on by itself.
+                // journal had gone on by itself. Nothing runs whose beginning is not written.
                 _ => {
                     let mut entries = Vec::new();
                     self.follow(&mut entries);
@@ -187,7 +189,10 @@ impl Drive {
     /// One attempt at a step, and what is to be written after it.
     async fn run(&mut self, step: usize) -> Result<Write, Lost> {
         let attempt = self.progress.steps[step].attempts;
-        let work = self.work(step, attempt);
+        let work = self.work(step, attempt, |step, output| Entry::Succeeded {
+            step,
+            output,
+        });
         let defined = self.definition.steps[step].clone();
         let attempted = {
             let running = defined.step.run(self.input(), &work);
@@ -248,24 +253,37 @@ impl Drive {
             None if it.doubtful => Effect::Unknown,
             None => Effect::None,
         };
-        let work = self.work(step, attempt);
+        let work = self.work(step, attempt, |step, _| Entry::Undone { step });
         let defined = self.definition.steps[step].clone();
         let attempted = {
             let undoing = defined.step.undo(self.input(), &work, effect);
             self.attempt(undoing, defined.policy.undo_timeout).await
         };
+        let completed = work.completed.into_inner();
+        let result = match attempted {
+            Attempted::Dropped => return Ok(self.dropped()),
+            Attempted::Ended(result) => result,
+        };
+        let undone = EventKind::StepUndone {
+            step: defined.name.to_string(),
+        };
+        if completed && self.look().await? {
+            self.tell(undone);
+            return Ok(self.written(Vec::new(), Then::Keep, true));
+        }
+        let result = match result {
+            Ok(()) if completed => Err(StepError::unknown("NOT_COMMITTED")),
+            result => result,
+        };
         let mut entries = Vec::new();
-        match attempted {
-            Attempted::Dropped => Ok(self.dropped()),
-            Attempted::Ended(Ok(())) => {
-                self.tell(EventKind::StepUndone {
-                    step: defined.name.to_string(),
-                });
+        match result {
+            Ok(()) => {
+                self.tell(undone);
                 self.note(&mut entries, Entry::Undone { step });
                 self.follow(&mut entries);
                 Ok(self.written(entries, Then::Keep, true))
             }
-            Attempted::Ended(Err(error)) => {
+            Err(error) => {
                 self.tell(EventKind::UndoFailed {
                     step: defined.name.to_string(),
                     attempt,
@@ -334,14 +352,10 @@ impl Drive {
         }
     }
 
-    fn work(&self, step: usize, attempt: u32) -> Work {
+    fn work(&self, step: usize, attempt: u32, done: fn(usize, String) -> Entry) -> Work {
         // What a transaction of the step's own writes behind its success.
         let (mut then, mut progress) = (Vec::new(), self.progress.clone());
-        let done = Entry::Succeeded {
-            step,
-            output: String::new(),
-        };
-        if progress.apply(&done).is_some() {
+        if progress.apply(&done(step, String::new())).is_some() {
             self.follow_in(&mut progress, &mut then);
         }
         Work {
@@ -359,6 +373,8 @@ impl Drive {
             store: Arc::clone(&self.engine.store),
             fence: self.lease.fence(),
             entries: self.record.entries,
+            reason: self.progress.reason.clone(),
+            done,
             then,
             then_state: progress.state,
             completed: AtomicBool::new(false),
@@ -382,17 +398,6 @@ impl Drive {
 
     fn is_stopping(&self) -> bool {
         *self.engine.stop.borrow() > Stop::No
-    }
-
-    /// Takes back the beginning of an attempt that will not be made here.
-    fn stop_before(&mut self, write: &mut Write) {
-        if matches!(
-            write.entries.last(),
-            Some(Entry::Started { .. } | Entry::UndoStarted { .. })
-        ) {
-            write.entries.pop();
-            write.then = Then::Release(Duration::ZERO);
-        }
     }
 
     fn written(&self, entries: Vec<Entry>, then: Then, progress: bool) -> Write {
@@ -438,12 +443,4 @@ impl Drive {
             .as_ref()
             .expect("it is decoded before the first step")
     }
-}
-
-/// How long to wait before the next attempt: what the backoff says, and no less than was asked for.
-fn wait(backoff: &buttress_retry_backoff::Backoff, attempt: u32, error: &StepError) -> Duration {
-    // Backoffs reach their cap long before.
-    let place = attempt.saturating_sub(1).min(64) as usize;
-    let wait = backoff.delays().nth(place).unwrap_or_default();
-    wait.max(error.retry_after().unwrap_or_default())
 }

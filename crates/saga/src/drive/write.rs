@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 use super::{Drive, Lost, Wrote};
-use crate::{
-    machine::Progress,
-    store::{Hand, Record, Then, Write},
-};
+use crate::store::{Hand, Record, Then, Write};
 
 /// How soon a store that failed is asked again.
 const AGAIN: Duration = Duration::from_millis(50);
@@ -75,15 +72,18 @@ impl Drive {
         if record.entries == self.record.entries {
             return Ok(false);
         }
+        if record.entries < self.record.entries {
+            // The store has forgotten what it said was written. Whoever claims it next begins with
+            // what is there.
+            return Err(Lost);
+        }
         (self.on_progress)();
         self.adopt(&record)?;
         Ok(true)
     }
 
     pub(super) fn adopt(&mut self, record: &Record) -> Result<(), Lost> {
-        let names = self.definition.names();
-        let journal = record.journal.iter().map(|line| &line.entry);
-        self.progress = Progress::fold(&names, journal).map_err(|_| Lost)?;
+        self.progress = self.definition.fold(record).map_err(|_| Lost)?;
         self.record.entries = record.entries;
         Ok(())
     }

@@ -25,7 +25,10 @@ pub(crate) struct StepProgress {
 
 impl StepProgress {
     pub(crate) fn state(&self) -> StepState {
-        if self.undone {
+        if self.undone && self.refused && !self.doubtful {
+            // Its undo was asked for all the same; that it had no effect is still what happened.
+            StepState::Failed
+        } else if self.undone {
             StepState::Undone
         } else if self.undo_refused {
             StepState::UndoFailed
@@ -129,6 +132,7 @@ impl Progress {
                     return None;
                 }
                 it.open = false;
+                it.attempts -= u32::from(*kind == FailureKind::Postponed);
                 it.code = Some(code.clone());
                 it.doubtful |= *kind == FailureKind::Unknown;
                 it.refused |= *kind == FailureKind::Final;
@@ -168,6 +172,7 @@ impl Progress {
                     return None;
                 }
                 it.undo_open = false;
+                it.undo_attempts -= u32::from(*kind == FailureKind::Postponed);
                 it.code = Some(code.clone());
                 it.undo_refused |= *kind == FailureKind::Final;
             }

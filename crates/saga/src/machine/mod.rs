@@ -27,6 +27,9 @@ pub enum FailureKind {
     /// It was refused for good and had none. A step's ends the way forward, an undo's needs
     /// somebody's attention.
     Final,
+    /// It was not tried at all: something in front of the target, a breaker or a limiter, kept it
+    /// back. It counts as no attempt.
+    Postponed,
 }
 
 /// Where a saga stands.

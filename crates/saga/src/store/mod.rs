@@ -56,6 +56,16 @@ pub trait Store: Send + Sync + 'static {
     /// A saga with its journal.
     async fn read(&self, id: SagaId) -> Result<Option<Record>, StoreError>;
 
+    /// Those of these sagas that are there, with their journals, in any order. Unless a store can do
+    /// better it reads one after the other.
+    async fn read_all(&self, ids: &[SagaId]) -> Result<Vec<Record>, StoreError> {
+        let mut found = Vec::with_capacity(ids.len());
+        for id in ids {
+            found.extend(self.read(*id).await?);
+        }
+        Ok(found)
+    }
+
     /// Sagas without their journals, the greatest id first.
     async fn list(&self, filter: &Filter) -> Result<Vec<Record>, StoreError>;
 

@@ -26,6 +26,7 @@ const MIGRATIONS: &[Migration] = &[Migration::new(
 #[derive(Clone, Debug)]
 pub struct SqliteStore {
     writer: Writer,
+    reader: SqlitePool,
     gate: Gate,
     migrations: Migrations,
     insert: Statement,
@@ -79,6 +80,7 @@ impl SqliteStore {
     ) -> Result<Self, NameError> {
         let render = |sql| Statement::new(sql, tables, Dialect::Sqlite);
         Ok(Self {
+            reader: writer.pool().clone(),
             writer,
             gate: Gate::sql(),
             migrations,
@@ -147,6 +149,14 @@ impl SqliteStore {
     #[must_use]
     pub fn with_gate(mut self, gate: Gate) -> Self {
         self.gate = gate;
+        self
+    }
+
+    /// The same, which reads by this pool on the same file and so waits for no write; by the
+    /// writer's otherwise.
+    #[must_use]
+    pub fn with_reader(mut self, reader: SqlitePool) -> Self {
+        self.reader = reader;
         self
     }
 
@@ -347,12 +357,18 @@ impl Store for SqliteStore {
     }
 
     async fn read(&self, id: SagaId) -> Result<Option<Record>, StoreError> {
+        Ok(self.read_all(&[id]).await?.pop())
+    }
+
+    async fn read_all(&self, ids: &[SagaId]) -> Result<Vec<Record>, StoreError> {
         self.gate
             .run(async |deadline| {
-                let mut loan = Loan::<Sqlite>::acquire(self.writer.pool(), deadline).await?;
-                let found = deadline
-                    .run(Phase::Read, self.read_on(&mut loan, id))
-                    .await?;
+                let mut loan = Loan::<Sqlite>::acquire(&self.reader, deadline).await?;
+                let mut found = Vec::with_capacity(ids.len());
+                for id in ids {
+                    let read = self.read_on(&mut loan, *id);
+                    found.extend(deadline.run(Phase::Read, read).await?);
+                }
                 loan.give_back();
                 Ok(found)
             })
@@ -362,7 +378,7 @@ impl Store for SqliteStore {
     async fn list(&self, filter: &Filter) -> Result<Vec<Record>, StoreError> {
         self.gate
             .run(async |deadline| {
-                let mut loan = Loan::acquire(self.writer.pool(), deadline).await?;
+                let mut loan = Loan::acquire(&self.reader, deadline).await?;
                 let list = sqlx::query_as(&self.list)
                     .bind(Micros::of_host().get())
                     .bind(&filter.name)
@@ -386,7 +402,7 @@ impl Store for SqliteStore {
     async fn census(&self) -> Result<Vec<Census>, StoreError> {
         self.gate
             .run(async |deadline| {
-                let mut loan = Loan::acquire(self.writer.pool(), deadline).await?;
+                let mut loan = Loan::acquire(&self.reader, deadline).await?;
                 let census = sqlx::query_as(&self.census)
                     .bind(Micros::of_host().get())
                     .fetch_all(&mut *loan);
@@ -433,6 +449,6 @@ impl SqliteStore {
         let records = row.into_iter().map(rows::record);
         let records = records.collect::<Result<_, _>>()?;
         let records = self.with_lines(connection, records).await?;
-        Ok(rows::whole(records))
+        Ok(rows::whole(records).pop())
     }
 }

@@ -364,4 +364,8 @@ impl AnyStep for Troubled {
         }
         Ok(())
     }
+
+    fn paused_for(&self) -> Option<Duration> {
+        self.inner.paused_for()
+    }
 }

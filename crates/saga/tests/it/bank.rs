@@ -121,7 +121,12 @@ macro_rules! bank {
                 }
             }
 
-            struct Withdraw(Bank);
+            struct Withdraw {
+                bank: Bank,
+                /// The planted bug: the money is taken in a transaction of its own, and the journal
+                /// hears of it later.
+                apart: bool,
+            }
 
             impl Step for Withdraw {
                 type Input = Transfer;
@@ -130,10 +135,15 @@ macro_rules! bank {
                 async fn run(&self, context: &Context<'_, Transfer>) -> Result<i64, StepError> {
                     let transfer = *context.input();
                     let failed = |error| StepError::unknown("SQL").because(error);
-                    let mut transaction = self.0.pool.begin().await.map_err(failed)?;
+                    let mut transaction = self.bank.pool.begin().await.map_err(failed)?;
                     // No mark: the fence alone keeps it to once.
                     let take = sqlx::query($add).bind(-transfer.amount).bind(transfer.from);
                     take.execute(&mut *transaction).await.map_err(failed)?;
+                    if self.apart {
+                        transaction.commit().await.map_err(failed)?;
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                        return Ok(transfer.amount);
+                    }
                     context
                         .complete_in(&mut *transaction, &transfer.amount)
                         .await?;
@@ -149,8 +159,12 @@ macro_rules! bank {
                     let Effect::Done(amount) = effect else {
                         return Ok(()); // It is done with its journal, or not at all.
                     };
-                    let from = context.input().from;
-                    self.0.add_once(context.undo_key(), from, amount).await
+                    let failed = |error| StepError::unknown("SQL").because(error);
+                    let mut transaction = self.bank.pool.begin().await.map_err(failed)?;
+                    let give = sqlx::query($add).bind(amount).bind(context.input().from);
+                    give.execute(&mut *transaction).await.map_err(failed)?;
+                    context.complete_in(&mut *transaction).await?;
+                    transaction.commit().await.map_err(failed)
                 }
             }
 
@@ -166,7 +180,7 @@ macro_rules! bank {
                 }
             }
 
-            pub(crate) fn transfer(bank: &Bank) -> Saga<Transfer> {
+            pub(crate) fn transfer(bank: &Bank, apart: bool) -> Saga<Transfer> {
                 let backoff = Backoff::constant(Duration::from_millis(20));
                 let policy = StepPolicy::default()
                     .attempts(50)
@@ -174,7 +188,11 @@ macro_rules! bank {
                     .undo_backoff(backoff)
                     .timeout(Duration::from_secs(5));
                 let mut saga = Saga::define("transfer", 1);
-                saga.step_with("withdraw", Withdraw(bank.clone()), policy.clone());
+                let withdraw = Withdraw {
+                    bank: bank.clone(),
+                    apart,
+                };
+                saga.step_with("withdraw", withdraw, policy.clone());
                 saga.step_with("check", Check, policy.clone());
                 saga.pivot();
                 saga.step_with("deposit", Deposit(bank.clone()), policy);
@@ -182,9 +200,9 @@ macro_rules! bank {
             }
 
             /// A process that drives transfers until it is killed.
-            pub(crate) async fn work(url: &str) {
+            pub(crate) async fn work(url: &str, apart: bool) {
                 let bank = Bank::open(url).await;
-                let saga = transfer(&bank);
+                let saga = transfer(&bank, apart);
                 let store: Arc<dyn Store> = Arc::new(bank.store());
                 let lease = LeaseTerms::new(Duration::from_millis(600)).unwrap();
                 let policy = RunnerPolicy::default()

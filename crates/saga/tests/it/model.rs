@@ -91,12 +91,13 @@ impl History {
                 Act::Well,
                 Act::Well,
                 Act::NotDone,
+                Act::Kept(late / 4),
                 Act::AnswerLost,
                 Act::RequestLost,
                 Act::Panic,
                 Act::Hang,
                 Act::Late(late),
-            ][rng.random_range(0..8)]
+            ][rng.random_range(0..9)]
         };
         (0..count).map(act).collect()
     }

@@ -40,6 +40,8 @@ pub(crate) enum Act {
     AnswerLost,
     /// Nothing arrives, and nobody hears so.
     RequestLost,
+    /// It is not asked: something in front of it keeps the attempt back for so long.
+    Kept(Duration),
     /// It refuses for good.
     Refused,
     /// The step panics before anything, without a word from the panic's hook.
@@ -60,6 +62,8 @@ struct Inner {
     scripts: BTreeMap<(u64, &'static str), VecDeque<Act>>,
     undo_scripts: BTreeMap<(u64, &'static str), VecDeque<Act>>,
     log: Vec<(u64, Deed)>,
+    /// Its breaker is open, for so long at a time.
+    paused: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +93,10 @@ impl World {
     pub(crate) fn undo_script(&self, saga: u64, step: &'static str, acts: &[Act]) {
         let acts = acts.iter().copied().collect();
         self.inner().undo_scripts.insert((saga, step), acts);
+    }
+
+    pub(crate) fn pause(&self, paused: Option<Duration>) {
+        self.inner().paused = paused;
     }
 
     /// What was asked of it on behalf of a saga, in order.
@@ -145,6 +153,7 @@ impl Step for Scripted {
         match self.world.act(*context.input(), self.name) {
             Act::Well => self.world.apply(key)?,
             Act::NotDone => return Err(StepError::not_done("BUSY")),
+            Act::Kept(after) => return Err(StepError::postponed("OPEN", after)),
             Act::AnswerLost => {
                 self.world.apply(key)?;
                 return Err(StepError::unknown("LOST"));
@@ -178,6 +187,7 @@ impl Step for Scripted {
         match self.world.undo_act(*context.input(), self.name, effect) {
             Act::Well | Act::Late(_) => self.world.cancel(key),
             Act::NotDone => return Err(StepError::not_done("BUSY")),
+            Act::Kept(after) => return Err(StepError::postponed("OPEN", after)),
             Act::AnswerLost => {
                 self.world.cancel(key);
                 return Err(StepError::unknown("LOST"));
@@ -191,5 +201,9 @@ impl Step for Scripted {
             }
         }
         Ok(())
+    }
+
+    fn paused_for(&self) -> Option<Duration> {
+        self.world.inner().paused
     }
 }

@@ -16,15 +16,8 @@ CREATE TABLE orders (
     total BIGINT NOT NULL,
     status TEXT NOT NULL,
     reason TEXT,
-    -- Set once the order is to be taken back: the reason it will be cancelled with.
-    undo_reason TEXT,
-    created_at BIGINT NOT NULL,
-    due_at BIGINT NOT NULL,
-    claim_token TEXT,
-    claimed_until BIGINT NOT NULL DEFAULT 0
+    created_at BIGINT NOT NULL
 );
-
-CREATE INDEX orders_pending ON orders (due_at) WHERE status = 'pending';
 
 CREATE TABLE order_items (
     order_id TEXT COLLATE "C" NOT NULL REFERENCES orders (id),
@@ -32,18 +25,6 @@ CREATE TABLE order_items (
     product_id TEXT COLLATE "C" NOT NULL REFERENCES products (id),
     quantity BIGINT NOT NULL,
     price BIGINT NOT NULL,
-    PRIMARY KEY (order_id, position)
-);
-
-CREATE TABLE order_steps (
-    order_id TEXT COLLATE "C" NOT NULL REFERENCES orders (id),
-    position BIGINT NOT NULL,
-    name TEXT NOT NULL,
-    state TEXT NOT NULL,
-    attempts BIGINT NOT NULL DEFAULT 0,
-    -- Attempts that ended without an answer. A crash is not one: it says nothing about the step.
-    unanswered BIGINT NOT NULL DEFAULT 0,
-    maybe_done BOOLEAN NOT NULL DEFAULT FALSE,
     PRIMARY KEY (order_id, position)
 );
 

@@ -15,15 +15,8 @@ CREATE TABLE orders (
     total INTEGER NOT NULL,
     status TEXT NOT NULL,
     reason TEXT,
-    -- Set once the order is to be taken back: the reason it will be cancelled with.
-    undo_reason TEXT,
-    created_at INTEGER NOT NULL,
-    due_at INTEGER NOT NULL,
-    claim_token TEXT,
-    claimed_until INTEGER NOT NULL DEFAULT 0
+    created_at INTEGER NOT NULL
 ) STRICT;
-
-CREATE INDEX orders_pending ON orders (due_at) WHERE status = 'pending';
 
 CREATE TABLE order_items (
     order_id TEXT NOT NULL REFERENCES orders (id),
@@ -31,18 +24,6 @@ CREATE TABLE order_items (
     product_id TEXT NOT NULL REFERENCES products (id),
     quantity INTEGER NOT NULL,
     price INTEGER NOT NULL,
-    PRIMARY KEY (order_id, position)
-) STRICT;
-
-CREATE TABLE order_steps (
-    order_id TEXT NOT NULL REFERENCES orders (id),
-    position INTEGER NOT NULL,
-    name TEXT NOT NULL,
-    state TEXT NOT NULL,
-    attempts INTEGER NOT NULL DEFAULT 0,
-    -- Attempts that ended without an answer. A crash is not one: it says nothing about the step.
-    unanswered INTEGER NOT NULL DEFAULT 0,
-    maybe_done INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (order_id, position)
 ) STRICT;
 

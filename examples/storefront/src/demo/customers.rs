@@ -157,7 +157,7 @@ impl Customers {
 
     /// Lets all services work again.
     pub(super) async fn heal(&self) -> anyhow::Result<()> {
-        for target in ["payments", "carrier", "shipments"] {
+        for target in ["payments", "carrier", "shipments", "subscriber"] {
             self.break_service(&json!({ "target": target, "mode": "ok" }))
                 .await?;
         }

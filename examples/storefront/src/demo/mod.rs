@@ -8,6 +8,7 @@ mod scenes;
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context;
+use buttress_outbox::webhook::Secret;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -35,6 +36,7 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
         database_url,
         drain: Duration::ZERO,
         faults: true,
+        webhook_secret: Secret::generate(),
     })
     .await?;
 

@@ -2,10 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use buttress_saga::Sagas;
+
 use super::{Database, StoreError, postgres, sqlite};
 
 /// How long an instance waits for its turn to look at the schema, and for the look itself.
 pub(super) const STARTED_WITHIN: Duration = Duration::from_secs(25);
+/// Under which name the subscriber takes events.
+pub(super) const SUBSCRIBER: &str = "subscriber";
 
 /// Why there is no database to work with.
 #[derive(Debug, thiserror::Error)]
@@ -18,19 +22,30 @@ pub(crate) enum ConnectError {
     Store(#[from] StoreError),
     #[error("the schema cannot be migrated")]
     Migrate(#[from] sqlx::migrate::MigrateError),
-    #[error("the table of idempotency keys cannot be migrated")]
-    Keys(#[from] buttress_store::MigrateError),
+    #[error("the tables of keys, events or sagas cannot be made")]
+    Tables(#[from] buttress_store::MigrateError),
     #[error("the policy of idempotency keys cannot work")]
     Policy(#[from] buttress_idempotency::PolicyError),
+    #[error("the subscriber's name cannot be one")]
+    Subscriber(#[from] buttress_outbox::MessageError),
 }
 
-/// Connects to `url`, migrates the schema, and seeds the catalogue if it was never seeded.
+/// Connects to `url`, migrates the schema, and seeds the catalogue if it was never seeded. The
+/// sagas are kept in the same database.
 ///
 /// Any number of instances may do so at once on one database.
-pub(crate) async fn connect(url: &str) -> Result<Database, ConnectError> {
+pub(crate) async fn connect(url: &str) -> Result<(Database, Sagas), ConnectError> {
     match url.split_once(':').map(|(scheme, _)| scheme) {
-        Some("sqlite") => Ok(Arc::new(sqlite::Store::connect(url).await?)),
-        Some("postgres" | "postgresql") => Ok(Arc::new(postgres::Store::connect(url).await?)),
+        Some("sqlite") => {
+            let store = sqlite::Store::connect(url).await?;
+            let sagas = store.sagas().await?;
+            Ok((Arc::new(store), sagas))
+        }
+        Some("postgres" | "postgresql") => {
+            let store = postgres::Store::connect(url).await?;
+            let sagas = store.sagas().await?;
+            Ok((Arc::new(store), sagas))
+        }
         _ => Err(ConnectError::UnknownScheme),
     }
 }

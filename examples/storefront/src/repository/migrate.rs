@@ -27,6 +27,11 @@ pub(super) fn migrator(schema: &'static str) -> Migrator {
             include_str!("../../migrations/0002_catalogue.sql"),
         ),
         step(3, "keys", include_str!("../../migrations/0003_keys.sql")),
+        step(
+            4,
+            "events",
+            include_str!("../../migrations/0004_events.sql"),
+        ),
     ]);
     migrator.set_locking(false);
     migrator

@@ -16,14 +16,16 @@ use buttress_idempotency::{
     CompleteError, Fingerprint, Idempotency, IdempotencyError, Policy, PolicyError, Refusal,
     ScopedKey, TraceEvents, http::StoredResponse, store,
 };
-use buttress_store::{Phase, StoreErrorKind};
-use bytes::Bytes;
-
+use buttress_outbox::{Outbox, OutboxError};
+use buttress_saga::{Context, Saga, SagaError, Sagas, StartOptions, StepError, UndoContext};
 pub(crate) use buttress_store::StoreError;
+use buttress_store::{AfterCommit, Phase, SqlConnection, StoreErrorKind};
+use bytes::Bytes;
 
 pub(crate) use self::connect::connect;
 use crate::{
-    order::{CancelReason, NewOrder, Order, OrderStatus, PaymentMethod, StepName, StepState},
+    event::{AppliedEvent, ToldEvent},
+    order::{CancelReason, NewOrder, Order, Placed},
     product::{Product, ProductChange},
 };
 
@@ -32,11 +34,11 @@ pub(crate) type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 /// A database that holds the whole shop.
 pub(crate) trait Repository:
-    Products + Orders + Settlements + Ledger + Shipments + Health
+    Products + Orders + Settlements + Ledger + Shipments + Events + Health
 {
 }
 
-impl<T: Products + Orders + Settlements + Ledger + Shipments + Health> Repository for T {}
+impl<T: Products + Orders + Settlements + Ledger + Shipments + Events + Health> Repository for T {}
 
 /// A repository as it is passed around.
 pub(crate) type Database = Arc<dyn Repository>;
@@ -116,92 +118,79 @@ fn of_completion(error: CompleteError) -> StoreError {
     }
 }
 
+/// The same when something is told, or taken.
+fn of_outbox(error: OutboxError) -> StoreError {
+    match error {
+        OutboxError::Store(error) => error,
+        _ => StoreError::new(StoreErrorKind::Misused, Phase::InTransaction),
+    }
+}
+
 #[async_trait]
 pub(crate) trait Orders: Send + Sync {
     /// What is remembered under the keys of orders.
     fn order_keys(&self) -> &Idempotency;
 
-    /// Places an order and remembers its answer under its key, in one commit.
-    async fn accept(&self, order: &NewOrder, key: &OrderKey, render: Render) -> Result<Acceptance>;
+    /// Places an order, says so, starts its saga and remembers its answer under its key, in one
+    /// commit.
+    async fn accept(
+        &self,
+        order: &NewOrder,
+        key: &OrderKey,
+        render: Render,
+        sagas: &OrderSagas,
+    ) -> Result<Acceptance>;
 
+    /// The order without its steps.
     async fn order(&self, id: &str) -> Result<Option<Order>>;
 
-    /// Up to `limit` orders that are older than the order `before`, newest first.
+    /// Up to `limit` orders without their steps, older than the order `before`, newest first.
     async fn orders(&self, before: Option<&str>, limit: i64) -> Result<Vec<Order>>;
 }
 
-/// An order as its settlement sees it.
+/// The sagas of the orders, and by which steps they go.
 #[derive(Clone, Debug)]
-pub(crate) struct Settling {
-    pub(crate) id: String,
-    pub(crate) status: OrderStatus,
-    pub(crate) total: i64,
-    pub(crate) payment_method: PaymentMethod,
-    pub(crate) undo_reason: Option<CancelReason>,
-    pub(crate) reserve: StepState,
-    pub(crate) charge: StepState,
-    /// How often the step that is under way was tried without an answer.
-    pub(crate) unanswered: i64,
+pub(crate) struct OrderSagas {
+    pub(crate) sagas: Sagas,
+    pub(crate) saga: Saga<Placed>,
 }
 
-/// Who settles an order, and for how long nobody else may.
-#[derive(Clone, Debug)]
-pub(crate) struct Claim {
-    pub(crate) order_id: String,
-    pub(crate) token: String,
-    pub(crate) lease: Duration,
+impl OrderSagas {
+    /// Starts the saga of an order that is placed in the same transaction. The order's id is the
+    /// saga's.
+    async fn start_in<C: SqlConnection>(
+        &self,
+        connection: &mut C,
+        placed: &Placed,
+    ) -> Result<AfterCommit> {
+        let misused = || StoreError::new(StoreErrorKind::Misused, Phase::InTransaction);
+        let id = placed.order_id.parse().map_err(|_| misused())?;
+        let options = StartOptions::new().id(id);
+        let started = self.sagas.start_in(connection, &self.saga, placed, options);
+        match started.await {
+            Ok((_, wake)) => Ok(wake),
+            Err(SagaError::Store(error)) => Err(error),
+            Err(_) => Err(misused()),
+        }
+    }
 }
 
-/// What a settlement learned, to be written in one commit.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Progress {
-    /// The stock is set aside, or there is not enough of it and the order is cancelled.
-    Reserve,
-    /// The step is begun: whatever happens now, it may have had its effect.
-    Begin(StepName),
-    Charged,
-    /// The payment service said no: the stock goes back and the order is cancelled.
-    Declined,
-    /// The charge is given up: from now on the order is taken back.
-    GiveUp(CancelReason),
-    /// The charge is cancelled at the payment service: the stock goes back, the order is cancelled.
-    Undone,
-    /// The order is shipped, and with that confirmed.
-    Shipped,
-    /// The step did not get its answer; try it again after this long. The claim is handed back.
-    Unanswered {
-        step: StepName,
-        may_be_done: bool,
-        again_in: Duration,
-    },
-    /// The service was not asked at all, so the step that was begun for it, if any, was not; try it
-    /// again after this long. The claim is handed back.
-    Postponed {
-        begun: Option<StepName>,
-        again_in: Duration,
-    },
-}
-
-/// Whether a settlement's word still counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fenced {
-    Written,
-    /// Somebody else has claimed the order since: stop.
-    Lost,
-}
-
+/// The steps of an order that are rows here. Each commits its end in the saga's journal with them.
 #[async_trait]
 pub(crate) trait Settlements: Send + Sync {
-    /// Claims up to `limit` pending orders that are due and that nobody settles, for `lease`.
-    async fn claim_due(&self, lease: Duration, limit: i64) -> Result<Vec<Claim>>;
+    /// Sets the stock aside, or refuses for want of it.
+    async fn reserve(&self, step: &Context<'_, Placed>) -> Result<(), StepError>;
 
-    async fn settling(&self, id: &str) -> Result<Option<Settling>>;
+    /// Cancels the order, and puts the stock back that was `reserved`.
+    async fn cancel(
+        &self,
+        undo: &UndoContext<'_, Placed>,
+        reserved: bool,
+        reason: CancelReason,
+    ) -> Result<(), StepError>;
 
-    /// Writes what was learned and extends the claim, if it is still held.
-    async fn progress(&self, claim: &Claim, progress: Progress) -> Result<Fenced>;
-
-    /// Hands a claim back, so that another instance need not wait for its end.
-    async fn release(&self, claim: &Claim) -> Result<()>;
+    /// Confirms the order.
+    async fn confirm(&self, step: &Context<'_, Placed>) -> Result<(), StepError>;
 }
 
 /// What the payment service did for an order.
@@ -240,4 +229,16 @@ pub(crate) trait Shipments: Send + Sync {
 
     /// Cancels the shipment under the key, or leaves a mark that refuses it later.
     async fn cancel_shipment(&self, key: &str) -> Result<()>;
+}
+
+#[async_trait]
+pub(crate) trait Events: Send + Sync {
+    /// What the shop tells of its orders, until it is delivered.
+    fn outbox(&self) -> &Outbox;
+
+    /// Applies an event at the subscriber, once by its id.
+    async fn apply(&self, event: &ToldEvent) -> Result<()>;
+
+    /// What the subscriber has applied after `after`, at most `limit`, in its order.
+    async fn events(&self, after: i64, limit: i64) -> Result<Vec<AppliedEvent>>;
 }

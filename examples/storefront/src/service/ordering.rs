@@ -1,10 +1,12 @@
 //! Taking orders: each once, however often it is asked for.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use buttress_idempotency::Refusal;
-use tokio::{sync::Notify, time::sleep};
+use buttress_saga::SagaError;
+use tokio::time::sleep;
 
+use super::Settlement;
 use crate::{
     order::{NewOrder, Order},
     repository::{Acceptance, Database, OrderKey, Render, StoreError},
@@ -18,14 +20,14 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(1
 #[derive(Clone)]
 pub(crate) struct Ordering {
     database: Database,
-    wake_settler: Arc<Notify>,
+    settlement: Settlement,
 }
 
 impl Ordering {
-    pub(crate) const fn new(database: Database, wake_settler: Arc<Notify>) -> Self {
+    pub(crate) const fn new(database: Database, settlement: Settlement) -> Self {
         Self {
             database,
-            wake_settler,
+            settlement,
         }
     }
 
@@ -37,14 +39,11 @@ impl Ordering {
         render: Render,
     ) -> Result<Acceptance, StoreError> {
         let ([mut pause, longest], mut waited) = (PAUSES, Duration::ZERO);
+        let sagas = self.settlement.orders();
         loop {
-            let acceptance = self.database.accept(order, key, render).await?;
+            let acceptance = self.database.accept(order, key, render, sagas).await?;
             match acceptance {
                 Acceptance::Refused(Refusal::InFlight { .. }) if waited < PATIENCE => {}
-                Acceptance::Accepted(_) => {
-                    self.wake_settler.notify_one();
-                    return Ok(acceptance);
-                }
                 _ => return Ok(acceptance),
             }
             sleep(pause).await;
@@ -53,8 +52,13 @@ impl Ordering {
         }
     }
 
-    pub(crate) async fn find(&self, id: &str) -> Result<Option<Order>, StoreError> {
-        self.database.order(id).await
+    pub(crate) async fn find(&self, id: &str) -> Result<Option<Order>, SagaError> {
+        let found = self.database.order(id).await?;
+        Ok(self
+            .settlement
+            .show(found.into_iter().collect())
+            .await?
+            .pop())
     }
 
     /// Orders older than `before`, newest first.
@@ -62,7 +66,8 @@ impl Ordering {
         &self,
         before: Option<&str>,
         limit: i64,
-    ) -> Result<Vec<Order>, StoreError> {
-        self.database.orders(before, limit).await
+    ) -> Result<Vec<Order>, SagaError> {
+        let page = self.database.orders(before, limit).await?;
+        self.settlement.show(page).await
     }
 }

@@ -1,292 +1,264 @@
-//! Settling orders: reserve, charge, ship; or take back what was done.
+//! Settling orders: a saga that reserves, charges, ships and confirms, or takes back what was done.
 //!
-//! This is where `buttress-saga` will be plugged in: until then a plain background task claims
-//! orders for a few seconds, does the next step of each, and writes what it learned. A step that
-//! was begun and not ended is done again under the same key. Any number of instances may settle.
+//! The order's row and its saga are committed together; runners of any number of instances drive
+//! it from there. Reserving, cancelling and confirming are rows, committed with the journal. The
+//! charge and the shipment are calls under keys that stay the same through every crash.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use buttress_core::Chain;
-use tokio::sync::Notify;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use buttress_retry_backoff::Backoff;
+use buttress_saga::{
+    Context, Effect, Runner, RunnerPolicy, Saga, SagaError, SagaId, Sagas, State, Step, StepError,
+    StepPolicy, TraceEvents, UndoContext,
+};
+use buttress_store::LeaseTerms;
 
 use crate::{
-    clients::{Clients, Unanswered},
-    order::{CancelReason, OrderStatus, StepName, StepState},
-    repository::{Claim, Database, Fenced, Progress, Settling, StoreError},
+    clients::{Clients, Payments, Shipments, Unanswered},
+    order::{CancelReason, Order, OrderStatus, Placed, Step as StepShown, StepName, StepState},
+    repository::{Database, OrderSagas},
     upstreams::{ChargeAnswer, ChargeRequest, ShipmentAnswer, ShipmentRequest},
 };
 
-/// What a dead process held is free again after this long. Extended with each step; no step takes
-/// longer than an attempt's limit and a write.
-const LEASE: Duration = Duration::from_secs(9);
-/// How long a settlement that nobody woke waits before it looks again.
+/// What a dead process held is free again after this long. What it held of the same kind is looked
+/// for once a lease, so twice this is the longest that an order waits.
+const LEASE: Duration = Duration::from_secs(4);
+/// How long a runner that nobody woke waits before it looks again.
 const POLL: Duration = Duration::from_millis(500);
-/// How many orders one instance settles at once.
-const AT_ONCE: usize = 16;
+/// How long steps may go on once the service stops: longer than a call with all its attempts.
+const GRACE: Duration = Duration::from_secs(8);
+/// Longer than a call with all its attempts takes, or a write that waits for its turn.
+const ATTEMPT: Duration = Duration::from_secs(6);
 /// How often a charge is tried without an answer before it is given up.
-const CHARGE_ATTEMPTS: i64 = 5;
-/// Steps after the charge, and undo, are tried again for ever, no further apart than this.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const CHARGE_ATTEMPTS: u32 = 5;
+/// Nothing is tried again later than this, whatever the other side asks for: with the look that
+/// finds it due, and an open breaker, that is within five seconds.
+const LONGEST_PAUSE: Duration = Duration::from_secs(4);
+/// The code of a step that a breaker kept back.
+const CIRCUIT_OPEN: &str = "CIRCUIT_OPEN";
 
-pub(crate) struct Settler {
-    database: Database,
-    clients: Clients,
-    wake: Arc<Notify>,
+/// How orders are settled, and how far they are.
+#[derive(Clone, Debug)]
+pub(crate) struct Settlement {
+    orders: OrderSagas,
 }
 
-/// What to do with an order next.
-enum Next {
-    Again,
-    Stop,
-}
-
-impl Settler {
-    pub(crate) const fn new(database: Database, clients: Clients, wake: Arc<Notify>) -> Self {
-        Self {
-            database,
-            clients,
-            wake,
-        }
-    }
-
-    /// Settles orders until `stop`; then ends the steps under way and hands all claims back.
-    pub(crate) async fn run_until(self: Arc<Self>, stop: CancellationToken) {
-        let running = TaskTracker::new();
-        while !stop.is_cancelled() {
-            let room = AT_ONCE.saturating_sub(running.len());
-            let claimed = self.claim(room, &running, &stop).await;
-            if claimed > 0 && claimed == room {
-                // There may be more that are due, and a place is free as soon as one ends.
-                continue;
-            }
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = self.wake.notified() => {}
-                () = tokio::time::sleep(POLL) => {}
-            }
-        }
-        running.close();
-        running.wait().await;
-    }
-
-    /// Claims what is due, and settles each on a task of its own.
-    async fn claim(
-        self: &Arc<Self>,
-        room: usize,
-        running: &TaskTracker,
-        stop: &CancellationToken,
-    ) -> usize {
-        if room == 0 {
-            return 0;
-        }
-        let limit = i64::try_from(room).unwrap_or(i64::MAX);
-        let claims = match self.database.claim_due(LEASE, limit).await {
-            Ok(claims) => claims,
-            Err(error) => {
-                tracing::warn!(error = %Chain(&error), "orders cannot be claimed; trying again");
-                return 0;
-            }
-        };
-        let claimed = claims.len();
-        for claim in claims {
-            let (settler, stop) = (Arc::clone(self), stop.clone());
-            running.spawn(async move {
-                settler.settle(&claim, &stop).await;
-                settler.wake.notify_one();
-            });
-        }
-        claimed
-    }
-
-    /// Does step after step of one order until it is settled, waits, or is somebody else's.
-    async fn settle(&self, claim: &Claim, stop: &CancellationToken) {
-        while !stop.is_cancelled() {
-            match self.step(claim).await {
-                Ok(Next::Again) => {}
-                Ok(Next::Stop) => return,
-                Err(error) => {
-                    tracing::warn!(order = claim.order_id, error = %Chain(&error), "settling waits");
-                    break;
-                }
-            }
-        }
-        if let Err(error) = self.database.release(claim).await {
-            // It lapses by itself.
-            tracing::debug!(order = claim.order_id, error = %Chain(&error), "a claim was not handed back");
-        }
-    }
-
-    async fn step(&self, claim: &Claim) -> Result<Next, StoreError> {
-        let Some(order) = self.database.settling(&claim.order_id).await? else {
-            return Ok(Next::Stop);
-        };
-        if order.status != OrderStatus::Pending {
-            return Ok(Next::Stop);
-        }
-        let progress = if order.undo_reason.is_some() {
-            self.undo(&order).await
-        } else if order.reserve != StepState::Done {
-            Some(Progress::Reserve)
-        } else if order.charge != StepState::Done {
-            self.charge(claim, &order).await?
-        } else {
-            self.ship(claim, &order).await?
-        };
-        let Some(progress) = progress else {
-            return Ok(Next::Stop);
-        };
-        let fenced = self.database.progress(claim, progress).await?;
-        let waits = matches!(
-            progress,
-            Progress::Unanswered { .. } | Progress::Postponed { .. }
+impl Settlement {
+    pub(crate) fn new(
+        sagas: Sagas,
+        database: &Database,
+        clients: &Clients,
+    ) -> anyhow::Result<Self> {
+        let backoff = Backoff::exponential(Duration::from_millis(200)).with_cap(LONGEST_PAUSE);
+        let policy = StepPolicy::default()
+            .backoff(backoff.clone())
+            .undo_backoff(backoff)
+            .timeout(ATTEMPT)
+            .undo_timeout(ATTEMPT);
+        let mut order = Saga::define("order", 1);
+        let reserve = Reserve(database.clone());
+        order.step_with(
+            StepName::Reserve.into(),
+            reserve,
+            // Its undo is what cancels the order, also where there was too little to reserve.
+            policy.clone().unlimited_attempts().undo_always(),
         );
-        Ok(if fenced == Fenced::Lost || waits {
-            Next::Stop
-        } else {
-            Next::Again
+        let charge = Charge(clients.payments.clone());
+        order.step_with(
+            StepName::Charge.into(),
+            charge,
+            policy.clone().attempts(CHARGE_ATTEMPTS).undo_always(),
+        );
+        order.pivot();
+        let ship = Ship(clients.shipments.clone());
+        order.step_with(StepName::Ship.into(), ship, policy.clone());
+        let confirm = Confirm(database.clone());
+        order.step_with(StepName::Confirm.into(), confirm, policy);
+        let saga = order.build()?;
+        Ok(Self {
+            orders: OrderSagas { sagas, saga },
         })
     }
 
-    /// `None` when the claim was lost before the call.
-    async fn charge(
+    /// What an accepted order is started by.
+    pub(crate) const fn orders(&self) -> &OrderSagas {
+        &self.orders
+    }
+
+    /// What drives this instance's share of the orders.
+    pub(crate) fn runner(&self) -> anyhow::Result<Runner> {
+        let policy = RunnerPolicy::default()
+            .lease(LeaseTerms::new(LEASE)?.with_ceiling(1000)?)
+            .poll(POLL)
+            .grace(GRACE)
+            // No order kills its worker: whoever dies here was killed, as often as it likes.
+            .lone_lapses(1000);
+        let runner = self.orders.sagas.runner().saga(&self.orders.saga);
+        Ok(runner.policy(policy).observer(TraceEvents::new()).build()?)
+    }
+
+    /// The orders with their steps, which stand in the journals of their sagas.
+    pub(crate) async fn show(&self, mut orders: Vec<Order>) -> Result<Vec<Order>, SagaError> {
+        let ids = orders.iter().map(|order| saga_id(&order.id));
+        let ids: Vec<_> = ids.collect::<Result<_, _>>()?;
+        let histories = self.orders.sagas.histories(&self.orders.saga, &ids).await?;
+        if histories.len() != orders.len() {
+            // Each was started with its order, so it is there: by other steps than these.
+            return Err(SagaError::OtherDefinition);
+        }
+        for (order, history) in orders.iter_mut().zip(histories) {
+            if history.saga.state == State::NeedsAttention {
+                order.status = OrderStatus::NeedsAttention;
+            }
+            let steps = StepName::ALL.into_iter().zip(history.steps);
+            let steps = steps.map(|(name, step)| StepShown {
+                name,
+                state: step.state.into(),
+                attempts: i64::from(step.attempts),
+            });
+            order.steps = steps.collect();
+        }
+        Ok(orders)
+    }
+}
+
+/// An order and its saga are called the same.
+fn saga_id(order: &str) -> Result<SagaId, SagaError> {
+    order.parse().map_err(|_| SagaError::NotFound)
+}
+
+impl From<buttress_saga::StepState> for StepState {
+    fn from(state: buttress_saga::StepState) -> Self {
+        use buttress_saga::StepState as Saga;
+        match state {
+            Saga::Pending => Self::Pending,
+            Saga::Running => Self::Running,
+            Saga::Done => Self::Done,
+            Saga::Failed => Self::Failed,
+            Saga::Undone => Self::Undone,
+            // While it is being undone, its effect may be there and may be gone.
+            _ => Self::Unknown,
+        }
+    }
+}
+
+struct Reserve(Database);
+
+impl Step for Reserve {
+    type Input = Placed;
+    type Output = ();
+
+    async fn run(&self, step: &Context<'_, Placed>) -> Result<(), StepError> {
+        self.0.reserve(step).await
+    }
+
+    async fn undo(
         &self,
-        claim: &Claim,
-        order: &Settling,
-    ) -> Result<Option<Progress>, StoreError> {
-        if order.unanswered >= CHARGE_ATTEMPTS {
-            return Ok(Some(Progress::GiveUp(CancelReason::PaymentUnavailable)));
-        }
-        if let Some(left) = self.clients.payments.paused_for() {
-            return Ok(Some(postponed(None, left)));
-        }
-        if self
-            .database
-            .progress(claim, Progress::Begin(StepName::Charge))
-            .await?
-            == Fenced::Lost
-        {
-            return Ok(None);
-        }
+        undo: &UndoContext<'_, Placed>,
+        effect: Effect<()>,
+    ) -> Result<(), StepError> {
+        // Nothing but a charge is ever given up.
+        let reason = undo.reason().parse();
+        let reason = reason.unwrap_or(CancelReason::PaymentUnavailable);
+        // It is done with its journal, or not at all.
+        let reserved = matches!(effect, Effect::Done(()));
+        self.0.cancel(undo, reserved, reason).await
+    }
+}
+
+struct Charge(Payments);
+
+impl Step for Charge {
+    type Input = Placed;
+    type Output = ();
+
+    async fn run(&self, step: &Context<'_, Placed>) -> Result<(), StepError> {
+        let placed = step.input();
         let charge = ChargeRequest {
-            order_id: order.id.clone(),
-            amount: order.total,
-            payment_method: <&str>::from(order.payment_method).to_owned(),
+            order_id: placed.order_id.clone(),
+            amount: placed.total,
+            payment_method: <&str>::from(placed.payment_method).to_owned(),
         };
-        Ok(Some(
-            match self
-                .clients
-                .payments
-                .charge(&charge_key(order), &charge)
-                .await
-            {
-                Ok(ChargeAnswer::Charged) => Progress::Charged,
-                Ok(ChargeAnswer::Declined) => Progress::Declined,
-                // Only an undo cancels the key, and it says so before; this is a late twin of ours.
-                Ok(ChargeAnswer::Cancelled) => Progress::GiveUp(CancelReason::PaymentUnavailable),
-                Err(failed) => again(Some(StepName::Charge), &failed, order),
-            },
-        ))
+        let unavailable = CancelReason::PaymentUnavailable.into();
+        match self.0.charge(&step.idempotency_key(), &charge).await {
+            Ok(ChargeAnswer::Charged) => Ok(()),
+            Ok(ChargeAnswer::Declined) => {
+                Err(StepError::refused(CancelReason::PaymentDeclined.into()))
+            }
+            // Only the undo cancels the key: this is a late twin, and its word counts for nothing.
+            Ok(ChargeAnswer::Cancelled) => Err(StepError::refused(unavailable)),
+            Err(failed) => Err(unanswered(unavailable, failed)),
+        }
     }
 
-    async fn ship(&self, claim: &Claim, order: &Settling) -> Result<Option<Progress>, StoreError> {
-        if let Some(left) = self.clients.shipments.paused_for() {
-            return Ok(Some(postponed(None, left)));
+    /// A charge that was given up is cancelled there before the order is, also if each try is said
+    /// to have done nothing: who fails so often is not to be believed where money is concerned.
+    async fn undo(
+        &self,
+        undo: &UndoContext<'_, Placed>,
+        effect: Effect<()>,
+    ) -> Result<(), StepError> {
+        let declined = <&str>::from(CancelReason::PaymentDeclined);
+        if effect == Effect::None && undo.reason() == declined {
+            return Ok(());
         }
-        if self
-            .database
-            .progress(claim, Progress::Begin(StepName::Ship))
-            .await?
-            == Fenced::Lost
-        {
-            return Ok(None);
-        }
+        let cancelled = self.0.cancel(&undo.idempotency_key()).await;
+        cancelled.map_err(|failed| unanswered(CancelReason::PaymentUnavailable.into(), failed))
+    }
+
+    fn paused_for(&self) -> Option<Duration> {
+        self.0.paused_for()
+    }
+}
+
+/// Behind the charge, so it is never undone.
+struct Ship(Shipments);
+
+impl Step for Ship {
+    type Input = Placed;
+    type Output = ();
+
+    async fn run(&self, step: &Context<'_, Placed>) -> Result<(), StepError> {
         let shipment = ShipmentRequest {
-            order_id: order.id.clone(),
+            order_id: step.input().order_id.clone(),
         };
-        let key = format!("{}-ship", order.id);
-        Ok(Some(
-            match self.clients.shipments.book(&key, &shipment).await {
-                Ok(ShipmentAnswer::Booked) => Progress::Shipped,
-                // Nobody cancels a shipment of ours. Whoever did: the order is stuck, and is seen to be.
-                Ok(ShipmentAnswer::Cancelled) => Progress::Unanswered {
-                    step: StepName::Ship,
-                    may_be_done: false,
-                    again_in: pause(order),
-                },
-                Err(failed) => again(Some(StepName::Ship), &failed, order),
-            },
-        ))
-    }
-
-    async fn undo(&self, order: &Settling) -> Option<Progress> {
-        Some(
-            match self.clients.payments.cancel(&charge_key(order)).await {
-                Ok(()) => Progress::Undone,
-                Err(failed) => again(None, &failed, order),
-            },
-        )
-    }
-}
-
-/// The same for every attempt of one order, through every crash.
-fn charge_key(order: &Settling) -> String {
-    format!("{}-charge", order.id)
-}
-
-/// When to try again what gave no answer. `begun` is the step that was begun for it; an undo begins
-/// none, and counts with the charge that it undoes.
-fn again(begun: Option<StepName>, failed: &Unanswered, order: &Settling) -> Progress {
-    let asked = failed.asked_to_wait().unwrap_or_default();
-    if !failed.was_tried() {
-        return postponed(begun, asked);
-    }
-    Progress::Unanswered {
-        step: begun.unwrap_or(StepName::Charge),
-        may_be_done: failed.may_be_done(),
-        again_in: pause(order).max(asked).min(LONGEST_PAUSE),
-    }
-}
-
-/// A breaker that is open asks nobody: that is no try, and may last as long as it likes. It gives
-/// no order up. `left` is how long it is still open; those who wait for it come one after the other.
-fn postponed(begun: Option<StepName>, left: Duration) -> Progress {
-    let after = left + Duration::from_millis(rand::random_range(20..=1000));
-    Progress::Postponed {
-        begun,
-        again_in: after.min(LONGEST_PAUSE),
-    }
-}
-
-/// Doubles from a fifth of a second, and is scattered so that orders do not come in one wave.
-fn pause(order: &Settling) -> Duration {
-    let doublings = u32::try_from(order.unanswered.clamp(0, 8)).unwrap_or_default();
-    let longest = (Duration::from_millis(200) * (1 << doublings)).min(LONGEST_PAUSE);
-    longest.mul_f64(rand::random_range(0.5..=1.0))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::order::PaymentMethod;
-
-    #[test]
-    fn pauses_grow_and_never_pass_the_longest() {
-        let mut order = Settling {
-            id: "1".into(),
-            status: OrderStatus::Pending,
-            total: 1,
-            payment_method: PaymentMethod::PmOk,
-            undo_reason: None,
-            reserve: StepState::Done,
-            charge: StepState::Unknown,
-            unanswered: 0,
-        };
-        assert!(pause(&order) <= Duration::from_millis(200));
-        for unanswered in [1, 5, 8, 1000, i64::MAX] {
-            order.unanswered = unanswered;
-            assert!(pause(&order) <= LONGEST_PAUSE);
+        match self.0.book(&step.idempotency_key(), &shipment).await {
+            Ok(ShipmentAnswer::Booked) => Ok(()),
+            // Nobody cancels a shipment of ours. Whoever did: somebody must look at it.
+            Ok(ShipmentAnswer::Cancelled) => Err(StepError::refused("SHIPMENT_CANCELLED")),
+            Err(failed) => Err(unanswered("SHIPMENT_UNAVAILABLE", failed)),
         }
-        assert!(pause(&order) >= LONGEST_PAUSE / 2);
     }
+
+    fn paused_for(&self) -> Option<Duration> {
+        self.0.paused_for()
+    }
+}
+
+/// Behind the charge as well.
+struct Confirm(Database);
+
+impl Step for Confirm {
+    type Input = Placed;
+    type Output = ();
+
+    async fn run(&self, step: &Context<'_, Placed>) -> Result<(), StepError> {
+        self.0.confirm(step).await
+    }
+}
+
+/// What a call without an answer says of its step. A breaker that is open asks nobody: that is no
+/// try, may last as long as it likes, and gives no order up.
+fn unanswered(code: &'static str, failed: Unanswered) -> StepError {
+    let wait = failed.asked_to_wait().unwrap_or_default();
+    let wait = wait.min(LONGEST_PAUSE);
+    if !failed.was_tried() {
+        return StepError::postponed(CIRCUIT_OPEN, wait).because(failed);
+    }
+    let error = if failed.may_be_done() {
+        StepError::unknown(code)
+    } else {
+        StepError::not_done(code)
+    };
+    error.with_retry_after(wait).because(failed)
 }

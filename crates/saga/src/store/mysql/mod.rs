@@ -204,7 +204,7 @@ impl MySqlStore {
                 .map_err(|error| StoreError::of_sqlx(error, Phase::Read))?;
             rows::give(std::slice::from_mut(&mut record), lines)?;
         }
-        Ok(rows::whole(vec![record]))
+        Ok(rows::whole(vec![record]).pop())
     }
 
     async fn claim_on(
@@ -296,6 +296,21 @@ impl Store for MySqlStore {
                 let mut loan = Loan::acquire(&self.pool, deadline).await?;
                 let read = self.read_on(&mut loan, id.as_bytes());
                 let found = deadline.run(Phase::Read, read).await?;
+                loan.give_back();
+                Ok(found)
+            })
+            .await
+    }
+
+    async fn read_all(&self, ids: &[SagaId]) -> Result<Vec<Record>, StoreError> {
+        self.gate
+            .run(async |deadline| {
+                let mut loan = Loan::acquire(&self.pool, deadline).await?;
+                let mut found = Vec::with_capacity(ids.len());
+                for id in ids {
+                    let read = self.read_on(&mut loan, id.as_bytes());
+                    found.extend(deadline.run(Phase::Read, read).await?);
+                }
                 loan.give_back();
                 Ok(found)
             })

@@ -265,13 +265,18 @@ impl Store for PostgresStore {
     }
 
     async fn read(&self, id: SagaId) -> Result<Option<Record>, StoreError> {
+        Ok(self.read_all(&[id]).await?.pop())
+    }
+
+    async fn read_all(&self, ids: &[SagaId]) -> Result<Vec<Record>, StoreError> {
+        let ids: Vec<_> = ids.iter().map(|id| id.as_bytes().to_vec()).collect();
         self.gate
             .run(async |deadline| {
                 let mut loan = Loan::acquire(&self.pool, deadline).await?;
-                let read = sqlx::query_as(&self.sql.read).bind(&id.as_bytes()[..]);
-                let read = read.fetch_optional(&mut *loan);
-                let row: Option<SagaRow> = deadline.run(Phase::Read, read).await?;
-                let records = row.into_iter().map(rows::record);
+                let read = sqlx::query_as(&self.sql.read).bind(&ids);
+                let read = read.fetch_all(&mut *loan);
+                let rows: Vec<SagaRow> = deadline.run(Phase::Read, read).await?;
+                let records = rows.into_iter().map(rows::record);
                 let records = records.collect::<Result<_, _>>()?;
                 let records = self.with_lines(&mut loan, deadline, records).await?;
                 loan.give_back();

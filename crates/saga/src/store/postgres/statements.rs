@@ -147,7 +147,7 @@ impl Statements {
             read: render(concat!(
                 "SELECT ",
                 columns!(""),
-                " FROM {schema}{prefix}saga WHERE id = $1"
+                " FROM {schema}{prefix}saga WHERE id = ANY($1)"
             ))?,
             list: render(concat!(
                 "SELECT ",

@@ -134,6 +134,27 @@ impl Suite {
         Ok(())
     }
 
+    pub(super) async fn several_are_read_with_their_own_journals(&self) -> Result<(), StoreError> {
+        let definition = definition();
+        let mut ids = Vec::new();
+        for lines in 0..3_u32 {
+            let id = self.start(&definition).await?;
+            for line in 0..lines {
+                let line = write(u64::from(line), vec![started(line + 1)]);
+                assert!(self.store.append(id, Hand::Operator, &line).await?);
+            }
+            ids.push(id);
+        }
+        let asked = [ids[2], SagaId::random(), ids[0], ids[1]];
+        let mut found = self.store.read_all(&asked).await?;
+        found.sort_by_key(|it| it.entries);
+        let found = found.iter().map(|it| (it.id, it.journal.len()));
+        let expected: Vec<_> = ids.into_iter().zip(0..).collect();
+        assert_eq!(found.collect::<Vec<_>>(), expected);
+        assert!(self.store.read_all(&[]).await?.is_empty());
+        Ok(())
+    }
+
     pub(super) async fn lists_and_counts_tell_what_there_is(&self) -> Result<(), StoreError> {
         let definition = definition();
         let mut ids = Vec::new();

@@ -29,6 +29,7 @@ pub(super) const LONG: Duration = Duration::from_secs(60);
 pub async fn conformance(store: Arc<dyn Store>) -> Result<(), StoreError> {
     let suite = Suite { store };
     suite.what_was_started_is_read_back().await?;
+    suite.several_are_read_with_their_own_journals().await?;
     suite.one_id_is_one_saga_for_ever().await?;
     suite.one_business_key_runs_once_at_a_time().await?;
     suite.keys_are_bytes().await?;

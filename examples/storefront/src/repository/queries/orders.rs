@@ -10,11 +10,14 @@ use uuid::Uuid;
 
 use super::{
     super::super::{
-        Acceptance, OrderKey, Orders, Render, Result, StoreError, of_completion, of_key,
+        Acceptance, OrderKey, OrderSagas, Orders, Render, Result, StoreError, of_completion, of_key,
     },
-    Connection, Phase, Row, Store, now, returned, unreadable, word, word_or_none,
+    Connection, Phase, Row, Store, now, returned, time, word, word_or_none,
 };
-use crate::order::{NewOrder, Order, OrderItem, OrderStatus, Step, StepName, StepState};
+use crate::{
+    event::OrderEvent,
+    order::{NewOrder, Order, OrderItem, OrderStatus, Placed, Step, StepName, StepState},
+};
 
 #[async_trait]
 impl Orders for Store {
@@ -22,10 +25,16 @@ impl Orders for Store {
         &self.order_keys
     }
 
-    async fn accept(&self, order: &NewOrder, key: &OrderKey, render: Render) -> Result<Acceptance> {
+    async fn accept(
+        &self,
+        order: &NewOrder,
+        key: &OrderKey,
+        render: Render,
+        sagas: &OrderSagas,
+    ) -> Result<Acceptance> {
         let mut tx = self.begin_write().await?;
         let deadline = tx.deadline();
-        let accepted = accept_in(&mut tx, &self.order_keys, order, key, render);
+        let accepted = self.accept_in(&mut tx, order, key, render, sagas);
         let accepted = deadline.run(Phase::InTransaction, accepted).await;
         let (acceptance, committed) = tx.finish(accepted).await?;
         committed.fire();
@@ -69,36 +78,48 @@ async fn page(
     read_orders(connection, &rows).await
 }
 
-async fn accept_in(
-    tx: &mut Connection,
-    keys: &Idempotency,
-    wanted: &NewOrder,
-    key: &OrderKey,
-    render: Render,
-) -> Result<(Acceptance, AfterCommit)> {
-    let not_placed = |acceptance| Ok((acceptance, AfterCommit::nothing()));
-    // What is wrong with the order is said before what is wrong with its key.
-    let items = match priced(tx, wanted)
-        .await
-        .map_err(StoreError::in_transaction)?
-    {
-        Ok(items) => items,
-        Err(unknown) => return not_placed(Acceptance::UnknownProducts(unknown)),
-    };
-    let begun = keys.begin_in(tx, &key.key, &key.fingerprint).await;
-    let guard = match begun.map_err(of_key)? {
-        Begin::New(guard) => guard,
-        Begin::Replay(answer) => return not_placed(Acceptance::Replayed(answer)),
-        Begin::InFlight { retry_after } => {
-            return not_placed(Acceptance::Refused(Refusal::in_flight(retry_after)));
-        }
-        Begin::Mismatch => return not_placed(Acceptance::Refused(Refusal::Mismatch)),
-    };
-    let order = placed(tx, wanted, items).await;
-    let answer = render(&order.map_err(StoreError::in_transaction)?);
-    let completed = guard.complete_in(tx, answer.encode()).await;
-    let committed = completed.map_err(of_completion)?;
-    Ok((Acceptance::Accepted(answer), committed))
+impl Store {
+    async fn accept_in(
+        &self,
+        tx: &mut Connection,
+        wanted: &NewOrder,
+        key: &OrderKey,
+        render: Render,
+        sagas: &OrderSagas,
+    ) -> Result<(Acceptance, AfterCommit)> {
+        let not_placed = |acceptance| Ok((acceptance, AfterCommit::nothing()));
+        // What is wrong with the order is said before what is wrong with its key.
+        let items = priced(tx, wanted).await;
+        let items = match items.map_err(StoreError::in_transaction)? {
+            Ok(items) => items,
+            Err(unknown) => return not_placed(Acceptance::UnknownProducts(unknown)),
+        };
+        let keys = &self.order_keys;
+        let begun = keys.begin_in(tx, &key.key, &key.fingerprint).await;
+        let guard = match begun.map_err(of_key)? {
+            Begin::New(guard) => guard,
+            Begin::Replay(answer) => return not_placed(Acceptance::Replayed(answer)),
+            Begin::InFlight { retry_after } => {
+                return not_placed(Acceptance::Refused(Refusal::in_flight(retry_after)));
+            }
+            Begin::Mismatch => return not_placed(Acceptance::Refused(Refusal::Mismatch)),
+        };
+        let order = placed(tx, wanted, items).await;
+        let order = order.map_err(StoreError::in_transaction)?;
+        let event = OrderEvent::Placed { total: order.total };
+        let told = self.tell_in(tx, &order.id, event).await?;
+        let placed = Placed {
+            order_id: order.id.clone(),
+            total: order.total,
+            payment_method: wanted.payment_method,
+        };
+        let started = sagas.start_in(tx, &placed).await?;
+        let answer = render(&order);
+        let completed = guard.complete_in(tx, answer.encode()).await;
+        let completed = completed.map_err(of_completion)?;
+        let committed = completed.and(told).and(started);
+        Ok((Acceptance::Accepted(answer), committed))
+    }
 }
 
 /// The items with their prices, or the positions of those that name no product.
@@ -141,7 +162,7 @@ async fn placed(
         customer: wanted.customer.clone(),
         total: items.iter().map(|item| item.price * item.quantity).sum(),
         items,
-        created_at: time(now)?,
+        created_at: time(now, "created_at")?,
         status: OrderStatus::Pending,
         reason: None,
         steps: StepName::ALL
@@ -163,8 +184,8 @@ async fn insert_order(
     now: i64,
 ) -> sqlx::Result<()> {
     sqlx::query(
-        "INSERT INTO orders (id, customer, payment_method, total, status, created_at, due_at)
-         VALUES ($1, $2, $3, $4, 'pending', $5, $5)",
+        "INSERT INTO orders (id, customer, payment_method, total, status, created_at)
+         VALUES ($1, $2, $3, $4, 'pending', $5)",
     )
     .bind(&order.id)
     .bind(&order.customer)
@@ -186,20 +207,10 @@ async fn insert_order(
         .execute(&mut *tx)
         .await?;
     }
-    for (position, name) in (0_i64..).zip(StepName::ALL) {
-        sqlx::query(
-            "INSERT INTO order_steps (order_id, position, name, state) VALUES ($1, $2, $3, 'pending')",
-        )
-        .bind(&order.id)
-        .bind(position)
-        .bind(<&str>::from(name))
-        .execute(&mut *tx)
-        .await?;
-    }
     Ok(())
 }
 
-/// The orders of `rows`, which follow one another by descending id, with their items and steps.
+/// The orders of `rows`, which follow one another by descending id, with their items.
 async fn read_orders(connection: &mut Connection, rows: &[Row]) -> sqlx::Result<Vec<Order>> {
     let (Some(newest), Some(oldest)) = (rows.first(), rows.last()) else {
         return Ok(Vec::new());
@@ -207,8 +218,6 @@ async fn read_orders(connection: &mut Connection, rows: &[Row]) -> sqlx::Result<
     let (newest, oldest): (&str, &str) = (newest.try_get("id")?, oldest.try_get("id")?);
     let items = "SELECT * FROM order_items WHERE order_id BETWEEN $1 AND $2 ORDER BY order_id DESC, position";
     let mut items = between(connection, items, oldest, newest).await?;
-    let steps = "SELECT * FROM order_steps WHERE order_id BETWEEN $1 AND $2 ORDER BY order_id DESC, position";
-    let mut steps = between(connection, steps, oldest, newest).await?;
 
     let mut orders = Vec::with_capacity(rows.len());
     for row in rows {
@@ -219,13 +228,6 @@ async fn read_orders(connection: &mut Connection, rows: &[Row]) -> sqlx::Result<
                 product_id: item.try_get("product_id")?,
                 quantity: item.try_get("quantity")?,
                 price: item.try_get("price")?,
-            });
-        }
-        while let Some(step) = steps.next_if(|step| belongs(step, &id)) {
-            order.steps.push(Step {
-                name: word(&step, "name")?,
-                state: word(&step, "state")?,
-                attempts: step.try_get("attempts")?,
             });
         }
         orders.push(order);
@@ -259,13 +261,9 @@ fn read_order(row: &Row) -> sqlx::Result<Order> {
         customer: row.try_get("customer")?,
         items: Vec::new(),
         total: row.try_get("total")?,
-        created_at: time(row.try_get("created_at")?)?,
+        created_at: time(row.try_get("created_at")?, "created_at")?,
         status: word(row, "status")?,
         reason: word_or_none(row, "reason")?,
         steps: Vec::new(),
     })
-}
-
-fn time(micros: i64) -> sqlx::Result<jiff::Timestamp> {
-    jiff::Timestamp::from_microsecond(micros).map_err(|_| unreadable("created_at"))
 }
