@@ -28,6 +28,7 @@ pub struct SqliteStore {
     writer: Writer,
     reader: SqlitePool,
     gate: Gate,
+    read_gate: Gate,
     migrations: Migrations,
     insert: Statement,
     rival: Statement,
@@ -79,10 +80,12 @@ impl SqliteStore {
         tables: &Tables,
     ) -> Result<Self, NameError> {
         let render = |sql| Statement::new(sql, tables, Dialect::Sqlite);
+        let gate = Gate::sql();
         Ok(Self {
             reader: writer.pool().clone(),
             writer,
-            gate: Gate::sql(),
+            read_gate: gate.clone(),
+            gate,
             migrations,
             insert: render(
                 "INSERT INTO {prefix}saga (id, name, version, shape, business_key, running_key, input, state, due_at, created_at) \
@@ -148,14 +151,16 @@ impl SqliteStore {
     /// The same behind another gate: another deadline, or one that other patterns share.
     #[must_use]
     pub fn with_gate(mut self, gate: Gate) -> Self {
+        self.read_gate = gate.clone();
         self.gate = gate;
         self
     }
 
-    /// The same, which reads by this pool on the same file and so waits for no write; by the
-    /// writer's otherwise.
+    /// The same, which reads by this pool on the same file, behind a gate of its own, and so waits
+    /// for no write; by the writer's otherwise.
     #[must_use]
     pub fn with_reader(mut self, reader: SqlitePool) -> Self {
+        self.read_gate = Gate::sql();
         self.reader = reader;
         self
     }
@@ -361,7 +366,7 @@ impl Store for SqliteStore {
     }
 
     async fn read_all(&self, ids: &[SagaId]) -> Result<Vec<Record>, StoreError> {
-        self.gate
+        self.read_gate
             .run(async |deadline| {
                 let mut loan = Loan::<Sqlite>::acquire(&self.reader, deadline).await?;
                 let mut found = Vec::with_capacity(ids.len());
@@ -376,7 +381,7 @@ impl Store for SqliteStore {
     }
 
     async fn list(&self, filter: &Filter) -> Result<Vec<Record>, StoreError> {
-        self.gate
+        self.read_gate
             .run(async |deadline| {
                 let mut loan = Loan::acquire(&self.reader, deadline).await?;
                 let list = sqlx::query_as(&self.list)
@@ -400,7 +405,7 @@ impl Store for SqliteStore {
     }
 
     async fn census(&self) -> Result<Vec<Census>, StoreError> {
-        self.gate
+        self.read_gate
             .run(async |deadline| {
                 let mut loan = Loan::acquire(&self.reader, deadline).await?;
                 let census = sqlx::query_as(&self.census)

@@ -174,6 +174,9 @@ async fn a_reader_of_its_own_waits_for_no_write() {
     let started = sagas.start(&saga, &1, StartOptions::new()).await.unwrap();
     let mut busy = writer.acquire().await.unwrap();
     busy.execute("BEGIN IMMEDIATE").await.unwrap();
+    // A write that waited in vain keeps others from waiting, and no reads.
+    let refused = sagas.start(&saga, &2, StartOptions::new()).await;
+    assert!(refused.is_err());
     let asked = Stopwatch::start();
     let found = sagas.histories(&saga, &[started.id()]).await.unwrap();
     assert_eq!((found.len(), found[0].steps.len()), (1, 1));

@@ -15,6 +15,8 @@ use crate::shop::{Database, Shop, data, error, two_of};
 async fn a_database_that_is_locked_for_long_is_unavailable_and_reads_go_on() {
     let database = Database::sqlite();
     let shop = Shop::start(&database);
+    let before = shop.accepted("before", &two_of("p2")).await;
+    shop.settled(&before).await;
     let options: SqliteConnectOptions = database.url().parse().unwrap();
     let mut writer = options.connect().await.unwrap();
     writer.execute("BEGIN IMMEDIATE").await.unwrap();
@@ -27,13 +29,16 @@ async fn a_database_that_is_locked_for_long_is_unavailable_and_reads_go_on() {
         (Duration::from_secs(4)..Duration::from_secs(12)).contains(&waited),
         "{waited:?}"
     );
-    assert_eq!(shop.get("/products").send().await.unwrap().status(), 200);
+    for path in ["/products", "/orders", &format!("/orders/{before}")] {
+        let read = shop.get(path).send().await.unwrap();
+        assert_eq!(read.status(), 200, "{path}");
+    }
     writer.execute("ROLLBACK").await.unwrap();
     writer.close().await.unwrap();
     // Nothing of the refused one stays: its key is free, or holds the one order.
     let id = shop.accepted("k", &two_of("p1")).await;
     assert_eq!(shop.settled(&id).await["status"], "confirmed");
-    assert_eq!(shop.all("orders").await.len(), 1);
+    assert_eq!(shop.all("orders").await.len(), 2);
     shop.assert_invariants(1000).await;
 }
 
