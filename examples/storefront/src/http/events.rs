@@ -28,9 +28,8 @@ pub(super) async fn list(
     if after < 0 {
         return Err(Refusal::Parameter("after must not be negative.").into());
     }
-    let limit = match query.limit.unwrap_or(100) {
-        limit @ 1..=1000 => limit,
-        _ => return Err(Refusal::Parameter("limit must be from 1 to 1000.").into()),
+    let limit @ 1..=1000 = query.limit.unwrap_or(100) else {
+        return Err(Refusal::Parameter("limit must be from 1 to 1000.").into());
     };
     let mut page = shop.database.events(after, limit + 1).await?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);

@@ -18,10 +18,11 @@ const LEASE: Duration = Duration::from_secs(4);
 const POLL: Duration = Duration::from_millis(500);
 /// How long the subscriber may take for an answer.
 const ANSWER: Duration = Duration::from_secs(2);
-/// How many are published before their settlement, and how many of them at once. Together they are
-/// done well within a stop's grace.
+/// How many a worker has at once: what a stop waits for.
 const BATCH: u32 = 64;
-const AT_ONCE: usize = 8;
+/// How many of them are under way together. The subscriber commits one after the other, and shares
+/// its connections to the database with the shop.
+const AT_ONCE: usize = 4;
 /// A subscriber that was away has what it missed soon after it is back.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Nothing is given up in a shop whose subscriber is made to fail: not before an hour has passed.
@@ -53,5 +54,5 @@ pub(crate) fn relay(outbox: &Outbox, address: SocketAddr, secret: Secret) -> any
         .with_publish_deadline(publisher.longest_publish());
     let relay = Relay::builder(outbox).policy(policy);
     let relay = relay.topic_with(TOPIC, topic, publisher);
-    Ok(relay.observe(TraceEvents::default()).build()?)
+    Ok(relay.observe(TraceEvents).build()?)
 }

@@ -15,7 +15,7 @@ use crate::{event::ToldEvent, repository::Database};
 /// Where it takes webhooks.
 pub(crate) const PATH: &str = "/events";
 
-/// A CloudEvent, as far as it is kept.
+/// An event (`CloudEvents` 1.0), as far as it is kept.
 #[derive(Debug, Deserialize)]
 struct EventBody {
     id: String,
