@@ -25,7 +25,7 @@ const BATCH: u32 = 64;
 const AT_ONCE: usize = 4;
 /// A subscriber that was away has what it missed soon after it is back.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// Nothing is given up in a shop whose subscriber is made to fail: not before an hour has passed.
+/// What is down is asked without limit. This is for a message that is refused: a quarter of an hour.
 const ATTEMPTS: u32 = 1000;
 
 /// The relay from this instance to the subscriber at `address`.

@@ -59,6 +59,11 @@ async fn assert_told(shop: &Shop, ids: &[String]) {
     assert_eq!(by_order(&shop.events().await), expected);
 }
 
+/// The same on each database, side by side.
+async fn on_each<F: Future<Output = ()>>(test: impl Fn(Database) -> F) {
+    join_all(Database::each().await.into_iter().map(test)).await;
+}
+
 /// Places orders of all ends: confirmed, declined, and short of stock.
 async fn place(shop: &Shop, name: &str, orders: usize) -> Vec<String> {
     let mut ids = Vec::new();
@@ -79,7 +84,7 @@ async fn place(shop: &Shop, name: &str, orders: usize) -> Vec<String> {
 
 #[tokio::test]
 async fn an_order_is_told_of_as_placed_and_then_as_confirmed_or_cancelled() {
-    for database in Database::each().await {
+    on_each(|database| async move {
         let shop = Shop::start(&database);
         assert_eq!(shop.read("/events").await["data"], json!([]));
         let ids = place(&shop, "k", 10).await;
@@ -90,7 +95,8 @@ async fn an_order_is_told_of_as_placed_and_then_as_confirmed_or_cancelled() {
         assert_told(&shop, &ids).await;
         drop(shop);
         database.close().await;
-    }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -170,7 +176,7 @@ async fn events_get_through_while_a_third_of_the_calls_fail() {
 
 #[tokio::test]
 async fn a_backlog_of_a_subscriber_that_was_away_drains_soon() {
-    for database in Database::each().await {
+    on_each(|database| async move {
         let shop = Shop::start(&database);
         shop.fault("subscriber", "error", 1.0, 0).await;
         let ids = place(&shop, "k", 100).await;
@@ -184,13 +190,14 @@ async fn a_backlog_of_a_subscriber_that_was_away_drains_soon() {
         assert!(took < Duration::from_secs(20), "{took:?}");
         drop(shop);
         database.close().await;
-    }
+    })
+    .await;
 }
 
 /// Half of the lanes are a dead process's, which had events of them under way.
 #[tokio::test]
 async fn what_a_dead_relay_held_is_told_by_another_soon() {
-    for database in Database::each().await {
+    on_each(|database| async move {
         let (dying, staying) = (Shop::start(&database), Shop::start(&database));
         for shop in [&dying, &staying] {
             shop.fault("subscriber", "hang", 1.0, 0).await;
@@ -208,12 +215,13 @@ async fn what_a_dead_relay_held_is_told_by_another_soon() {
         assert!(took < Duration::from_secs(15), "{took:?}");
         drop(staying);
         database.close().await;
-    }
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn kill_9_at_any_moment_loses_no_event_and_repeats_none() {
-    for database in Database::each().await {
+    on_each(|database| async move {
         let mut ids = Vec::new();
         for round in 0..short_or_long(6, 40) {
             let shop = Shop::start(&database);
@@ -229,12 +237,13 @@ async fn kill_9_at_any_moment_loses_no_event_and_repeats_none() {
         shop.assert_invariants(1000).await;
         drop(shop);
         database.close().await;
-    }
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn several_instances_share_what_is_to_be_told_and_a_dead_one_keeps_nothing() {
-    for database in Database::each().await {
+    on_each(|database| async move {
         let shops: Vec<_> = (0..3).map(|_| Shop::start(&database)).collect();
         let placing = shops.iter().zip(["a", "b", "c"]);
         let placed = join_all(placing.map(|(shop, name)| place(shop, name, 10))).await;
@@ -248,14 +257,15 @@ async fn several_instances_share_what_is_to_be_told_and_a_dead_one_keeps_nothing
         assert!(status.expect("it ends within its grace").success());
         drop(staying);
         database.close().await;
-    }
+    })
+    .await;
 }
 
 /// Readers that follow the last `seq` they were shown miss nothing: on a server transactions
 /// overlap, and one that began earlier must not appear behind one that was read.
 #[tokio::test]
 async fn nothing_appears_below_a_seq_that_was_already_shown() {
-    for database in Database::each().await {
+    on_each(|database| async move {
         let shops: Vec<_> = (0..2).map(|_| Shop::start(&database)).collect();
         let following = async {
             let (mut followed, mut after, begun) = (Vec::new(), 0, Instant::now());
@@ -274,12 +284,13 @@ async fn nothing_appears_below_a_seq_that_was_already_shown() {
         assert_eq!(followed, shops[0].events().await);
         drop(shops);
         database.close().await;
-    }
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_stop_while_the_subscriber_hangs_ends_in_time_and_what_is_left_is_told_later() {
-    for database in Database::each().await {
+    on_each(|database| async move {
         let mut shop = Shop::start(&database);
         shop.fault("subscriber", "hang", 1.0, 0).await;
         let ids = place(&shop, "k", 10).await;
@@ -293,7 +304,8 @@ async fn a_stop_while_the_subscriber_hangs_ends_in_time_and_what_is_left_is_told
         assert!(begun.elapsed() < Duration::from_secs(30));
         drop(shop);
         database.close().await;
-    }
+    })
+    .await;
 }
 
 #[tokio::test]
