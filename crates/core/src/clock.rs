@@ -175,8 +175,8 @@ impl Clock {
     }
 
     /// The time now. Never goes back.
-    #[inline]
     #[must_use]
+    #[inline]
     pub fn now(&self) -> Moment {
         match &self.source {
             Source::Tokio(start) => Moment(nanos(start.elapsed())),

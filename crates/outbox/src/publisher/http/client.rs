@@ -45,7 +45,7 @@ impl HttpClient {
         HttpClientBuilder {
             addresses: Addresses::public(),
             resolver: Arc::new(SystemResolver),
-            tls: Tls::default(),
+            tls: Tls::none(),
             connect_timeout: HttpClientBuilder::DEFAULT_CONNECT_TIMEOUT,
         }
     }

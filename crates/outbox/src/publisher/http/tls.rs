@@ -19,10 +19,14 @@ mod on {
     use super::super::connect::Duplex;
 
     /// The user's configuration of rustls, if he gave one.
-    #[derive(Clone, Default)]
+    #[derive(Clone)]
     pub(in super::super) struct Tls(Option<TlsConnector>);
 
     impl Tls {
+        pub(in super::super) const fn none() -> Self {
+            Self(None)
+        }
+
         pub(in super::super) fn new(mut config: ClientConfig) -> Self {
             // It is what is spoken here. A server that chose another would not be understood.
             config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -47,28 +51,34 @@ mod on {
 
 #[cfg(not(feature = "tls"))]
 mod off {
-    use std::io;
+    use std::{
+        future::{Ready, ready},
+        io,
+    };
 
     use tokio::net::TcpStream;
 
     use super::super::connect::Duplex;
 
     /// There is none.
-    #[derive(Clone, Copy, Default)]
-    pub(in super::super) struct Tls(());
+    #[derive(Clone, Copy)]
+    pub(in super::super) struct Tls;
 
     impl Tls {
+        pub(in super::super) const fn none() -> Self {
+            Self
+        }
+
         pub(in super::super) const fn is_there(self) -> bool {
             false
         }
 
-        #[expect(clippy::unused_async, reason = "called as the one that does wait")]
-        pub(in super::super) async fn begin(
+        pub(in super::super) fn begin(
             self,
             _: &str,
             _: TcpStream,
-        ) -> io::Result<Box<dyn Duplex>> {
-            Err(io::ErrorKind::Unsupported.into())
+        ) -> Ready<io::Result<Box<dyn Duplex>>> {
+            ready(Err(io::ErrorKind::Unsupported.into()))
         }
     }
 }
