@@ -58,7 +58,7 @@ fn webhooks(c: &mut Criterion) {
             });
         });
         group.bench_function("sign", |b| {
-            b.iter(|| signer.sign(ID, now, black_box(&body)))
+            b.iter(|| signer.sign(ID, now, black_box(&body)));
         });
         group.bench_function("verify", |b| {
             b.iter(|| verifier.verify_at(fields, black_box(&body), now).is_ok());

@@ -145,13 +145,13 @@ async fn ob6_a_backlog_behind_a_broker_that_was_down_drains_in_order_on_mariadb(
     let Some(base) = base::on_mariadb().await else {
         return;
     };
-    drains(base, "mariadb", short_or_long(20_000, 1_000_000), 10).await;
+    drains(base, "mariadb", short_or_long(100_000, 1_000_000), 10).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ob6_a_backlog_behind_a_broker_that_was_down_drains_in_order_on_sqlite() {
     let base = base::on_sqlite().await.unwrap();
-    drains(base, "sqlite", short_or_long(20_000, 1_000_000), 1000).await;
+    drains(base, "sqlite", short_or_long(100_000, 1_000_000), 1000).await;
 }
 
 /// While messages are published nothing of ours is open in the database.

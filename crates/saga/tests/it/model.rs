@@ -295,7 +295,7 @@ fn histories(count: u64, seed: u64, store: fn() -> Arc<dyn Store>) -> Result<Tal
 #[test]
 fn no_random_saga_ends_half_done_unseen() {
     let seed = Seed::new();
-    let count = short_or_long(20_000, 1_000_000);
+    let count = short_or_long(100_000, 2_000_000);
     let tally = histories(
         count,
         seed.rng().next_u64(),

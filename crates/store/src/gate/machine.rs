@@ -5,9 +5,9 @@ use std::time::Duration;
 use buttress_core::Moment;
 
 /// For how long a store is left alone after the first strike.
-const FIRST: Duration = Duration::from_secs(1);
-/// The pause doubles with each further strike, up to this.
-const LONGEST: Duration = Duration::from_secs(30);
+pub(super) const FIRST: Duration = Duration::from_secs(1);
+/// The pause doubles with each further strike, up to this unless another is chosen.
+pub(super) const LONGEST: Duration = Duration::from_secs(30);
 
 /// How a call that was let through ended, as far as the store's health goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,7 @@ enum State {
 pub(super) struct Machine {
     state: State,
     generation: u64,
+    longest: Duration,
 }
 
 impl Machine {
@@ -46,7 +47,13 @@ impl Machine {
         Self {
             state: State::Open,
             generation: 0,
+            longest: LONGEST,
         }
+    }
+
+    /// From now on no pause is longer than this.
+    pub(super) const fn pause_at_most(&mut self, longest: Duration) {
+        self.longest = longest;
     }
 
     /// Whether a call may go through now; if not, after how long it is worth asking again.
@@ -73,7 +80,7 @@ impl Machine {
             (State::Open, Left::Struck) => FIRST,
             (State::Probing { .. }, Left::Answered) => return self.turn(State::Open),
             (State::Probing { pause, .. }, Left::Struck | Left::Unreachable) => {
-                pause.saturating_mul(2).min(LONGEST)
+                pause.saturating_mul(2).min(self.longest)
             }
             // It says nothing, and callers who give up early must not become a stampede.
             (State::Probing { pause, .. }, Left::Abandoned) => pause,
@@ -118,6 +125,21 @@ mod tests {
         machine.leave(ticket, Left::Struck, at(now));
         let wait = machine.enter(at(now)).unwrap_err();
         assert_eq!(wait, Duration::from_secs(1), "it begins anew");
+    }
+
+    #[test]
+    fn no_pause_is_longer_than_was_chosen() {
+        let mut machine = Machine::new();
+        machine.pause_at_most(Duration::from_secs(3));
+        let mut now = 0;
+        let ticket = machine.enter(at(now)).unwrap();
+        machine.leave(ticket, Left::Struck, at(now));
+        for pause in [1000, 2000, 3000, 3000] {
+            assert!(machine.enter(at(now + pause - 1)).is_err(), "{pause}");
+            now += pause;
+            let probe = machine.enter(at(now)).unwrap();
+            machine.leave(probe, Left::Unreachable, at(now));
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::{
 use buttress_core::Clock;
 
 pub use self::deadline::Deadline;
-use self::machine::{Left, Machine, Ticket};
+use self::machine::{FIRST, Left, Machine, Ticket};
 use crate::{StoreError, class::StoreErrorKind};
 
 /// The gate before a store. Every operation goes through it: it has a deadline, and after one
@@ -70,9 +70,23 @@ impl Gate {
     /// [`GateError`], when it is not between a millisecond and an hour.
     pub fn with_deadline(mut self, allowed: Duration) -> Result<Self, GateError> {
         if !(Duration::from_millis(1)..=Self::LONGEST).contains(&allowed) {
-            return Err(GateError { allowed });
+            return Err(GateError::Deadline { allowed });
         }
         self.allowed = allowed;
+        Ok(self)
+    }
+
+    /// The same gate, which leaves the store alone for at most so long at a time: for a service
+    /// that must be back soon after its store. All clones of the gate keep to it.
+    ///
+    /// # Errors
+    ///
+    /// [`GateError`], when it is not between a second, which is the first pause, and an hour.
+    pub fn with_longest_pause(self, longest: Duration) -> Result<Self, GateError> {
+        if !(FIRST..=Self::LONGEST).contains(&longest) {
+            return Err(GateError::Pause { longest });
+        }
+        self.machine().pause_at_most(longest);
         Ok(self)
     }
 
@@ -144,11 +158,22 @@ impl Drop for Pass<'_> {
     }
 }
 
-/// A deadline that cannot be chosen.
+/// A gate that cannot work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("deadline: {allowed:?} is not between 1 ms and 1 h")]
-pub struct GateError {
-    allowed: Duration,
+#[non_exhaustive]
+pub enum GateError {
+    /// The deadline.
+    #[error("deadline: {allowed:?} is not between 1 ms and 1 h")]
+    Deadline {
+        /// What was given.
+        allowed: Duration,
+    },
+    /// The longest pause.
+    #[error("longest pause: {longest:?} is not between 1 s and 1 h")]
+    Pause {
+        /// What was given.
+        longest: Duration,
+    },
 }
 
 #[cfg(test)]
@@ -185,6 +210,14 @@ mod tests {
             assert!(Gate::sql().with_deadline(wrong).is_err());
         }
         assert!(Gate::sql().with_deadline(Duration::from_millis(1)).is_ok());
+        for wrong in [Duration::ZERO, Duration::MAX] {
+            assert!(Gate::sql().with_longest_pause(wrong).is_err());
+        }
+        assert!(
+            Gate::sql()
+                .with_longest_pause(Duration::from_secs(1))
+                .is_ok()
+        );
         assert!(Deadline::after(Duration::MAX).remaining() > Duration::from_secs(1));
     }
 }

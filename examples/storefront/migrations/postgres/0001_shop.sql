@@ -28,16 +28,6 @@ CREATE TABLE order_items (
     PRIMARY KEY (order_id, position)
 );
 
-CREATE TABLE order_keys (
-    client BYTEA NOT NULL,
-    key TEXT COLLATE "C" NOT NULL,
-    fingerprint BYTEA NOT NULL,
-    order_id TEXT NOT NULL,
-    response BYTEA NOT NULL,
-    created_at BIGINT NOT NULL,
-    PRIMARY KEY (client, key)
-);
-
 -- The payment service: one row a key, a charge or the mark that refuses it.
 CREATE TABLE charges (
     seq BIGSERIAL PRIMARY KEY,

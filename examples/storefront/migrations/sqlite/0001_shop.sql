@@ -27,16 +27,6 @@ CREATE TABLE order_items (
     PRIMARY KEY (order_id, position)
 ) STRICT;
 
-CREATE TABLE order_keys (
-    client BLOB NOT NULL,
-    key TEXT NOT NULL,
-    fingerprint BLOB NOT NULL,
-    order_id TEXT NOT NULL,
-    response BLOB NOT NULL,
-    created_at INTEGER NOT NULL,
-    PRIMARY KEY (client, key)
-) STRICT;
-
 -- The payment service: one row a key, a charge or the mark that refuses it.
 CREATE TABLE charges (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -26,11 +26,10 @@ pub(super) fn migrator(schema: &'static str) -> Migrator {
             "catalogue",
             include_str!("../../migrations/0002_catalogue.sql"),
         ),
-        step(3, "keys", include_str!("../../migrations/0003_keys.sql")),
         step(
-            4,
+            3,
             "events",
-            include_str!("../../migrations/0004_events.sql"),
+            include_str!("../../migrations/0003_events.sql"),
         ),
     ]);
     migrator.set_locking(false);
