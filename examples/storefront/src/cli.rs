@@ -1,8 +1,9 @@
 //! The command line, and the environment that may stand in for it.
 
-use std::{net::SocketAddr, process::ExitCode, time::Duration};
+use std::{env::VarError, net::SocketAddr, process::ExitCode, time::Duration};
 
 use anyhow::Context;
+use buttress_outbox::webhook::Secret;
 use clap::{Args, Parser, Subcommand, builder::BoolishValueParser};
 use tokio_util::sync::CancellationToken;
 
@@ -11,6 +12,9 @@ use crate::{
     storefront::{Config, Storefront},
     telemetry,
 };
+
+/// Where the secret of the webhooks stands, if it is not to be a new one.
+const WEBHOOK_SECRET: &str = "STOREFRONT_WEBHOOK_SECRET";
 
 /// A small shop behind HTTP, made of the Buttress crates.
 #[derive(Debug, Parser)]
@@ -79,6 +83,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
         database_url: args.database_url,
         drain: Duration::from_millis(args.drain_ms),
         faults: args.faults,
+        webhook_secret: webhook_secret()?,
     };
     let storefront = Storefront::start(config).await?;
     announce(storefront.address());
@@ -86,6 +91,16 @@ async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     tracing::info!("stopping");
     storefront.stop().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The secret of the webhooks to the subscriber: from the environment alone, where other users
+/// cannot read it. Without one each process makes its own, for its own subscriber.
+fn webhook_secret() -> anyhow::Result<Secret> {
+    match std::env::var(WEBHOOK_SECRET) {
+        Ok(text) => Secret::parse(&text).with_context(|| format!("{WEBHOOK_SECRET} is no secret")),
+        Err(VarError::NotPresent) => Ok(Secret::generate()),
+        Err(VarError::NotUnicode(_)) => anyhow::bail!("{WEBHOOK_SECRET} is no secret"),
+    }
 }
 
 /// The one line on standard output. Nobody may be reading it, and that is not our failure.

@@ -12,6 +12,7 @@
 mod cli;
 mod clients;
 mod demo;
+mod event;
 mod http;
 mod order;
 mod product;

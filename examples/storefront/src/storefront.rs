@@ -4,6 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use buttress_core::Registry;
+use buttress_outbox::webhook::Secret;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -11,7 +12,7 @@ use crate::{
     clients::Clients,
     http::{self, Readiness, Shop},
     repository::{self, Database},
-    service::{Catalogue, Ordering, Quoting, Settlement},
+    service::{Catalogue, Ordering, Quoting, Settlement, relay},
     upstreams::Upstreams,
 };
 
@@ -26,6 +27,8 @@ pub(crate) struct Config {
     /// How long to answer "not ready" before the listener closes.
     pub(crate) drain: Duration,
     pub(crate) faults: bool,
+    /// What events are signed with on their way to the subscriber.
+    pub(crate) webhook_secret: Secret,
 }
 
 /// A running service.
@@ -39,6 +42,7 @@ pub(crate) struct Storefront {
     stop_upstreams: CancellationToken,
     serving: JoinHandle<std::io::Result<()>>,
     settling: JoinHandle<()>,
+    relaying: JoinHandle<()>,
     reaping: JoinHandle<()>,
     upstreams: TaskTracker,
 }
@@ -48,7 +52,8 @@ impl Storefront {
         let (database, sagas) = repository::connect(&config.database_url).await?;
         let (stop_serving, stop_upstreams) = (CancellationToken::new(), CancellationToken::new());
         let upstreams = TaskTracker::new();
-        let behind = Upstreams::start(&database, &stop_upstreams, &upstreams)
+        let secret = config.webhook_secret;
+        let behind = Upstreams::start(&database, secret.clone(), &stop_upstreams, &upstreams)
             .await
             .context("the services behind the shop cannot listen")?;
         let registry = Registry::new();
@@ -57,6 +62,13 @@ impl Storefront {
         let settlement = Settlement::new(sagas, &database, &clients)?;
         let runner = settlement.runner()?;
         let settling = tokio::spawn(runner.run_until(stop_serving.clone().cancelled_owned()));
+
+        let (relay, stopped) = (
+            relay(database.outbox(), behind.subscriber, secret)?,
+            stop_serving.clone(),
+        );
+        let relaying = async move { relay.run_until(stopped.cancelled()).await };
+        let relaying = tokio::spawn(relaying);
 
         let (reaper, stopped) = (database.order_keys().reaper(), stop_serving.clone());
         let reaping = async move { reaper.run_until(stopped.cancelled()).await };
@@ -90,6 +102,7 @@ impl Storefront {
             stop_upstreams,
             serving,
             settling,
+            relaying,
             reaping,
             upstreams,
         })
@@ -112,7 +125,10 @@ impl Storefront {
         tokio::time::sleep(self.drain).await;
         self.stop_serving.cancel();
         // The services behind go last: what is being settled still calls them.
-        let ended = async { (self.serving.await, self.settling.await, self.reaping.await) };
+        let ended = async {
+            let background = (self.settling.await, self.relaying.await, self.reaping.await);
+            (self.serving.await, background)
+        };
         if tokio::time::timeout(GRACE, ended).await.is_err() {
             tracing::warn!("stopped before everything in flight was at its end");
         }

@@ -59,6 +59,16 @@ pub(super) struct ChargeSeen {
     pub(super) refunded: i64,
 }
 
+/// An event, as the subscriber has applied it.
+#[derive(Debug, Deserialize)]
+pub(super) struct EventSeen {
+    pub(super) seq: i64,
+    pub(super) id: String,
+    #[serde(rename = "type")]
+    pub(super) event_type: String,
+    pub(super) subject: String,
+}
+
 #[derive(Deserialize)]
 struct Page<T> {
     data: T,
@@ -157,7 +167,7 @@ impl Customers {
 
     /// Lets all services work again.
     pub(super) async fn heal(&self) -> anyhow::Result<()> {
-        for target in ["payments", "carrier", "shipments"] {
+        for target in ["payments", "carrier", "shipments", "subscriber"] {
             self.break_service(&json!({ "target": target, "mode": "ok" }))
                 .await?;
         }
@@ -198,6 +208,39 @@ impl Customers {
     pub(super) async fn charges(&self) -> anyhow::Result<Vec<ChargeSeen>> {
         let page: Page<Ledger> = self.read(&format!("{}/ledger", self.shop)).await?;
         Ok(page.data.charges)
+    }
+
+    /// All that the subscriber has applied so far.
+    pub(super) async fn events(&self) -> anyhow::Result<Vec<EventSeen>> {
+        let (mut all, mut after): (Vec<EventSeen>, _) = (Vec::new(), 0);
+        loop {
+            let url = format!("{}/events?after={after}&limit=1000", self.shop);
+            let mut page: Page<Vec<EventSeen>> = self.read(&url).await?;
+            let Some(last) = page.data.last() else {
+                return Ok(all);
+            };
+            after = last.seq;
+            all.append(&mut page.data);
+        }
+    }
+
+    /// Waits until each order's events are there, two of each; `None` when not after `limit`.
+    pub(super) async fn wait_until_told(
+        &self,
+        limit: Duration,
+    ) -> anyhow::Result<Option<Duration>> {
+        let begun = self.clock.now();
+        let expected = self.orders().await?.len() * 2;
+        loop {
+            let waited = self.clock.now().saturating_since(begun);
+            if self.events().await?.len() >= expected {
+                return Ok(Some(waited));
+            }
+            if waited > limit {
+                return Ok(None);
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
     }
 
     /// How many keys were accepted, and which of them gave two different answers.

@@ -1,6 +1,9 @@
 //! The invariants of the contract, checked from outside: by what any client can read.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use super::{
     customers::{Customers, OrderSeen},
@@ -19,6 +22,7 @@ pub(super) async fn check(
     customers: &Customers,
     told: &[Told],
     settled: Option<Duration>,
+    told_of: Option<Duration>,
 ) -> anyhow::Result<Vec<Check>> {
     let orders = customers.orders().await?;
     Ok(vec![
@@ -26,6 +30,7 @@ pub(super) async fn check(
         all_settled(&orders, settled),
         stock_adds_up(customers, &orders).await?,
         money_adds_up(customers, &orders).await?,
+        each_event_comes_once(customers, &orders, told_of).await?,
         quotes_come_in_time(told),
         quotes_survive_a_fifth(told),
         the_breaker_opens_and_closes(told),
@@ -149,6 +154,37 @@ async fn money_adds_up(customers: &Customers, orders: &[OrderSeen]) -> anyhow::R
             "{} charges, {refunds} refunded, {} wrong",
             charges.len(),
             wrong + strange
+        ),
+    })
+}
+
+async fn each_event_comes_once(
+    customers: &Customers,
+    orders: &[OrderSeen],
+    told_of: Option<Duration>,
+) -> anyhow::Result<Check> {
+    let events = customers.events().await?;
+    let ids: HashSet<&str> = events.iter().map(|event| event.id.as_str()).collect();
+    let rising = events.is_sorted_by(|one, next| one.seq < next.seq);
+    let mut by_order: HashMap<&str, Vec<&str>> = HashMap::new();
+    for event in &events {
+        let told = by_order.entry(&event.subject).or_default();
+        told.push(&event.event_type);
+    }
+    let wrong = orders.iter().filter(|order| {
+        let end = format!("order.{}", order.status);
+        let told = by_order.get(order.id.as_str());
+        told.is_none_or(|told| *told != ["order.placed", end.as_str()])
+    });
+    let wrong = wrong.count();
+    let waited = told_of.unwrap_or_default().as_secs_f64();
+    let all_there = told_of.is_some() && events.len() == orders.len() * 2;
+    Ok(Check {
+        claim: "the subscriber has each event once: an order placed, then confirmed or cancelled",
+        held: wrong == 0 && all_there && rising && ids.len() == events.len(),
+        found: format!(
+            "{} events, {wrong} orders wrong, waited {waited:.1} s",
+            events.len()
         ),
     })
 }

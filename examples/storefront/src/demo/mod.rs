@@ -8,6 +8,7 @@ mod scenes;
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context;
+use buttress_outbox::webhook::Secret;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -35,6 +36,7 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
         database_url,
         drain: Duration::ZERO,
         faults: true,
+        webhook_secret: Secret::generate(),
     })
     .await?;
 
@@ -49,9 +51,10 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     bar.set_message("healed; every order is to be settled");
     customers.heal().await?;
     let settled = customers.wait_until_settled(SETTLED_WITHIN).await?;
+    let told_of = customers.wait_until_told(SETTLED_WITHIN).await?;
     bar.finish_and_clear();
 
-    let checks = invariants::check(&customers, &told, settled).await?;
+    let checks = invariants::check(&customers, &told, settled, told_of).await?;
     let held = checks.iter().all(|check| check.held);
     report::print(&told, &customers.orders().await?, &checks)?;
     storefront.stop().await;

@@ -132,6 +132,18 @@ impl Scene {
                 0,
             ),
             scene("payments are down", &[("payments", "error", 1.0, 0)], 10, 0),
+            scene(
+                "the subscriber loses half its answers, and payments a fifth",
+                &[("subscriber", "lost", 0.5, 0), ("payments", "lost", 0.2, 0)],
+                30,
+                0,
+            ),
+            scene(
+                "the subscriber is told, and never answers",
+                &[("subscriber", "hang", 1.0, 0)],
+                10,
+                0,
+            ),
             Self {
                 product: Some("p40"),
                 ..scene(

@@ -3,6 +3,7 @@
 mod body;
 mod client;
 mod cursor;
+mod events;
 mod faults;
 mod health;
 mod ledger;
@@ -59,6 +60,7 @@ pub(crate) fn app(shop: Shop) -> Router {
         .route("/orders", post(orders::place).get(orders::list))
         .route("/orders/{id}", get(orders::show))
         .route("/shipping-quotes", get(quotes::quote))
+        .route("/events", get(events::list))
         .route("/ledger", get(ledger::list));
     if shop.faults.is_some() {
         routes = routes.route("/faults", post(faults::set));

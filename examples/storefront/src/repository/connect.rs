@@ -8,6 +8,8 @@ use super::{Database, StoreError, postgres, sqlite};
 
 /// How long an instance waits for its turn to look at the schema, and for the look itself.
 pub(super) const STARTED_WITHIN: Duration = Duration::from_secs(25);
+/// Under which name the subscriber takes events.
+pub(super) const SUBSCRIBER: &str = "subscriber";
 
 /// Why there is no database to work with.
 #[derive(Debug, thiserror::Error)]
@@ -20,10 +22,12 @@ pub(crate) enum ConnectError {
     Store(#[from] StoreError),
     #[error("the schema cannot be migrated")]
     Migrate(#[from] sqlx::migrate::MigrateError),
-    #[error("the tables of the idempotency keys and of the sagas cannot be made")]
-    Patterns(#[from] buttress_store::MigrateError),
+    #[error("the tables of keys, events or sagas cannot be made")]
+    Tables(#[from] buttress_store::MigrateError),
     #[error("the policy of idempotency keys cannot work")]
     Policy(#[from] buttress_idempotency::PolicyError),
+    #[error("the subscriber's name cannot be one")]
+    Subscriber(#[from] buttress_outbox::MessageError),
 }
 
 /// Connects to `url`, migrates the schema, and seeds the catalogue if it was never seeded. The

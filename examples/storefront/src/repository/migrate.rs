@@ -26,6 +26,11 @@ pub(super) fn migrator(schema: &'static str) -> Migrator {
             "catalogue",
             include_str!("../../migrations/0002_catalogue.sql"),
         ),
+        step(
+            3,
+            "events",
+            include_str!("../../migrations/0003_events.sql"),
+        ),
     ]);
     migrator.set_locking(false);
     migrator

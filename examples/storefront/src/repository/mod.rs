@@ -16,6 +16,7 @@ use buttress_idempotency::{
     CompleteError, Fingerprint, Idempotency, IdempotencyError, Policy, PolicyError, Refusal,
     ScopedKey, TraceEvents, http::StoredResponse, store,
 };
+use buttress_outbox::{Outbox, OutboxError};
 use buttress_saga::{Context, Saga, SagaError, Sagas, StartOptions, StepError, UndoContext};
 pub(crate) use buttress_store::StoreError;
 use buttress_store::{AfterCommit, Phase, SqlConnection, StoreErrorKind};
@@ -23,6 +24,7 @@ use bytes::Bytes;
 
 pub(crate) use self::connect::connect;
 use crate::{
+    event::{AppliedEvent, ToldEvent},
     order::{CancelReason, NewOrder, Order, Placed},
     product::{Product, ProductChange},
 };
@@ -32,11 +34,11 @@ pub(crate) type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 /// A database that holds the whole shop.
 pub(crate) trait Repository:
-    Products + Orders + Settlements + Ledger + Shipments + Health
+    Products + Orders + Settlements + Ledger + Shipments + Events + Health
 {
 }
 
-impl<T: Products + Orders + Settlements + Ledger + Shipments + Health> Repository for T {}
+impl<T: Products + Orders + Settlements + Ledger + Shipments + Events + Health> Repository for T {}
 
 /// A repository as it is passed around.
 pub(crate) type Database = Arc<dyn Repository>;
@@ -116,12 +118,21 @@ fn of_completion(error: CompleteError) -> StoreError {
     }
 }
 
+/// The same when something is told, or taken.
+fn of_outbox(error: OutboxError) -> StoreError {
+    match error {
+        OutboxError::Store(error) => error,
+        _ => StoreError::new(StoreErrorKind::Misused, Phase::InTransaction),
+    }
+}
+
 #[async_trait]
 pub(crate) trait Orders: Send + Sync {
     /// What is remembered under the keys of orders.
     fn order_keys(&self) -> &Idempotency;
 
-    /// Places an order, starts its saga and remembers its answer under its key, in one commit.
+    /// Places an order, says so, starts its saga and remembers its answer under its key, in one
+    /// commit.
     async fn accept(
         &self,
         order: &NewOrder,
@@ -218,4 +229,16 @@ pub(crate) trait Shipments: Send + Sync {
 
     /// Cancels the shipment under the key, or leaves a mark that refuses it later.
     async fn cancel_shipment(&self, key: &str) -> Result<()>;
+}
+
+#[async_trait]
+pub(crate) trait Events: Send + Sync {
+    /// What the shop tells of its orders, until it is delivered.
+    fn outbox(&self) -> &Outbox;
+
+    /// Applies an event at the subscriber, once by its id.
+    async fn apply(&self, event: &ToldEvent) -> Result<()>;
+
+    /// What the subscriber has applied after `after`, at most `limit`, in its order.
+    async fn events(&self, after: i64, limit: i64) -> Result<Vec<AppliedEvent>>;
 }

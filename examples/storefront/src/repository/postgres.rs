@@ -1,7 +1,8 @@
 //! PostgreSQL, by URL. Times are the server's.
 
-use buttress_idempotency::{Idempotency, store::PostgresStore as Keys};
-use buttress_saga::{Sagas, store::PostgresStore};
+use buttress_idempotency::{Idempotency, store::PostgresStore as KeyStore};
+use buttress_outbox::{Inbox, Outbox, OutboxStore};
+use buttress_saga::{Sagas, store::PostgresStore as SagaStore};
 use buttress_store::{Deadline, Guarded, MigrateError, Phase, StoreError};
 use sqlx::{
     PgConnection, Postgres,
@@ -10,7 +11,7 @@ use sqlx::{
 
 use super::{
     Result,
-    connect::{ConnectError, STARTED_WITHIN},
+    connect::{ConnectError, STARTED_WITHIN, SUBSCRIBER},
     migrate::migrator,
     order_keys,
 };
@@ -28,6 +29,8 @@ const MIGRATION_LOCK: i64 = 0x73_746f_7265_6672;
 pub(super) struct Store {
     pool: PgPool,
     order_keys: Idempotency,
+    outbox: Outbox,
+    inbox: Inbox,
 }
 
 impl Store {
@@ -44,10 +47,13 @@ impl Store {
             .max_connections(16)
             .acquire_timeout(Deadline::SQL);
         let pool = pool.connect_lazy_with(options);
-        let keys = Keys::new(pool.clone());
+        let keys = KeyStore::new(pool.clone());
+        let outbox = OutboxStore::postgres(pool.clone())?;
         let store = Self {
             pool,
             order_keys: order_keys(keys.clone())?,
+            inbox: Inbox::new(outbox.clone(), SUBSCRIBER)?,
+            outbox: Outbox::new(outbox),
         };
         let mut tx = Guarded::begin(&store.pool, Deadline::after(STARTED_WITHIN)).await?;
         // Given back by the commit, so that no failure can leave it held on a pooled connection.
@@ -59,12 +65,13 @@ impl Store {
         migrator(schema).run(&mut *tx).await?;
         tx.commit().await?;
         keys.migrate().await?;
+        store.outbox.store().migrate().await?;
         Ok(store)
     }
 
     /// The sagas in the same database, by the same connections.
     pub(super) async fn sagas(&self) -> Result<Sagas, MigrateError> {
-        let store = PostgresStore::new(self.pool.clone())?;
+        let store = SagaStore::new(self.pool.clone())?;
         store.migrate().await?;
         Ok(Sagas::new(store))
     }

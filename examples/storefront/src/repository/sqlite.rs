@@ -1,7 +1,8 @@
 //! SQLite: the default, embedded. Many readers, one writer that tasks queue for.
 
-use buttress_idempotency::{Idempotency, store::SqliteStore as Keys};
-use buttress_saga::{Sagas, store::SqliteStore};
+use buttress_idempotency::{Idempotency, store::SqliteStore as KeyStore};
+use buttress_outbox::{Inbox, Outbox, OutboxStore};
+use buttress_saga::{Sagas, store::SqliteStore as SagaStore};
 use buttress_store::{
     Deadline, Guarded, MigrateError, Phase, Tables,
     sqlite::{Writer, options},
@@ -13,7 +14,7 @@ use sqlx::{
 
 use super::{
     Result,
-    connect::{ConnectError, STARTED_WITHIN},
+    connect::{ConnectError, STARTED_WITHIN, SUBSCRIBER},
     migrate::migrator,
     order_keys,
 };
@@ -29,6 +30,8 @@ pub(super) struct Store {
     read: SqlitePool,
     write: Writer,
     order_keys: Idempotency,
+    outbox: Outbox,
+    inbox: Inbox,
 }
 
 impl Store {
@@ -41,23 +44,27 @@ impl Store {
                 .connect_lazy_with(options.clone())
         };
         let write = Writer::new(pool(1));
-        let keys = Keys::new(write.clone());
+        let keys = KeyStore::new(write.clone());
+        let outbox = OutboxStore::sqlite(write.clone())?;
         let store = Self {
             read: pool(8),
             write,
             order_keys: order_keys(keys.clone())?,
+            inbox: Inbox::new(outbox.clone(), SUBSCRIBER)?,
+            outbox: Outbox::new(outbox),
         };
         let mut tx = store.write.begin(Deadline::after(STARTED_WITHIN)).await?;
         let schema = include_str!("../../migrations/sqlite/0001_shop.sql");
         migrator(schema).run(&mut *tx).await?;
         tx.commit().await?;
         keys.migrate().await?;
+        store.outbox.store().migrate().await?;
         Ok(store)
     }
 
     /// The sagas in the same file, whose writes take turns with ours.
     pub(super) async fn sagas(&self) -> Result<Sagas, MigrateError> {
-        let store = SqliteStore::with_tables(self.write.clone(), &Tables::default())?;
+        let store = SagaStore::with_tables(self.write.clone(), &Tables::default())?;
         store.migrate().await?;
         Ok(Sagas::new(store.with_reader(self.read.clone())))
     }

@@ -38,8 +38,8 @@ impl Ordering {
         key: &OrderKey,
         render: Render,
     ) -> Result<Acceptance, StoreError> {
-        let sagas = self.settlement.orders();
         let ([mut pause, longest], mut waited) = (PAUSES, Duration::ZERO);
+        let sagas = self.settlement.orders();
         loop {
             let acceptance = self.database.accept(order, key, render, sagas).await?;
             match acceptance {

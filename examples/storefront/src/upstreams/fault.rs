@@ -15,6 +15,7 @@ pub(crate) enum FaultTarget {
     Payments,
     Carrier,
     Shipments,
+    Subscriber,
 }
 
 /// How a call goes wrong.

@@ -8,11 +8,13 @@ mod fault;
 mod listener;
 mod payments;
 mod shipments;
+mod subscriber;
 
 use std::{net::SocketAddr, sync::Arc};
 
 pub(crate) use buttress_idempotency::http::IDEMPOTENCY_KEY;
 use buttress_idempotency::http::KeyRule;
+use buttress_outbox::webhook::Secret;
 use http::{HeaderMap, StatusCode};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -21,6 +23,7 @@ pub(crate) use self::{
     fault::{Fault, FaultMode, FaultSwitches, FaultTarget},
     payments::{ChargeAnswer, ChargeRequest},
     shipments::{ShipmentAnswer, ShipmentRequest},
+    subscriber::PATH as SUBSCRIBER_PATH,
 };
 use crate::repository::Database;
 
@@ -38,16 +41,19 @@ pub(crate) struct Upstreams {
     pub(crate) payments: SocketAddr,
     pub(crate) carrier: SocketAddr,
     pub(crate) shipments: SocketAddr,
+    pub(crate) subscriber: SocketAddr,
     pub(crate) faults: Arc<FaultSwitches>,
 }
 
 impl Upstreams {
-    /// Starts all of them on free ports of the loopback; they stop with `stop`.
+    /// Starts all of them on free ports of the loopback; they stop with `stop`. The subscriber
+    /// believes what is signed with `secret`.
     pub(crate) async fn start(
         database: &Database,
+        secret: Secret,
         stop: &CancellationToken,
         tasks: &TaskTracker,
-    ) -> std::io::Result<Self> {
+    ) -> anyhow::Result<Self> {
         let faults = Arc::new(FaultSwitches::default());
         let listen = |target, router| {
             listener::listen(
@@ -67,6 +73,11 @@ impl Upstreams {
             shipments: listen(
                 FaultTarget::Shipments,
                 shipments::router(Arc::clone(database)),
+            )
+            .await?,
+            subscriber: listen(
+                FaultTarget::Subscriber,
+                subscriber::router(database, secret)?,
             )
             .await?,
             faults,

@@ -26,6 +26,9 @@ async fn somebody_waits(holder: &mut PgConnection) {
         WHERE datname = current_database() AND wait_event_type = 'Lock'";
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
+        // Within a transaction the view goes on showing the sessions that it showed first.
+        let look_again = "SELECT pg_stat_clear_snapshot()";
+        holder.execute(look_again).await.unwrap();
         let count: i64 = sqlx::query_scalar(waiting)
             .fetch_one(&mut *holder)
             .await

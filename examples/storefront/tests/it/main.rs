@@ -7,6 +7,7 @@
 )]
 
 mod demo;
+mod events;
 mod faults;
 mod hostile;
 mod keys;

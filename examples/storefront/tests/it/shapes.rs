@@ -250,6 +250,10 @@ async fn parameters_that_cannot_be_read_are_malformed() {
         "/shipping-quotes?country=SE",
         "/shipping-quotes?country=Sweden&quantity=1",
         "/shipping-quotes?country=SE&quantity=0",
+        "/events?after=-1",
+        "/events?after=x",
+        "/events?limit=0",
+        "/events?limit=1001",
         "/ledger?after=x",
         "/ledger?limit=0",
     ] {

@@ -85,15 +85,20 @@ impl Shop {
     }
 
     pub(crate) fn start_at(database_url: &str, options: &[&str]) -> Self {
-        Self::spawn_at(database_url, options).ready()
+        Self::spawn_at(database_url, options, &[]).ready()
     }
 
     /// Starts the program, without waiting until it is ready.
     pub(crate) fn spawn(database: &Database, options: &[&str]) -> Starting {
-        Self::spawn_at(&database.url(), options)
+        Self::spawn_at(&database.url(), options, &[])
     }
 
-    fn spawn_at(database_url: &str, options: &[&str]) -> Starting {
+    /// The same with a variable in its environment, and faults allowed.
+    pub(crate) fn spawn_with_env(database: &Database, name: &str, value: &str) -> Starting {
+        Self::spawn_at(&database.url(), &["--faults"], &[(name, value)])
+    }
+
+    fn spawn_at(database_url: &str, options: &[&str], variables: &[(&str, &str)]) -> Starting {
         let log_folder = tempfile::tempdir().unwrap();
         let log = log_folder.path().join("log");
         let child = Command::new(env!("CARGO_BIN_EXE_storefront"))
@@ -101,6 +106,7 @@ impl Shop {
             .args(options)
             .env("STOREFRONT_DATABASE_URL", database_url)
             .env_remove("RUST_LOG")
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(std::fs::File::create(&log).unwrap())
@@ -185,6 +191,21 @@ impl Shop {
                 return all;
             };
             path = format!("/{list}?limit=100&cursor={cursor}");
+        }
+    }
+
+    /// What the subscriber has applied, page by page.
+    pub(crate) async fn events(&self) -> Vec<Value> {
+        let (mut all, mut after) = (Vec::new(), 0);
+        loop {
+            let path = format!("/events?after={after}&limit=1000");
+            let page = self.read(&path).await["data"].take();
+            let page = page.as_array().unwrap();
+            let Some(last) = page.last() else {
+                return all;
+            };
+            after = last["seq"].as_i64().unwrap();
+            all.extend(page.iter().cloned());
         }
     }
 

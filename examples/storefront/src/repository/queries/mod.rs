@@ -4,6 +4,7 @@
 //! A read borrows a connection, a write begins a transaction; both are given up, not given back,
 //! when their future is dropped or their deadline strikes. So a caller may go at any time.
 
+mod events;
 mod ledger;
 mod orders;
 mod products;
@@ -70,6 +71,11 @@ fn word_or_none<T: std::str::FromStr>(row: &Row, column: &'static str) -> sqlx::
 /// Data that this program does not understand.
 fn unreadable(column: &'static str) -> sqlx::Error {
     sqlx::Error::Decode(format!("{column} holds a word that is none of ours").into())
+}
+
+/// A time that stands in a column as microseconds since 1970.
+fn time(micros: i64, column: &'static str) -> sqlx::Result<jiff::Timestamp> {
+    jiff::Timestamp::from_microsecond(micros).map_err(|_| unreadable(column))
 }
 
 /// What stands under `key` in one of the tables of the services behind the shop.

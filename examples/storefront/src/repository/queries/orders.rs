@@ -12,9 +12,12 @@ use super::{
     super::super::{
         Acceptance, OrderKey, OrderSagas, Orders, Render, Result, StoreError, of_completion, of_key,
     },
-    Connection, Phase, Row, Store, now, returned, unreadable, word, word_or_none,
+    Connection, Phase, Row, Store, now, returned, time, word, word_or_none,
 };
-use crate::order::{NewOrder, Order, OrderItem, OrderStatus, Placed, Step, StepName, StepState};
+use crate::{
+    event::OrderEvent,
+    order::{NewOrder, Order, OrderItem, OrderStatus, Placed, Step, StepName, StepState},
+};
 
 #[async_trait]
 impl Orders for Store {
@@ -31,8 +34,7 @@ impl Orders for Store {
     ) -> Result<Acceptance> {
         let mut tx = self.begin_write().await?;
         let deadline = tx.deadline();
-        let wanted = (order, key, render);
-        let accepted = accept_in(&mut tx, &self.order_keys, sagas, wanted);
+        let accepted = self.accept_in(&mut tx, order, key, render, sagas);
         let accepted = deadline.run(Phase::InTransaction, accepted).await;
         let (acceptance, committed) = tx.finish(accepted).await?;
         committed.fire();
@@ -76,42 +78,48 @@ async fn page(
     read_orders(connection, &rows).await
 }
 
-async fn accept_in(
-    tx: &mut Connection,
-    keys: &Idempotency,
-    sagas: &OrderSagas,
-    (wanted, key, render): (&NewOrder, &OrderKey, Render),
-) -> Result<(Acceptance, AfterCommit)> {
-    let not_placed = |acceptance| Ok((acceptance, AfterCommit::nothing()));
-    // What is wrong with the order is said before what is wrong with its key.
-    let items = match priced(tx, wanted)
-        .await
-        .map_err(StoreError::in_transaction)?
-    {
-        Ok(items) => items,
-        Err(unknown) => return not_placed(Acceptance::UnknownProducts(unknown)),
-    };
-    let begun = keys.begin_in(tx, &key.key, &key.fingerprint).await;
-    let guard = match begun.map_err(of_key)? {
-        Begin::New(guard) => guard,
-        Begin::Replay(answer) => return not_placed(Acceptance::Replayed(answer)),
-        Begin::InFlight { retry_after } => {
-            return not_placed(Acceptance::Refused(Refusal::in_flight(retry_after)));
-        }
-        Begin::Mismatch => return not_placed(Acceptance::Refused(Refusal::Mismatch)),
-    };
-    let order = placed(tx, wanted, items).await;
-    let order = order.map_err(StoreError::in_transaction)?;
-    let settled = Placed {
-        order_id: order.id.clone(),
-        total: order.total,
-        payment_method: wanted.payment_method,
-    };
-    let started = sagas.start_in(tx, &settled).await?;
-    let answer = render(&order);
-    let completed = guard.complete_in(tx, answer.encode()).await;
-    let committed = completed.map_err(of_completion)?;
-    Ok((Acceptance::Accepted(answer), started.and(committed)))
+impl Store {
+    async fn accept_in(
+        &self,
+        tx: &mut Connection,
+        wanted: &NewOrder,
+        key: &OrderKey,
+        render: Render,
+        sagas: &OrderSagas,
+    ) -> Result<(Acceptance, AfterCommit)> {
+        let not_placed = |acceptance| Ok((acceptance, AfterCommit::nothing()));
+        // What is wrong with the order is said before what is wrong with its key.
+        let items = priced(tx, wanted).await;
+        let items = match items.map_err(StoreError::in_transaction)? {
+            Ok(items) => items,
+            Err(unknown) => return not_placed(Acceptance::UnknownProducts(unknown)),
+        };
+        let keys = &self.order_keys;
+        let begun = keys.begin_in(tx, &key.key, &key.fingerprint).await;
+        let guard = match begun.map_err(of_key)? {
+            Begin::New(guard) => guard,
+            Begin::Replay(answer) => return not_placed(Acceptance::Replayed(answer)),
+            Begin::InFlight { retry_after } => {
+                return not_placed(Acceptance::Refused(Refusal::in_flight(retry_after)));
+            }
+            Begin::Mismatch => return not_placed(Acceptance::Refused(Refusal::Mismatch)),
+        };
+        let order = placed(tx, wanted, items).await;
+        let order = order.map_err(StoreError::in_transaction)?;
+        let event = OrderEvent::Placed { total: order.total };
+        let told = self.tell_in(tx, &order.id, event).await?;
+        let placed = Placed {
+            order_id: order.id.clone(),
+            total: order.total,
+            payment_method: wanted.payment_method,
+        };
+        let started = sagas.start_in(tx, &placed).await?;
+        let answer = render(&order);
+        let completed = guard.complete_in(tx, answer.encode()).await;
+        let completed = completed.map_err(of_completion)?;
+        let committed = completed.and(told).and(started);
+        Ok((Acceptance::Accepted(answer), committed))
+    }
 }
 
 /// The items with their prices, or the positions of those that name no product.
@@ -154,7 +162,7 @@ async fn placed(
         customer: wanted.customer.clone(),
         total: items.iter().map(|item| item.price * item.quantity).sum(),
         items,
-        created_at: time(now)?,
+        created_at: time(now, "created_at")?,
         status: OrderStatus::Pending,
         reason: None,
         steps: StepName::ALL
@@ -253,13 +261,9 @@ fn read_order(row: &Row) -> sqlx::Result<Order> {
         customer: row.try_get("customer")?,
         items: Vec::new(),
         total: row.try_get("total")?,
-        created_at: time(row.try_get("created_at")?)?,
+        created_at: time(row.try_get("created_at")?, "created_at")?,
         status: word(row, "status")?,
         reason: word_or_none(row, "reason")?,
         steps: Vec::new(),
     })
-}
-
-fn time(micros: i64) -> sqlx::Result<jiff::Timestamp> {
-    jiff::Timestamp::from_microsecond(micros).map_err(|_| unreadable("created_at"))
 }

@@ -8,7 +8,10 @@ use buttress_saga::{Context, StepError, UndoContext};
 use sqlx::Row as _;
 
 use super::{super::super::Settlements, Connection, Store};
-use crate::order::{CancelReason, Placed};
+use crate::{
+    event::OrderEvent,
+    order::{CancelReason, Placed},
+};
 
 #[async_trait]
 impl Settlements for Store {
@@ -39,17 +42,26 @@ impl Settlements for Store {
         end(&mut tx, order, "cancelled", Some(reason))
             .await
             .map_err(later)?;
+        let event = OrderEvent::Cancelled { reason };
+        let told = self.tell_in(&mut tx, order, event).await.map_err(later)?;
         undo.complete_in(&mut *tx).await?;
-        tx.commit().await.map_err(later)
+        tx.commit().await.map_err(later)?;
+        told.fire();
+        Ok(())
     }
 
     async fn confirm(&self, step: &Context<'_, Placed>) -> Result<(), StepError> {
         let mut tx = self.begin_write().await.map_err(later)?;
-        end(&mut tx, &step.input().order_id, "confirmed", None)
+        let order = &step.input().order_id;
+        end(&mut tx, order, "confirmed", None)
             .await
             .map_err(later)?;
+        let event = OrderEvent::Confirmed {};
+        let told = self.tell_in(&mut tx, order, event).await.map_err(later)?;
         step.complete_in(&mut *tx, &()).await?;
-        tx.commit().await.map_err(later)
+        tx.commit().await.map_err(later)?;
+        told.fire();
+        Ok(())
     }
 }
 

@@ -1,0 +1,58 @@
+//! Telling others what became of orders: a relay takes it from the outbox to the subscriber, as
+//! signed webhooks, for as long as it takes.
+
+use std::{net::SocketAddr, time::Duration};
+
+use buttress_outbox::{
+    Outbox, Relay, RelayPolicy, TopicPolicy, TraceEvents,
+    publisher::http::{Addresses, Endpoint, HttpClient, HttpPublisher},
+    webhook::{Secret, Signer},
+};
+use buttress_retry_backoff::Backoff;
+
+use crate::{event::TOPIC, upstreams::SUBSCRIBER_PATH};
+
+/// What a dead process held is free again after this long.
+const LEASE: Duration = Duration::from_secs(4);
+/// How long the relay waits before it looks again, where nobody woke it: others' orders.
+const POLL: Duration = Duration::from_millis(500);
+/// How long the subscriber may take for an answer.
+const ANSWER: Duration = Duration::from_secs(2);
+/// How many a worker has at once: what a stop waits for.
+const BATCH: u32 = 64;
+/// How many of them are under way together. The subscriber commits one after the other, and shares
+/// its connections to the database with the shop.
+const AT_ONCE: usize = 4;
+/// A subscriber that was away has what it missed soon after it is back.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// What is down is asked without limit. This is for a message that is refused: a quarter of an hour.
+const ATTEMPTS: u32 = 1000;
+
+/// The relay from this instance to the subscriber at `address`.
+pub(crate) fn relay(outbox: &Outbox, address: SocketAddr, secret: Secret) -> anyhow::Result<Relay> {
+    // Elsewhere only public addresses are allowed. This subscriber is in the same process.
+    let loopback = Addresses::public().allow(address.ip().into());
+    let client = HttpClient::builder().addresses(loopback).build()?;
+    let url = format!("http://{address}{SUBSCRIBER_PATH}");
+    let endpoint = Endpoint::builder(url, Signer::new([secret])?)
+        .allow_http()
+        .timeout(ANSWER);
+    let publisher = HttpPublisher::new(&client, endpoint.build()?)?.with_concurrency(AT_ONCE)?;
+
+    let backoff = Backoff::exponential(Duration::from_millis(100)).with_cap(LONGEST_PAUSE);
+    let topic = TopicPolicy::new()
+        .with_attempts(ATTEMPTS)
+        // Whoever dies here was killed, as often as it likes.
+        .with_lapses(ATTEMPTS)
+        .with_backoff(backoff.clone())
+        .with_outage_backoff(backoff)
+        .with_longest_wait(LONGEST_PAUSE);
+    let policy = RelayPolicy::new()
+        .with_lease(LEASE)
+        .with_poll(POLL)
+        .with_batch(BATCH)
+        .with_publish_deadline(publisher.longest_publish());
+    let relay = Relay::builder(outbox).policy(policy);
+    let relay = relay.topic_with(TOPIC, topic, publisher);
+    Ok(relay.observe(TraceEvents).build()?)
+}
