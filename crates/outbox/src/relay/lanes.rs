@@ -20,7 +20,8 @@ pub(super) struct Lane {
     /// The message that its last owner died over, to be charged.
     pub(super) charge: Option<i64>,
     /// Below it there was nothing left but keys that are set aside, when the lane was last read
-    /// from its start. A hint: what is committed late below it is found by the next full read.
+    /// from its start. Always the start where a lower id may be committed after a greater one: a
+    /// later message of its key would overtake it.
     pub(super) low: i64,
     /// When it is to be read from its start.
     pub(super) full_at: Moment,

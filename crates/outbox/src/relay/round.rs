@@ -121,6 +121,7 @@ impl TopicRun {
         busy: bool,
     ) -> Result<HashMap<i16, Vec<Row>>, StoreError> {
         let now = self.clock.now();
+        let in_order = self.store.store.commits_in_order();
         let whole = |lane: &Lane| lane.crowded || now >= lane.full_at;
         let passed_over = |lane: &Lane| busy && lane.empty && !whole(lane);
         work.sort_by_key(|lane| (!whole(lane), passed_over(lane)));
@@ -155,7 +156,10 @@ impl TopicRun {
         for lane in work {
             if let Some(rows) = by_lane.get_mut(&lane.number()) {
                 rows.sort_unstable_by_key(|row| row.id);
-                lane.low = rows.first().map_or(0, |row| row.id);
+                lane.low = match rows.first() {
+                    Some(first) if in_order => first.id,
+                    _ => 0,
+                };
                 lane.empty = false;
             }
         }

@@ -264,6 +264,12 @@ pub(crate) enum Heard {
 #[async_trait]
 pub(crate) trait Store: Send + Sync {
     fn dialect(&self) -> Dialect;
+    /// Whether ids are committed in the order in which they are given: where one transaction writes
+    /// at a time. Elsewhere an id below all that can be seen may yet be committed, and after it a
+    /// later one of the same key; so nothing tells from where on it is safe to read.
+    fn commits_in_order(&self) -> bool {
+        self.dialect() == Dialect::Sqlite
+    }
     /// How many lanes a topic has: fixed, for a key must stay in its lane.
     fn lanes(&self) -> i16;
     async fn migrate(&self) -> Result<(), MigrateError>;

@@ -13,6 +13,7 @@ mod conformance;
 mod crash;
 mod hints;
 mod lab;
+mod late;
 mod planted;
 mod rebalance;
 mod restart;
