@@ -24,6 +24,8 @@ pub(crate) enum ConnectError {
     Migrate(#[from] sqlx::migrate::MigrateError),
     #[error("the tables of keys, events or sagas cannot be made")]
     Tables(#[from] buttress_store::MigrateError),
+    #[error("the gate before the sagas cannot work")]
+    Gate(#[from] buttress_store::GateError),
     #[error("the policy of idempotency keys cannot work")]
     Policy(#[from] buttress_idempotency::PolicyError),
     #[error("the subscriber's name cannot be one")]

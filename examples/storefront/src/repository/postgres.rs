@@ -1,9 +1,11 @@
 //! PostgreSQL, by URL. Times are the server's.
 
+use std::time::Duration;
+
 use buttress_idempotency::{Idempotency, store::PostgresStore as KeyStore};
 use buttress_outbox::{Inbox, Outbox, OutboxStore};
 use buttress_saga::{Sagas, store::PostgresStore as SagaStore};
-use buttress_store::{Deadline, Guarded, MigrateError, Phase, StoreError};
+use buttress_store::{Deadline, Gate, Guarded, Phase, StoreError};
 use sqlx::{
     PgConnection, Postgres,
     postgres::{PgConnectOptions, PgPool, PgPoolOptions},
@@ -21,6 +23,10 @@ mod queries;
 
 pub(super) type Dialect = Postgres;
 pub(super) type Connection = PgConnection;
+
+/// After an outage the runner, and whoever reads an order's steps, looks for the database this often
+/// at least.
+const LONGEST_PAUSE: Duration = Duration::from_secs(4);
 
 /// Any number will do that no other program on the same database takes for its own lock.
 const MIGRATION_LOCK: i64 = 0x73_746f_7265_6672;
@@ -70,8 +76,9 @@ impl Store {
     }
 
     /// The sagas in the same database, by the same connections.
-    pub(super) async fn sagas(&self) -> Result<Sagas, MigrateError> {
-        let store = SagaStore::new(self.pool.clone())?;
+    pub(super) async fn sagas(&self) -> Result<Sagas, ConnectError> {
+        let gate = Gate::sql().with_longest_pause(LONGEST_PAUSE)?;
+        let store = SagaStore::new(self.pool.clone())?.with_gate(gate);
         store.migrate().await?;
         Ok(Sagas::new(store))
     }
