@@ -9,7 +9,8 @@ use crate::{
     store::{Claimed, Held},
 };
 
-/// How often at least a lane is read from its start. In between, reads begin at its lower bound.
+/// How often at least a lane is read from its start, and what is set aside in it is learned anew. In
+/// between, reads begin at its lower bound, where it can have one.
 pub(super) const FULL_READ: Duration = Duration::from_secs(1);
 
 /// What a worker knows about a lane that it works on.
