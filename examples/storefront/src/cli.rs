@@ -38,7 +38,7 @@ struct ServeArgs {
     /// Where to listen; port 0 takes a free one.
     #[arg(long, env = "STOREFRONT_LISTEN", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// sqlite: and a path (created when missing), or postgres:. Holds a password? Then pass it by
+    /// sqlite: and a path (created when missing), postgres: or mysql:. Holds a password? Then pass it by
     /// the environment, where other users cannot read it.
     #[arg(
         long,

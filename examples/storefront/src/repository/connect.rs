@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use buttress_saga::Sagas;
 
-use super::{Database, StoreError, postgres, sqlite};
+use super::{Database, StoreError, mysql, postgres, sqlite};
 
 /// How long an instance waits for its turn to look at the schema, and for the look itself.
 pub(super) const STARTED_WITHIN: Duration = Duration::from_secs(25);
@@ -14,7 +14,7 @@ pub(super) const SUBSCRIBER: &str = "subscriber";
 /// Why there is no database to work with.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectError {
-    #[error("the database URL must begin with sqlite: or postgres: (mysql: is not there yet)")]
+    #[error("the database URL must begin with sqlite:, postgres: or mysql:")]
     UnknownScheme,
     #[error("the database URL cannot be read")]
     BadUrl,
@@ -24,6 +24,8 @@ pub(crate) enum ConnectError {
     Migrate(#[from] sqlx::migrate::MigrateError),
     #[error("the tables of keys, events or sagas cannot be made")]
     Tables(#[from] buttress_store::MigrateError),
+    #[error("the lease of the keys cannot work")]
+    Lease(#[from] buttress_store::LeaseTermsError),
     #[error("the gate before the sagas cannot work")]
     Gate(#[from] buttress_store::GateError),
     #[error("the policy of idempotency keys cannot work")]
@@ -45,6 +47,11 @@ pub(crate) async fn connect(url: &str) -> Result<(Database, Sagas), ConnectError
         }
         Some("postgres" | "postgresql") => {
             let store = postgres::Store::connect(url).await?;
+            let sagas = store.sagas().await?;
+            Ok((Arc::new(store), sagas))
+        }
+        Some("mysql" | "mariadb") => {
+            let store = mysql::Store::connect(url).await?;
             let sagas = store.sagas().await?;
             Ok((Arc::new(store), sagas))
         }

@@ -1,11 +1,13 @@
 //! The only place that knows SQL.
 //!
-//! Services see the traits below. Each query is written once, under `queries/`, in the SQL that
-//! SQLite and PostgreSQL share, and compiled once for each of them; what differs between the two
-//! (how to connect, how to begin a write, what time it is) stands in `sqlite.rs` and `postgres.rs`.
+//! Services see the traits below. Each query is written once, under `queries/`, and compiled once for
+//! each database; its statement is in `sql/`, in the SQL that SQLite and PostgreSQL share, and in
+//! MySQL's. What differs beside that (how to connect, how to begin a write, when a key is claimed,
+//! what time it is) stands in `sqlite.rs`, `postgres.rs` and `mysql.rs`.
 
 mod connect;
 mod migrate;
+mod mysql;
 mod postgres;
 mod sqlite;
 
@@ -13,7 +15,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use buttress_idempotency::{
-    CompleteError, Fingerprint, Idempotency, IdempotencyError, Policy, PolicyError, Refusal,
+    CompleteError, Fingerprint, Idempotency, IdempotencyError, PolicyBuilder, PolicyError, Refusal,
     ScopedKey, TraceEvents, http::StoredResponse, store,
 };
 use buttress_outbox::{Outbox, OutboxError};
@@ -96,8 +98,11 @@ pub(crate) enum Acceptance {
 const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The keys of orders, on this database.
-fn order_keys(store: impl store::Store + 'static) -> Result<Idempotency, PolicyError> {
-    let policy = Policy::builder().retention(REMEMBERED_FOR).build()?;
+fn order_keys(
+    store: impl store::Store + 'static,
+    policy: PolicyBuilder,
+) -> Result<Idempotency, PolicyError> {
+    let policy = policy.retention(REMEMBERED_FOR).build()?;
     let keys = Idempotency::builder(store).name("orders").policy(policy);
     Ok(keys.observer(TraceEvents).build())
 }

@@ -42,9 +42,14 @@ pub(super) type Claim = Guard;
 const LONGEST_PAUSE: Duration = Duration::from_secs(4);
 /// A key that a dead process claimed is free again after this long.
 const LEASE: Duration = Duration::from_secs(4);
-/// The server ends a session that stands still for longer, in the middle of a transaction as well.
-const SESSION: &str = "SET SESSION wait_timeout = 8, innodb_lock_wait_timeout = 5";
-/// A connection is given up before the server does so.
+/// How long a statement waits for a lock, in seconds.
+const LOCKS: &str = "SET SESSION innodb_lock_wait_timeout = 5";
+/// MariaDB ends a session that stands still in the middle of a transaction, as one of a host that is cut
+/// off does.
+const STANDSTILL: &str = "SET SESSION idle_transaction_timeout = 5";
+/// MySQL cannot tell it from one that waits for work, so it ends them both.
+const SILENCE: &str = "SET SESSION wait_timeout = 8";
+/// A connection that waits for work is given up before that.
 const IDLE: Duration = Duration::from_secs(5);
 
 const STEPS: &[Migration] = &[Migration::new(
@@ -67,9 +72,7 @@ impl Store {
             .max_connections(16)
             .acquire_timeout(Deadline::SQL)
             .idle_timeout(IDLE)
-            .after_connect(|connection, _| {
-                Box::pin(async move { connection.execute(SESSION).await.map(|_| ()) })
-            });
+            .after_connect(|connection, _| Box::pin(prepare(connection)));
         let pool = pool.connect_lazy_with(options);
         let keys = KeyStore::new(pool.clone());
         let policy = Policy::builder()
@@ -139,6 +142,14 @@ impl Store {
     async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+async fn prepare(connection: &mut Connection) -> sqlx::Result<()> {
+    connection.execute(LOCKS).await?;
+    if connection.execute(STANDSTILL).await.is_err() {
+        connection.execute(SILENCE).await?;
+    }
+    Ok(())
 }
 
 /// The time in microseconds since 1970, by the server's clock: hosts disagree.

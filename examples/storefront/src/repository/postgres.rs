@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use buttress_idempotency::{Idempotency, store::PostgresStore as KeyStore};
+use buttress_idempotency::{
+    Begin, Idempotency, Policy, TransactionGuard, store::PostgresStore as KeyStore,
+};
 use buttress_outbox::{Inbox, Outbox, OutboxStore};
 use buttress_saga::{Sagas, store::PostgresStore as SagaStore};
 use buttress_store::{Deadline, Gate, Guarded, Phase, StoreError};
@@ -12,17 +14,22 @@ use sqlx::{
 };
 
 use super::{
-    Result,
+    Acceptance, OrderKey, Result,
     connect::{ConnectError, STARTED_WITHIN, SUBSCRIBER},
     migrate::migrator,
-    order_keys,
+    of_key, order_keys,
 };
+use crate::order::NewOrder;
 
 #[path = "queries/mod.rs"]
 mod queries;
+#[path = "sql/numbered.rs"]
+mod sql;
 
 pub(super) type Dialect = Postgres;
 pub(super) type Connection = PgConnection;
+/// The key of an order is claimed in its own transaction.
+pub(super) type Claim = ();
 
 /// After an outage the runner, and whoever reads an order's steps, looks for the database this often
 /// at least.
@@ -57,7 +64,7 @@ impl Store {
         let outbox = OutboxStore::postgres(pool.clone())?;
         let store = Self {
             pool,
-            order_keys: order_keys(keys.clone())?,
+            order_keys: order_keys(keys.clone(), Policy::builder())?,
             inbox: Inbox::new(outbox.clone(), SUBSCRIBER)?,
             outbox: Outbox::new(outbox),
         };
@@ -89,6 +96,22 @@ impl Store {
 
     async fn begin_write(&self) -> Result<Guarded<Postgres>> {
         Guarded::begin(&self.pool, Deadline::after(Deadline::SQL)).await
+    }
+
+    /// Nothing yet: the key is claimed with the order.
+    #[expect(clippy::unused_async, reason = "MySQL is asked here")]
+    async fn claim(&self, _: &NewOrder, _: &OrderKey) -> Result<Result<Claim, Acceptance>> {
+        Ok(Ok(()))
+    }
+
+    async fn claimed_in(
+        &self,
+        tx: &mut Connection,
+        key: &OrderKey,
+        (): Claim,
+    ) -> Result<Begin<TransactionGuard>> {
+        let begun = self.order_keys.begin_in(tx, &key.key, &key.fingerprint);
+        begun.await.map_err(of_key)
     }
 
     async fn close(&self) {

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use buttress_testkit::postgres;
+use buttress_testkit::{mysql, postgres};
 use nix::{sys::signal::Signal, unistd::Pid};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
@@ -19,6 +19,7 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 pub(crate) enum Database {
     Sqlite(tempfile::TempDir),
     Postgres(postgres::Database),
+    MySql(mysql::Database),
 }
 
 impl Database {
@@ -26,32 +27,37 @@ impl Database {
         Self::Sqlite(tempfile::tempdir().unwrap())
     }
 
-    /// SQLite, and PostgreSQL where it is there.
+    /// SQLite, and the servers that are there.
     pub(crate) async fn each() -> Vec<Self> {
         let mut each = vec![Self::sqlite()];
         each.extend(Self::servers().await);
         each
     }
 
-    /// PostgreSQL, where it is there.
+    /// PostgreSQL and MySQL, where they are there.
     pub(crate) async fn servers() -> Vec<Self> {
-        postgres::fresh_database()
-            .await
-            .map(Self::Postgres)
-            .into_iter()
-            .collect()
+        let mysql = mysql::fresh_database().await.map(Self::MySql);
+        Self::postgres().await.into_iter().chain(mysql).collect()
+    }
+
+    /// PostgreSQL, where it is there.
+    pub(crate) async fn postgres() -> Option<Self> {
+        postgres::fresh_database().await.map(Self::Postgres)
     }
 
     pub(crate) fn url(&self) -> String {
         match self {
             Self::Sqlite(folder) => format!("sqlite://{}", folder.path().join("shop.db").display()),
             Self::Postgres(database) => database.url().to_owned(),
+            Self::MySql(database) => database.url().to_owned(),
         }
     }
 
     pub(crate) async fn close(self) {
-        if let Self::Postgres(database) = self {
-            database.close().await.unwrap();
+        match self {
+            Self::Sqlite(_) => {}
+            Self::Postgres(database) => database.close().await.unwrap(),
+            Self::MySql(database) => database.close().await.unwrap(),
         }
     }
 }

@@ -7,7 +7,7 @@ use sqlx::Row as _;
 
 use super::{
     super::super::{Events, Result, StoreError, of_outbox},
-    Connection, Phase, Row, Store, now, returned, time,
+    Connection, Phase, Row, Store, now, returned, sql, time,
 };
 use crate::event::{AppliedEvent, OrderEvent, ToldEvent};
 
@@ -62,18 +62,17 @@ impl Events for Store {
 
 /// Adds it under the next number, which is nobody else's until this transaction has ended.
 async fn add(tx: &mut Connection, event: &ToldEvent) -> sqlx::Result<()> {
-    let next = "UPDATE applied_events_end SET seq = seq + 1 RETURNING seq";
-    let seq: i64 = sqlx::query_scalar(next).fetch_one(&mut *tx).await?;
-    sqlx::query(
-        "INSERT INTO applied_events (seq, id, type, subject, time) VALUES ($1, $2, $3, $4, $5)",
-    )
-    .bind(seq)
-    .bind(&event.id)
-    .bind(&event.event_type)
-    .bind(&event.subject)
-    .bind(event.time.as_microsecond())
-    .execute(tx)
-    .await?;
+    sqlx::query(sql::COUNT_EVENT).execute(&mut *tx).await?;
+    let last = sqlx::query_scalar(sql::LAST_EVENT);
+    let seq: i64 = last.fetch_one(&mut *tx).await?;
+    sqlx::query(sql::ADD_EVENT)
+        .bind(seq)
+        .bind(&event.id)
+        .bind(&event.event_type)
+        .bind(&event.subject)
+        .bind(event.time.as_microsecond())
+        .execute(tx)
+        .await?;
     Ok(())
 }
 
@@ -82,10 +81,7 @@ async fn events(
     after: i64,
     limit: i64,
 ) -> sqlx::Result<Vec<AppliedEvent>> {
-    let events = sqlx::query(
-        "SELECT seq, id, type, subject, time FROM applied_events
-         WHERE seq > $1 ORDER BY seq LIMIT $2",
-    );
+    let events = sqlx::query(sql::EVENTS);
     let events = events.bind(after).bind(limit).fetch_all(connection).await?;
     let read = |row: &Row| -> sqlx::Result<AppliedEvent> {
         Ok(AppliedEvent {

@@ -5,7 +5,7 @@ use sqlx::Row as _;
 
 use super::{
     super::super::{KeyState, Ledger, LedgerEntry, Result},
-    Connection, Phase, Row, Store, key_state, returned,
+    Connection, Phase, Row, Store, key_state, returned, sql,
 };
 
 #[async_trait]
@@ -43,24 +43,18 @@ async fn charge_in(
     order_id: &str,
     amount: i64,
 ) -> sqlx::Result<KeyState> {
-    sqlx::query(
-        "INSERT INTO charges (key, state, order_id, amount) VALUES ($1, 'done', $2, $3)
-         ON CONFLICT (key) DO NOTHING",
-    )
-    .bind(key)
-    .bind(order_id)
-    .bind(amount)
-    .execute(&mut *tx)
-    .await?;
-    key_state(tx, "SELECT state FROM charges WHERE key = $1", key).await
+    sqlx::query(sql::CHARGE)
+        .bind(key)
+        .bind(order_id)
+        .bind(amount)
+        .execute(&mut *tx)
+        .await?;
+    key_state(tx, sql::CHARGE_STATE, key).await
 }
 
 async fn cancel_in(tx: &mut Connection, key: &str) -> sqlx::Result<()> {
     // One statement for both cases, so that a charge on its way cannot slip in between.
-    let cancel = sqlx::query(
-        "INSERT INTO charges (key, state, order_id, amount) VALUES ($1, 'cancelled', '', 0)
-         ON CONFLICT (key) DO UPDATE SET state = 'cancelled', refunded = charges.amount",
-    );
+    let cancel = sqlx::query(sql::CANCEL_CHARGE);
     cancel.bind(key).execute(tx).await?;
     Ok(())
 }
@@ -70,11 +64,7 @@ async fn charges(
     after: i64,
     limit: i64,
 ) -> sqlx::Result<Vec<LedgerEntry>> {
-    // A mark that refuses a charge has no order: nothing was charged.
-    let charges = sqlx::query(
-        "SELECT seq, order_id, amount, refunded FROM charges
-         WHERE seq > $1 AND order_id <> '' ORDER BY seq LIMIT $2",
-    );
+    let charges = sqlx::query(sql::CHARGES);
     let charges = charges
         .bind(after)
         .bind(limit)

@@ -6,18 +6,19 @@
 
 mod events;
 mod ledger;
-mod orders;
+pub(super) mod orders;
 mod products;
 mod settlement;
 mod shipments;
 
 use async_trait::async_trait;
+use buttress_idempotency::{Begin, Refusal};
 use buttress_store::Loan;
 use sqlx::Row as _;
 
 use super::{
-    super::{Health, KeyState, Result},
-    Connection, Deadline, Dialect, Phase, Store, now,
+    super::{Acceptance, Health, KeyState, Result},
+    Connection, Deadline, Dialect, Phase, Store, now, sql,
 };
 
 type Row = <Dialect as sqlx::Database>::Row;
@@ -26,6 +27,15 @@ impl Store {
     /// A connection to read from, and the time to do so.
     async fn borrow(&self) -> Result<Loan<Dialect>> {
         Loan::acquire(self.reader(), Deadline::after(Deadline::SQL)).await
+    }
+}
+
+/// What is answered to an order whose key is not ours.
+pub(super) fn answered<G>(begun: Begin<G>) -> Acceptance {
+    match begun.accepted() {
+        Ok(Ok(_)) => Acceptance::Refused(Refusal::Mismatch),
+        Ok(Err(answer)) => Acceptance::Replayed(answer),
+        Err(refusal) => Acceptance::Refused(refusal),
     }
 }
 

@@ -3,16 +3,18 @@
 use std::{iter::Peekable, vec::IntoIter};
 
 use async_trait::async_trait;
-use buttress_idempotency::{Begin, Idempotency, Refusal};
+use buttress_idempotency::{Begin, Idempotency};
 use buttress_store::AfterCommit;
 use sqlx::Row as _;
 use uuid::Uuid;
 
 use super::{
     super::super::{
-        Acceptance, OrderKey, OrderSagas, Orders, Render, Result, StoreError, of_completion, of_key,
+        Acceptance, OrderKey, OrderSagas, Orders, Render, Result, StoreError, of_completion,
     },
-    Connection, Phase, Row, Store, now, returned, time, word, word_or_none,
+    super::Claim,
+    Connection, Phase, Row, Store, answered, now, products, returned, sql, time, word,
+    word_or_none,
 };
 use crate::{
     event::OrderEvent,
@@ -32,9 +34,13 @@ impl Orders for Store {
         render: Render,
         sagas: &OrderSagas,
     ) -> Result<Acceptance> {
+        let claim = match self.claim(order, key).await? {
+            Ok(claim) => claim,
+            Err(acceptance) => return Ok(acceptance),
+        };
         let mut tx = self.begin_write().await?;
         let deadline = tx.deadline();
-        let accepted = self.accept_in(&mut tx, order, key, render, sagas);
+        let accepted = self.accept_in(&mut tx, order, (key, claim), render, sagas);
         let accepted = deadline.run(Phase::InTransaction, accepted).await;
         let (acceptance, committed) = tx.finish(accepted).await?;
         committed.fire();
@@ -58,7 +64,7 @@ impl Orders for Store {
 }
 
 async fn find(connection: &mut Connection, id: &str) -> sqlx::Result<Option<Order>> {
-    let row = sqlx::query("SELECT * FROM orders WHERE id = $1").bind(id);
+    let row = sqlx::query(sql::ORDER).bind(id);
     let rows = row.fetch_all(&mut *connection).await?;
     Ok(read_orders(connection, &rows).await?.pop())
 }
@@ -68,8 +74,7 @@ async fn page(
     before: Option<&str>,
     limit: i64,
 ) -> sqlx::Result<Vec<Order>> {
-    let rows =
-        sqlx::query("SELECT * FROM orders WHERE $1 IS NULL OR id < $1 ORDER BY id DESC LIMIT $2");
+    let rows = sqlx::query(sql::ORDERS);
     let rows = rows
         .bind(before)
         .bind(limit)
@@ -83,7 +88,7 @@ impl Store {
         &self,
         tx: &mut Connection,
         wanted: &NewOrder,
-        key: &OrderKey,
+        (key, claim): (&OrderKey, Claim),
         render: Render,
         sagas: &OrderSagas,
     ) -> Result<(Acceptance, AfterCommit)> {
@@ -94,15 +99,9 @@ impl Store {
             Ok(items) => items,
             Err(unknown) => return not_placed(Acceptance::UnknownProducts(unknown)),
         };
-        let keys = &self.order_keys;
-        let begun = keys.begin_in(tx, &key.key, &key.fingerprint).await;
-        let guard = match begun.map_err(of_key)? {
+        let guard = match self.claimed_in(tx, key, claim).await? {
             Begin::New(guard) => guard,
-            Begin::Replay(answer) => return not_placed(Acceptance::Replayed(answer)),
-            Begin::InFlight { retry_after } => {
-                return not_placed(Acceptance::Refused(Refusal::in_flight(retry_after)));
-            }
-            Begin::Mismatch => return not_placed(Acceptance::Refused(Refusal::Mismatch)),
+            other => return not_placed(answered(other)),
         };
         let order = placed(tx, wanted, items).await;
         let order = order.map_err(StoreError::in_transaction)?;
@@ -123,23 +122,20 @@ impl Store {
 }
 
 /// The items with their prices, or the positions of those that name no product.
-async fn priced(
+pub(in super::super) async fn priced(
     tx: &mut Connection,
     wanted: &NewOrder,
 ) -> sqlx::Result<Result<Vec<OrderItem>, Vec<usize>>> {
     let mut items = Vec::with_capacity(wanted.items.len());
     let mut unknown = Vec::new();
     for (position, item) in wanted.items.iter().enumerate() {
-        let price = sqlx::query_scalar("SELECT price FROM products WHERE id = $1");
-        match price
-            .bind(&item.product_id)
-            .fetch_optional(&mut *tx)
-            .await?
-        {
-            Some(price) => items.push(OrderItem {
-                product_id: item.product_id.clone(),
+        let product = products::find(tx, &item.product_id).await?;
+        // MySQL takes `p1` and `p1 ` for one.
+        match product.filter(|product| product.id == item.product_id) {
+            Some(product) => items.push(OrderItem {
+                product_id: product.id,
                 quantity: item.quantity,
-                price,
+                price: product.price,
             }),
             None => unknown.push(position),
         }
@@ -183,29 +179,23 @@ async fn insert_order(
     payment_method: &'static str,
     now: i64,
 ) -> sqlx::Result<()> {
-    sqlx::query(
-        "INSERT INTO orders (id, customer, payment_method, total, status, created_at)
-         VALUES ($1, $2, $3, $4, 'pending', $5)",
-    )
-    .bind(&order.id)
-    .bind(&order.customer)
-    .bind(payment_method)
-    .bind(order.total)
-    .bind(now)
-    .execute(&mut *tx)
-    .await?;
-    for (position, item) in (0_i64..).zip(&order.items) {
-        sqlx::query(
-            "INSERT INTO order_items (order_id, position, product_id, quantity, price)
-             VALUES ($1, $2, $3, $4, $5)",
-        )
+    sqlx::query(sql::ADD_ORDER)
         .bind(&order.id)
-        .bind(position)
-        .bind(&item.product_id)
-        .bind(item.quantity)
-        .bind(item.price)
+        .bind(&order.customer)
+        .bind(payment_method)
+        .bind(order.total)
+        .bind(now)
         .execute(&mut *tx)
         .await?;
+    for (position, item) in (0_i64..).zip(&order.items) {
+        sqlx::query(sql::ADD_ITEM)
+            .bind(&order.id)
+            .bind(position)
+            .bind(&item.product_id)
+            .bind(item.quantity)
+            .bind(item.price)
+            .execute(&mut *tx)
+            .await?;
     }
     Ok(())
 }
@@ -216,8 +206,7 @@ async fn read_orders(connection: &mut Connection, rows: &[Row]) -> sqlx::Result<
         return Ok(Vec::new());
     };
     let (newest, oldest): (&str, &str) = (newest.try_get("id")?, oldest.try_get("id")?);
-    let items = "SELECT * FROM order_items WHERE order_id BETWEEN $1 AND $2 ORDER BY order_id DESC, position";
-    let mut items = between(connection, items, oldest, newest).await?;
+    let mut items = items_between(connection, oldest, newest).await?;
 
     let mut orders = Vec::with_capacity(rows.len());
     for row in rows {
@@ -235,14 +224,13 @@ async fn read_orders(connection: &mut Connection, rows: &[Row]) -> sqlx::Result<
     Ok(orders)
 }
 
-/// What belongs to the orders from `oldest` to `newest`, to be taken off as it comes.
-async fn between(
+/// The items of the orders from `oldest` to `newest`, to be taken off as they come.
+async fn items_between(
     connection: &mut Connection,
-    query: &'static str,
     oldest: &str,
     newest: &str,
 ) -> sqlx::Result<Peekable<IntoIter<Row>>> {
-    let rows = sqlx::query(query)
+    let rows = sqlx::query(sql::ITEMS_BETWEEN)
         .bind(oldest)
         .bind(newest)
         .fetch_all(connection)

@@ -5,7 +5,7 @@ use sqlx::Row as _;
 
 use super::{
     super::super::{Products, Result},
-    Connection, Phase, Row, Store, returned,
+    Connection, Phase, Row, Store, returned, sql,
 };
 use crate::product::{Product, ProductChange};
 
@@ -41,13 +41,13 @@ impl Products for Store {
 }
 
 async fn page(connection: &mut Connection, after: &str, limit: i64) -> sqlx::Result<Vec<Product>> {
-    let page = sqlx::query("SELECT * FROM products WHERE id > $1 ORDER BY id LIMIT $2");
+    let page = sqlx::query(sql::PRODUCTS);
     let page = page.bind(after).bind(limit).fetch_all(connection).await?;
     page.iter().map(read_product).collect()
 }
 
-async fn find(connection: &mut Connection, id: &str) -> sqlx::Result<Option<Product>> {
-    let one = sqlx::query("SELECT * FROM products WHERE id = $1");
+pub(super) async fn find(connection: &mut Connection, id: &str) -> sqlx::Result<Option<Product>> {
+    let one = sqlx::query(sql::PRODUCT);
     one.bind(id)
         .fetch_optional(connection)
         .await?
@@ -62,21 +62,18 @@ async fn change_in(
     version: i64,
     change: ProductChange,
 ) -> sqlx::Result<Option<Product>> {
-    let changed = sqlx::query(
-        "UPDATE products
-         SET name = coalesce($1, name), price = coalesce($2, price), stock = coalesce($3, stock),
-             version = version + CASE
-                 WHEN coalesce($1, name) <> name OR coalesce($2, price) <> price THEN 1 ELSE 0
-             END
-         WHERE id = $4 AND version = $5
-         RETURNING *",
-    );
-    let changed = changed
+    let changed = sqlx::query(sql::CHANGE_PRODUCT)
+        .bind(change.name.clone())
+        .bind(change.price)
         .bind(change.name)
         .bind(change.price)
-        .bind(change.stock);
-    let changed = changed.bind(id).bind(version).fetch_optional(tx).await?;
-    changed.as_ref().map(read_product).transpose()
+        .bind(change.stock)
+        .bind(id)
+        .bind(version);
+    if changed.execute(&mut *tx).await?.rows_affected() == 0 {
+        return Ok(None);
+    }
+    find(tx, id).await
 }
 
 fn read_product(row: &Row) -> sqlx::Result<Product> {

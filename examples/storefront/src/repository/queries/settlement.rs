@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use buttress_saga::{Context, StepError, UndoContext};
 use sqlx::Row as _;
 
-use super::{super::super::Settlements, Connection, Store};
+use super::{super::super::Settlements, Connection, Store, sql};
 use crate::{
     event::OrderEvent,
     order::{CancelReason, Placed},
@@ -73,10 +73,9 @@ fn later(error: impl Error + Send + Sync + 'static) -> StepError {
 /// Sets the stock aside for all items; `false` when one of them is short, and then roll back.
 async fn reserve_in(tx: &mut Connection, order: &str) -> sqlx::Result<bool> {
     for (product, quantity) in wanted(tx, order).await? {
-        let enough =
-            sqlx::query("UPDATE products SET stock = stock - $1 WHERE id = $2 AND stock >= $1");
-        let enough = enough.bind(quantity).bind(product).execute(&mut *tx);
-        if enough.await?.rows_affected() == 0 {
+        let enough = sqlx::query(sql::RESERVE);
+        let enough = enough.bind(quantity).bind(product).bind(quantity);
+        if enough.execute(&mut *tx).await?.rows_affected() == 0 {
             return Ok(false);
         }
     }
@@ -86,7 +85,7 @@ async fn reserve_in(tx: &mut Connection, order: &str) -> sqlx::Result<bool> {
 /// Puts the stock back that was set aside.
 async fn put_back(tx: &mut Connection, order: &str) -> sqlx::Result<()> {
     for (product, quantity) in wanted(tx, order).await? {
-        sqlx::query("UPDATE products SET stock = stock + $1 WHERE id = $2")
+        sqlx::query(sql::PUT_BACK)
             .bind(quantity)
             .bind(product)
             .execute(&mut *tx)
@@ -97,10 +96,7 @@ async fn put_back(tx: &mut Connection, order: &str) -> sqlx::Result<()> {
 
 /// How much of each product, in the one order in which everybody locks their rows.
 async fn wanted(tx: &mut Connection, order: &str) -> sqlx::Result<Vec<(String, i64)>> {
-    let rows = sqlx::query(
-        "SELECT product_id, CAST(sum(quantity) AS BIGINT) AS quantity FROM order_items
-         WHERE order_id = $1 GROUP BY product_id ORDER BY product_id",
-    );
+    let rows = sqlx::query(sql::WANTED);
     let rows = rows.bind(order).fetch_all(tx).await?;
     rows.iter()
         .map(|row| Ok((row.try_get("product_id")?, row.try_get("quantity")?)))
@@ -114,7 +110,7 @@ async fn end(
     status: &'static str,
     reason: Option<CancelReason>,
 ) -> sqlx::Result<()> {
-    sqlx::query("UPDATE orders SET status = $1, reason = $2 WHERE id = $3")
+    sqlx::query(sql::END_ORDER)
         .bind(status)
         .bind(reason.map(<&str>::from))
         .bind(order)

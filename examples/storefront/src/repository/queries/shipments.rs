@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::{
     super::super::{KeyState, Result, Shipments},
-    Connection, Phase, Store, key_state,
+    Connection, Phase, Store, key_state, sql,
 };
 
 #[async_trait]
@@ -29,19 +29,13 @@ impl Shipments for Store {
 }
 
 async fn ship_in(tx: &mut Connection, key: &str, order_id: &str) -> sqlx::Result<KeyState> {
-    let ship = sqlx::query(
-        "INSERT INTO shipments (key, state, order_id) VALUES ($1, 'done', $2)
-         ON CONFLICT (key) DO NOTHING",
-    );
+    let ship = sqlx::query(sql::SHIP);
     ship.bind(key).bind(order_id).execute(&mut *tx).await?;
-    key_state(tx, "SELECT state FROM shipments WHERE key = $1", key).await
+    key_state(tx, sql::SHIPMENT_STATE, key).await
 }
 
 async fn cancel_in(tx: &mut Connection, key: &str) -> sqlx::Result<()> {
-    let cancel = sqlx::query(
-        "INSERT INTO shipments (key, state, order_id) VALUES ($1, 'cancelled', '')
-         ON CONFLICT (key) DO UPDATE SET state = 'cancelled'",
-    );
+    let cancel = sqlx::query(sql::CANCEL_SHIPMENT);
     cancel.bind(key).execute(tx).await?;
     Ok(())
 }
