@@ -25,6 +25,11 @@ impl Room {
         self.cut
     }
 
+    /// Takes note that something is left out.
+    pub(crate) const fn leave_out(&mut self) {
+        self.cut = true;
+    }
+
     /// What names, braces, commas and the `; ` between messages take in one entry, at most.
     const ENTRY: usize = 48;
 

@@ -38,8 +38,12 @@ impl RpcStatus {
         let metadata = metadata(&mut room, problem);
         let debug = problem.debug().and_then(|it| room.text(it, MAX_DEBUG));
         let debug = debug.map(std::borrow::Cow::into_owned);
-        let mut info = ErrorInfo::new(reason(problem.code()), domain.unwrap_or_default())
-            .expect("a reason was made of it");
+        let reason = reason(problem.code());
+        if reason.len() < problem.code().len() {
+            room.leave_out();
+        }
+        let mut info =
+            ErrorInfo::new(reason, domain.unwrap_or_default()).expect("a reason was made of it");
         let cut = room
             .is_cut()
             .then(|| ("truncated".to_owned(), "true".to_owned()));
@@ -100,8 +104,8 @@ fn violations(room: &mut Room, problem: &Problem) -> Vec<FieldViolation> {
     problem.fields().iter().filter_map(violation).collect()
 }
 
-/// The extensions whose names are keys by AIP-193: `vmType`, not `VmType`. Texts go as they are,
-/// other values as their JSON.
+/// The extensions whose names are keys by AIP-193: `vmType`, not `VmType`, which is left out. Texts
+/// go as they are, other values as their JSON.
 fn metadata(room: &mut Room, problem: &Problem) -> Vec<(String, String)> {
     let retryable = problem.retryable_as_given();
     let retryable = retryable.map(|it| ("retryable".to_owned(), it.to_string()));
@@ -117,6 +121,14 @@ fn metadata(room: &mut Room, problem: &Problem) -> Vec<(String, String)> {
             Some((name.clone(), value))
         })
     };
-    let keys = problem.extensions().iter().filter(|(name, _)| is_key(name));
-    keys.filter_map(entry).chain(retryable).collect()
+    let (keys, others): (Vec<_>, Vec<_>) = problem
+        .extensions()
+        .iter()
+        .partition(|(name, _)| is_key(name));
+    let mut metadata: Vec<_> = keys.into_iter().filter_map(entry).collect();
+    if !others.is_empty() {
+        room.leave_out();
+    }
+    metadata.extend(retryable);
+    metadata
 }

@@ -38,8 +38,10 @@ pub struct DetailTwice {
 /// google.rpc.Status: what gRPC and services of Google's style answer with.
 ///
 /// A [`Problem`](crate::Problem) makes one (`RpcStatus::from(&problem)`), with `ErrorInfo` always,
-/// `BadRequest` where fields are wrong, `RetryInfo` where a time is known. Its JSON is that of
-/// Protocol Buffers.
+/// `BadRequest` where fields are wrong, `RetryInfo` where a time is known. Extensions are the
+/// metadata of `ErrorInfo`, if their names are keys by AIP-193 (`[a-z][a-zA-Z0-9-_]+`); where
+/// something was left out or cut, the metadata says `truncated`. Its JSON is that of Protocol
+/// Buffers.
 ///
 /// ```
 /// use buttress_error_envelope::{Problem, RpcCode, RpcStatus};

@@ -11,7 +11,7 @@ use http::{
 };
 use serde_json::{Value, json};
 
-pub(crate) const FORMATS: [Format; 2] = [Format::Json, Format::ProblemJson];
+pub(crate) const FORMATS: [Format; 3] = [Format::Json, Format::ProblemJson, Format::RpcStatus];
 
 pub(crate) fn shown(problem: &Problem, format: Format) -> Value {
     serde_json::from_slice(problem.render(format).body()).unwrap()

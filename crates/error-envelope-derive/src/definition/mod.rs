@@ -1,15 +1,15 @@
 //! What a type's attributes say together, checked.
 
+mod field;
+
 use std::collections::HashMap;
 
 use proc_macro2::Span;
-use syn::{
-    Data, DeriveInput, Error, Expr, Fields, Generics, Ident, LitStr, Path, Result, Type,
-    ext::IdentExt as _,
-};
+use syn::{Data, DeriveInput, Error, Expr, Fields, Generics, Ident, LitStr, Path, Result};
 
+pub(crate) use self::field::Field;
 use crate::{
-    attributes::{Part, Shown, docs},
+    attributes::{Shown, docs},
     keys::Said,
     template::Template,
 };
@@ -62,31 +62,6 @@ pub(crate) enum Wait {
     By(Box<Expr>),
     Field(usize),
 }
-
-pub(crate) struct Field<'a> {
-    /// As one writes it in a message: `0` for the first of a tuple.
-    pub(crate) name: String,
-    pub(crate) ident: Option<&'a Ident>,
-    pub(crate) ty: &'a Type,
-    pub(crate) part: Part,
-    /// The name of its extension, if it is one.
-    pub(crate) extension: Option<String>,
-    pub(crate) description: String,
-}
-
-/// Members that a problem has of its own.
-const RESERVED: [&str; 10] = [
-    "type",
-    "title",
-    "status",
-    "detail",
-    "instance",
-    "code",
-    "errors",
-    "retryable",
-    "debug",
-    "truncated",
-];
 
 /// The codes that an error may have, and the variants that stand for them.
 const GRPC: [(&str, &str); 16] = [
@@ -397,70 +372,4 @@ fn wait(shown: &Shown, fields: &[Field<'_>]) -> Result<Option<Wait>> {
             "the time to come back is 1 to 86400 seconds",
         )),
     }
-}
-
-impl<'a> Field<'a> {
-    fn read_all(fields: &'a Fields) -> Result<Vec<Self>> {
-        let mut read = Vec::<Self>::new();
-        for (at, field) in fields.iter().enumerate() {
-            let ident = field.ident.as_ref();
-            let name = ident.map_or_else(|| at.to_string(), |it| it.unraw().to_string());
-            let part = Part::read(&field.attrs)?;
-            let extension = extension(&part, &name, field.ident.is_none())?;
-            if let (Some(extension), Some(said)) = (&extension, &part.extension)
-                && read
-                    .iter()
-                    .any(|it| it.extension.as_ref() == Some(extension))
-            {
-                let told = format!("there is an extension `{extension}` already");
-                return Err(Error::new(said.at, told));
-            }
-            if let (Some(said), None) = (&part.example, &extension) {
-                let told = "an `example` is that of an `extension`: say that too";
-                return Err(Error::new(said.at, told));
-            }
-            read.push(Self {
-                name,
-                ident,
-                ty: &field.ty,
-                part,
-                extension,
-                description: docs(&field.attrs),
-            });
-        }
-        Ok(read)
-    }
-}
-
-/// The name of a field's extension.
-fn extension(part: &Part, name: &str, is_tuple: bool) -> Result<Option<String>> {
-    let Some(said) = &part.extension else {
-        return Ok(None);
-    };
-    let (name, span) = match &said.value {
-        Some(given) => (given.value(), given.span()),
-        None if is_tuple => {
-            let told = "a field without a name needs one for its extension: `extension = \"name\"`";
-            return Err(Error::new(said.at, told));
-        }
-        None => (name.to_owned(), said.at),
-    };
-    if RESERVED.contains(&name.as_str()) {
-        let told = format!(
-            "`{name}` is a member of every problem: give the extension another name, \
-             `extension = \"…\"`"
-        );
-        return Err(Error::new(span, told));
-    }
-    let is_name = name.starts_with(|c: char| c.is_ascii_lowercase())
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-        && (3..=64).contains(&name.len());
-    if !is_name {
-        let told = format!(
-            "`{name}` is no name for an extension: 3 to 64 of letters, digits and _, first one of \
-             a-z (RFC 9457, section 3.2; AIP-193); say `extension = \"…\"`"
-        );
-        return Err(Error::new(span, told));
-    }
-    Ok(Some(name))
 }
