@@ -2,7 +2,7 @@
 
 use std::{error::Error as _, fmt, time::Duration};
 
-use buttress_core::{CallError, Fault, Rejection, RejectionKind};
+use buttress_core::{CallError, Fault, Rejection, RejectionKind, RetryAfter};
 use buttress_error_envelope::{
     CodeEntry, Codes, FieldError, FieldErrors, Format, Problem, ProblemCodes, RpcCode, ToProblem,
     ValueKind,
@@ -166,7 +166,7 @@ fn a_variant_leaves_with_what_it_says_and_no_more() {
 
 #[test]
 fn a_time_to_come_back_is_a_number_an_expression_or_a_field() {
-    let wait = |error: OrderError| error.to_problem().retry_after().map(|it| it.as_secs());
+    let wait = |error: OrderError| error.to_problem().retry_after().map(RetryAfter::as_secs);
     assert_eq!(wait(OrderError::Busy), Some(5));
     assert_eq!(wait(OrderError::Closed { hours: 2 }), Some(7200));
     assert_eq!(
@@ -201,7 +201,7 @@ fn fields_and_headers_come_from_the_variant() {
 fn a_transparent_variant_leaves_as_its_field_does() {
     let problem = OrderError::from(Driver(CANARY.into())).to_problem();
     assert_eq!(problem.to_string(), "UNAVAILABLE (503)");
-    assert_eq!(problem.retry_after().map(|it| it.as_secs()), Some(3));
+    assert_eq!(problem.retry_after().map(RetryAfter::as_secs), Some(3));
     let open = Rejection::new(RejectionKind::CircuitOpen, "payments");
     assert_eq!(OrderError::from(open).to_problem().code(), "CIRCUIT_OPEN");
 }
