@@ -65,8 +65,13 @@ impl<E: ProblemCodes + ?Sized> IntoResponses for ErrorResponses<E> {
 /// The schemas that it refers to are those of [`components`].
 #[must_use]
 pub fn responses(codes: &Codes) -> Responses {
+    responses_of(codes.entries())
+}
+
+/// The same of some entries: those of a route, found in the [`Catalogue`](super::Catalogue).
+pub fn responses_of(entries: impl IntoIterator<Item = &'static CodeEntry>) -> Responses {
     let mut by_status = BTreeMap::<u16, Vec<&CodeEntry>>::new();
-    for entry in codes.entries() {
+    for entry in entries {
         by_status.entry(entry.status()).or_default().push(entry);
     }
     let mut responses = Responses::new();

@@ -7,6 +7,7 @@
 )]
 
 mod demo;
+mod errors;
 mod events;
 mod faults;
 mod hostile;
