@@ -296,12 +296,12 @@ impl Problem {
     }
 
     /// Whether the same request may succeed later, without anything else being changed: as it was
-    /// said, and otherwise when there is a time to come back or the status is 408, 429, 502, 503 or
-    /// 504. Whether it is safe to repeat is another question, which the method and the idempotency
+    /// said, and otherwise when there is a time to come back or the status is 408, 425, 429, 502,
+    /// 503 or 504. Whether it is safe to repeat is another question, which the method and the idempotency
     /// key answer.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        let by_status = || matches!(self.status().as_u16(), 408 | 429 | 502..=504);
+        let by_status = || matches!(self.status().as_u16(), 408 | 425 | 429 | 502..=504);
         let given = self.parts.retryable;
         given.unwrap_or_else(|| self.retry_after().is_some() || by_status())
     }
