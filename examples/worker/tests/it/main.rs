@@ -1,0 +1,107 @@
+//! The worker as a process: what it delivers, what becomes of it when it dies, and how it stops.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::disallowed_methods, reason = "processes live in real time")]
+
+mod process;
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use process::Process;
+use serde_json::{Value, json};
+
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+fn worker(database: &str, sink: &Process) -> Process {
+    let sink = sink.address();
+    Process::listening(
+        &["run", "--listen", "127.0.0.1:0"],
+        &[
+            ("WORKER_DATABASE_URL", database),
+            ("WORKER_WEBHOOK_URL", &format!("http://{sink}/webhooks")),
+            ("WORKER_WEBHOOK_SECRET", SECRET),
+            ("WORKER_WEBHOOK_PRIVATE", "true"),
+            ("WORKER_API_URL", &format!("http://{sink}")),
+        ],
+    )
+}
+
+fn sink() -> Process {
+    Process::listening(
+        &["sink", "--listen", "127.0.0.1:0"],
+        &[("WORKER_WEBHOOK_SECRET", SECRET)],
+    )
+}
+
+fn place(database: &str, orders: u32) {
+    let orders = orders.to_string();
+    let placed = Process::ended(
+        &["place", "--orders", &orders],
+        &[("WORKER_DATABASE_URL", database)],
+    );
+    assert!(placed.success());
+}
+
+async fn until_taken(sink: &Process, orders: u32) {
+    let wanted = json!({"webhook": orders, "charge": orders, "cancel": 0, "ship": orders});
+    let begun = Instant::now();
+    loop {
+        let taken: Value = sink.get("/taken").await.1.parse().unwrap();
+        if taken == wanted {
+            return;
+        }
+        let waited = begun.elapsed();
+        assert!(waited < Duration::from_secs(60), "{taken} after {waited:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_another_process_wrote_down_is_delivered_and_done_and_the_probes_tell_of_it() {
+    let Some(database) = buttress_testkit::postgres::fresh_database().await else {
+        return;
+    };
+    let (url, sink) = (database.url().to_owned(), sink());
+    let worker = worker(&url, &sink);
+    place(&url, 20);
+    until_taken(&sink, 20).await;
+    assert_eq!(worker.get("/healthz").await.0, 200);
+    assert_eq!(worker.get("/readyz").await.0, 200);
+    let metrics = worker.get("/metrics").await.1;
+    for series in ["buttress_outbox_", "buttress_saga_"] {
+        assert!(metrics.contains(series), "{series} is not in\n{metrics}");
+    }
+    assert!(worker.stop(Signal::SIGTERM).success());
+    drop(sink);
+    database.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_worker_that_is_killed_is_replaced_and_nothing_is_left_or_done_twice() {
+    let Some(database) = buttress_testkit::postgres::fresh_database().await else {
+        return;
+    };
+    let (url, sink) = (database.url().to_owned(), sink());
+    let first = worker(&url, &sink);
+    place(&url, 10);
+    assert!(!first.stop(Signal::SIGKILL).success());
+    let second = worker(&url, &sink);
+    place(&url, 10);
+    until_taken(&sink, 20).await;
+    drop((second, sink));
+    database.close().await.unwrap();
+}
+
+#[test]
+fn a_secret_that_is_none_is_refused_at_the_start_and_not_shown() {
+    let (status, said) = Process::failed(
+        &["sink", "--listen", "127.0.0.1:0"],
+        &[("WORKER_WEBHOOK_SECRET", "hunter2")],
+    );
+    assert!(!status.success());
+    assert!(
+        said.contains("WORKER_WEBHOOK_SECRET") && !said.contains("hunter2"),
+        "{said}"
+    );
+}
