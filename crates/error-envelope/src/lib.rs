@@ -5,7 +5,7 @@
 pub mod axum;
 mod body;
 mod catalogue;
-#[cfg(feature = "debug")]
+#[cfg(feature = "debug-causes")]
 mod debug;
 #[cfg(feature = "derive")]
 #[doc(hidden)]

@@ -191,7 +191,7 @@ impl Problem {
     }
 
     /// The same with the chain of its source shown, as the member `debug`.
-    #[cfg(any(feature = "debug", feature = "tower"))]
+    #[cfg(any(feature = "debug-causes", feature = "tower"))]
     pub(crate) fn with_cause_shown(self) -> Self {
         let chain = self
             .source()

@@ -10,7 +10,7 @@ impl EnvelopeLayer {
     /// The same, with the chain of an error's source shown (see [`Problem::with_debug`]) in answer
     /// to each request of which `is_asked` says so: by a header that only developers send, say.
     ///
-    /// Only with the feature `debug`. `is_asked` is given the request's headers; when it panics, the
+    /// Only with the feature `debug-causes`. `is_asked` is given the request's headers; when it panics, the
     /// answer is no.
     ///
     /// [`Problem::with_debug`]: crate::Problem::with_debug

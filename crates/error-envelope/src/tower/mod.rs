@@ -2,7 +2,7 @@
 //! no panic past it.
 
 mod body;
-#[cfg(feature = "debug")]
+#[cfg(feature = "debug-causes")]
 mod debug;
 mod exchange;
 mod future;

@@ -26,7 +26,7 @@ pub(super) struct Rules {
     statuses: HashMap<StatusCode, Problem>,
     error: Option<ErrorRule>,
     domain: Option<Cow<'static, str>>,
-    /// There only where the crate was built with the feature `debug`.
+    /// There only where the crate was built with the feature `debug-causes`.
     debug: Option<DebugRule>,
 }
 
@@ -43,7 +43,7 @@ impl Rules {
         self.domain = Some(domain);
     }
 
-    #[cfg(feature = "debug")]
+    #[cfg(feature = "debug-causes")]
     pub(super) fn set_debug(&mut self, rule: DebugRule) {
         self.debug = Some(rule);
     }

@@ -7,6 +7,7 @@
 )]
 
 mod demo;
+mod document;
 mod errors;
 mod events;
 mod faults;
