@@ -95,7 +95,9 @@ impl Exchange {
         let body = match problem {
             Some(problem) => {
                 self.span.in_scope(|| log::tell(&problem));
-                let problem = self.rules.finish(problem, outermost.shows_causes);
+                let problem = self
+                    .rules
+                    .finish(problem, outermost.format, outermost.shows_causes);
                 replace(&mut parts, &problem, outermost.format)
             }
             None => body,

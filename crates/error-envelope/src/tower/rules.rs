@@ -12,7 +12,7 @@ use std::{
 use http::{HeaderMap, StatusCode};
 
 use super::BoxError;
-use crate::Problem;
+use crate::{Format, Problem};
 
 /// Knows errors of the service, or says `None`.
 pub(super) type ErrorRule = Arc<dyn Fn(&(dyn Error + 'static)) -> Option<Problem> + Send + Sync>;
@@ -55,9 +55,10 @@ impl Rules {
             .is_some_and(|rule| asked(rule).unwrap_or(false))
     }
 
-    /// The problem as it leaves: in the service's domain if it names none.
-    pub(super) fn finish(&self, problem: Problem, shows_causes: bool) -> Problem {
-        let problem = match (&self.domain, problem.domain()) {
+    /// The problem as it leaves: in the service's domain if it names none, where that is shown.
+    pub(super) fn finish(&self, problem: Problem, format: Format, shows_causes: bool) -> Problem {
+        let domain = self.domain.as_ref().filter(|_| format == Format::RpcStatus);
+        let problem = match (domain, problem.domain()) {
             (Some(domain), None) => problem.with_domain(domain.clone()),
             _ => problem,
         };
