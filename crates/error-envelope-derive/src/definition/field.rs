@@ -45,8 +45,9 @@ impl<'a> Field<'a> {
                 let told = format!("there is an extension `{extension}` already");
                 return Err(Error::new(said.at, told));
             }
-            if let (Some(said), None) = (&part.example, &extension) {
-                let told = "an `example` is that of an `extension`: say that too";
+            if let (Some(said), None, None) = (&part.example, &extension, &part.public) {
+                let told =
+                    "an `example` is that of an `extension` or of what is `public`: say that too";
                 return Err(Error::new(said.at, told));
             }
             read.push(Self {

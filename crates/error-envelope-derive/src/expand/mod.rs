@@ -226,6 +226,9 @@ fn entry(definition: &Definition<'_>, case: &Case<'_>, path: &TokenStream) -> Op
     };
     let message = &coded.message.told;
     let mut steps = vec![quote!(.with_message(#message))];
+    if let Some(message) = example_message(message, &case.fields) {
+        steps.push(quote!(.with_example_message(#message)));
+    }
     let description = &case.description;
     if !description.is_empty() {
         steps.push(quote!(.with_description(#description)));
@@ -273,6 +276,24 @@ fn entry(definition: &Definition<'_>, case: &Case<'_>, path: &TokenStream) -> Op
     })
 }
 
+/// The message with the examples of those fields that only it shows.
+fn example_message(message: &str, fields: &[Field<'_>]) -> Option<String> {
+    let mut told = message.to_owned();
+    for field in fields.iter().filter(|field| field.extension.is_none()) {
+        if let Some(said) = &field.part.example {
+            told = told.replace(&format!("{{{}}}", field.name), &example(&said.value));
+        }
+    }
+    (told != message).then_some(told)
+}
+
+fn example(value: &syn::Lit) -> String {
+    match value {
+        syn::Lit::Str(text) => text.value(),
+        other => quote!(#other).to_string(),
+    }
+}
+
 /// The same tokens, standing elsewhere.
 fn at(tokens: &TokenStream, span: Span) -> TokenStream {
     let tokens = tokens.clone().into_iter();
@@ -297,10 +318,7 @@ fn extension(field: &Field<'_>, path: &TokenStream) -> Option<TokenStream> {
         steps.push(quote!(.with_description(#description)));
     }
     if let Some(said) = &field.part.example {
-        let example = match &said.value {
-            syn::Lit::Str(text) => text.value(),
-            other => quote!(#other).to_string(),
-        };
+        let example = example(&said.value);
         steps.push(quote!(.with_example(#example)));
     }
     Some(quote!(#path::ExtensionEntry::new(#name, #path::ValueKind::#value) #(#steps)*))

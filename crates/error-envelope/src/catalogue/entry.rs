@@ -26,6 +26,8 @@ pub struct CodeEntry {
     status: u16,
     title: Option<&'static str>,
     message: &'static str,
+    /// The message with examples in it of what only the message shows.
+    example_message: Option<&'static str>,
     description: &'static str,
     type_uri: Option<&'static str>,
     domain: Option<&'static str>,
@@ -207,6 +209,7 @@ impl CodeEntry {
             status,
             title: None,
             message: "",
+            example_message: None,
             description: "",
             type_uri: None,
             domain: None,
@@ -264,6 +267,14 @@ impl CodeEntry {
     #[must_use]
     pub const fn with_message(mut self, message: &'static str) -> Self {
         self.message = message;
+        self
+    }
+
+    /// The same with another message for the example, where the message shows what is no
+    /// extension.
+    #[must_use]
+    pub const fn with_example_message(mut self, message: &'static str) -> Self {
+        self.example_message = Some(message);
         self
     }
 
@@ -415,7 +426,7 @@ impl CodeEntry {
     /// A problem of this code, as it may look.
     #[must_use]
     pub fn example(&self) -> Problem {
-        let mut message = self.message.to_owned();
+        let mut message = self.example_message.unwrap_or(self.message).to_owned();
         for extension in self.extensions {
             let shown = match extension.example() {
                 Value::String(text) => text,

@@ -76,7 +76,10 @@ enum OrderError {
 
     #[error("too many, {0:?}")]
     #[problem(code = "ORDERS_LIMITED", status = 429, message = "{1} is too many.")]
-    Limited(#[problem(retry_after)] Duration, #[problem(public)] u32),
+    Limited(
+        #[problem(retry_after)] Duration,
+        #[problem(public, example = 11)] u32,
+    ),
 
     #[error("busy")]
     #[problem(
@@ -266,7 +269,10 @@ fn every_variant_has_its_entry_in_the_catalogue() {
         "No order has this id.\n\nIds are opaque."
     );
     assert!(!not_found.is_retryable() && !not_found.has_retry_after());
-    assert!(entry("ORDERS_LIMITED").has_retry_after());
+    let limited = entry("ORDERS_LIMITED");
+    assert!(limited.has_retry_after());
+    assert_eq!(limited.message(), "{1} is too many.");
+    assert_eq!(limited.example().message(), "11 is too many.");
     assert!(entry("VALIDATION_FAILED").has_fields());
     let credit = entry("OUT_OF_CREDIT");
     assert_eq!(credit.title(), Some("You do not have enough credit."));

@@ -53,10 +53,6 @@ pub(super) enum Refusal {
 
     /// A parameter of the query cannot be read or is out of range, the body is no JSON, or the
     /// cursor is none of this service's.
-    #[error("a parameter cannot be read or is out of range: {0}")]
-    #[problem(code = "MALFORMED_REQUEST", status = 400, message = "{0}", shared)]
-    Parameter(#[problem(public)] &'static str),
-
     #[error("the body could not be read")]
     #[problem(
         code = "MALFORMED_REQUEST",
@@ -65,6 +61,10 @@ pub(super) enum Refusal {
         shared
     )]
     BodyLost,
+
+    #[error("a parameter cannot be read or is out of range: {0}")]
+    #[problem(code = "MALFORMED_REQUEST", status = 400, message = "{0}", shared)]
+    Parameter(#[problem(public, example = "limit must be from 1 to 100.")] &'static str),
 
     #[error("the cursor was not issued here")]
     #[problem(
