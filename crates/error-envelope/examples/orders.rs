@@ -1,20 +1,22 @@
 //! A small service whose every error has one shape. Try it:
 //!
 //! ```text
-//! cargo run -p buttress-error-envelope --example orders --features axum,tower
+//! cargo run -p buttress-error-envelope --example orders --features axum,derive,tower
 //! curl -i localhost:3000/orders/8
 //! curl -i localhost:3000/orders/eight -H 'accept: application/problem+json'
 //! curl -i localhost:3000/orders --json '{"quantity": "two"}'
 //! curl -i -X DELETE localhost:3000/orders
 //! curl -i localhost:3000/panic
+//! curl -i localhost:3000/errors
 //! ```
 
 use axum::{
     Router,
+    response::Html,
     routing::{get, post},
 };
 use buttress_error_envelope::{
-    Envelope, FieldError, FieldErrors, Problem, ToProblem,
+    Catalogue, Envelope, FieldError, FieldErrors, Problem, ProblemCodes, ToProblem,
     axum::{Json, Path},
     tower::EnvelopeLayer,
 };
@@ -27,15 +29,16 @@ struct Order {
     quantity: u32,
 }
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, ToProblem)]
 #[error("order {0} is not in shard 3")] // for the log
+#[problem(
+    code = "ORDER_NOT_FOUND",
+    status = 404,
+    message = "There is no such order."
+)]
 struct NoSuchOrder(u64);
 
-impl ToProblem for NoSuchOrder {
-    fn to_problem(&self) -> Problem {
-        Problem::new(404, "ORDER_NOT_FOUND", "There is no such order.")
-    }
-}
+const CATALOGUE: Catalogue = Catalogue::new(&[NoSuchOrder::CODES, FieldErrors::CODES]);
 
 async fn show(Path(id): Path<u64>) -> Result<Envelope<Order>, Problem> {
     match id {
@@ -59,6 +62,7 @@ async fn main() -> std::io::Result<()> {
     let app = Router::new()
         .route("/orders", post(place))
         .route("/orders/{id}", get(show))
+        .route("/errors", get(async || Html(CATALOGUE.to_html("Errors"))))
         .route(
             "/panic",
             get(async || -> () { panic!("this is for the log only") }),

@@ -1,4 +1,4 @@
-//! In which of the two JSON forms an error leaves, by what the caller accepts.
+//! In which of the JSON forms an error leaves, by what the caller accepts.
 
 use http::{HeaderMap, header::ACCEPT};
 use mediatype::{MediaType, MediaTypeList, ReadParams};
@@ -15,6 +15,9 @@ pub enum Format {
     Json,
     /// RFC 9457, `application/problem+json`.
     ProblemJson,
+    /// google.rpc.Status (AIP-193) in the JSON of Protocol Buffers,
+    /// `application/protobuf+json` (RFC 9996).
+    RpcStatus,
 }
 
 impl Format {
@@ -24,19 +27,22 @@ impl Format {
         match self {
             Self::Json => "application/json",
             Self::ProblemJson => "application/problem+json",
+            // RFC 9996 requires the charset.
+            Self::RpcStatus => "application/protobuf+json; charset=utf-8",
         }
     }
 
     /// The form that the caller's `Accept` prefers (RFC 9110, section 12.5.1).
     ///
-    /// `ProblemJson` only when its quality is higher than that of `application/json`; `Json`
-    /// otherwise, also when neither is acceptable, for an error must leave somehow (RFC 9457
-    /// allows it). Of the ranges that match, the most specific one counts. Parameters other than `q` are
-    /// ignored, for neither type has any; so is a part that cannot be read, and what comes after
-    /// the first 4096 bytes.
+    /// `ProblemJson` only when its quality is higher than that of `application/json`; `RpcStatus`
+    /// only when it is named, no wildcard, and its quality is higher than that of both; `Json`
+    /// otherwise, also when none is acceptable, for an error must leave somehow (RFC 9457
+    /// allows it). Of the ranges that match, the most specific one counts. Parameters other than
+    /// `q` are ignored; so is a part that cannot be read, and what comes after the first 4096
+    /// bytes.
     #[must_use]
     pub fn negotiate(headers: &HeaderMap) -> Self {
-        let (mut json, mut problem) = (Preference::default(), Preference::default());
+        let [mut json, mut problem, mut rpc] = <[Preference; 3]>::default();
         let mut left = MAX_ACCEPT;
         for field in headers.get_all(ACCEPT) {
             let Ok(text) = field.to_str() else { continue };
@@ -52,19 +58,25 @@ impl Format {
                 if let Some(quality) = quality(&range) {
                     json.consider(&range, quality, "json", None);
                     problem.consider(&range, quality, "problem", Some("json"));
+                    rpc.consider(&range, quality, "protobuf", Some("json"));
                 }
             }
             if seen.len() < text.len() {
                 break;
             }
         }
-        if problem.quality > json.quality {
+        if rpc.specificity == NAMED && rpc.quality > json.quality.max(problem.quality) {
+            Self::RpcStatus
+        } else if problem.quality > json.quality {
             Self::ProblemJson
         } else {
             Self::Json
         }
     }
 }
+
+/// How specific a range is that names the type itself.
+const NAMED: u8 = 3;
 
 /// The best range seen so far for one type: more specific is better, then higher quality.
 #[derive(Default)]
@@ -82,7 +94,7 @@ impl Preference {
             .as_deref()
             == suffix;
         let specificity = if range.ty == "application" && range.subty == sub && same_suffix {
-            3
+            NAMED
         } else if range.ty == "application" && any(range.subty) && range.suffix.is_none() {
             2
         } else if any(range.ty) && any(range.subty) && range.suffix.is_none() {
@@ -170,6 +182,35 @@ mod tests {
             assert_eq!(of(&[accept]), Format::Json, "{accept}");
         }
         assert_eq!(Format::negotiate(&HeaderMap::new()), Format::Json);
+    }
+
+    #[test]
+    fn protobuf_json_only_where_it_is_named_and_strictly_preferred() {
+        for accept in [
+            "application/protobuf+json",
+            "application/protobuf+json; charset=utf-8",
+            "application/protobuf+json;q=0.001",
+            "application/protobuf+json, application/problem+json;q=0.9, application/json;q=0.9",
+            "application/protobuf+json, */*;q=0.9",
+        ] {
+            assert_eq!(of(&[accept]), Format::RpcStatus, "{accept}");
+        }
+        for (accept, format) in [
+            ("application/protobuf+json, */*", Format::Json),
+            ("application/protobuf", Format::Json),
+            ("*/*, application/json;q=0", Format::ProblemJson),
+            (
+                "application/*, application/json;q=0.1, application/problem+json;q=0.2",
+                Format::ProblemJson,
+            ),
+            (
+                "application/protobuf+json, application/problem+json",
+                Format::ProblemJson,
+            ),
+            ("application/protobuf+json;q=0", Format::Json),
+        ] {
+            assert_eq!(of(&[accept]), format, "{accept}");
+        }
     }
 
     #[test]

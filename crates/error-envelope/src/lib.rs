@@ -4,6 +4,12 @@
 #[cfg(feature = "axum")]
 pub mod axum;
 mod body;
+mod catalogue;
+#[cfg(feature = "debug-causes")]
+mod debug;
+#[cfg(feature = "derive")]
+#[doc(hidden)]
+pub mod derive;
 mod envelope;
 mod field;
 mod field_path;
@@ -14,18 +20,31 @@ mod json;
 mod preset;
 mod problem;
 mod render;
+mod rpc;
 mod shape;
 mod to_problem;
 #[cfg(feature = "tower")]
 pub mod tower;
 
+#[cfg(feature = "utoipa")]
+pub use self::catalogue::openapi;
+#[cfg(feature = "derive")]
+pub use buttress_error_envelope_derive::ToProblem;
+
 pub use self::{
     body::MAX_BODY,
+    catalogue::{
+        Catalogue, CodeEntry, Codes, DuplicateCode, ExtensionEntry, ProblemCodes, ValueKind,
+    },
     envelope::Envelope,
     field::{FieldError, FieldErrors, FieldSource},
     field_path::FieldPath,
     format::Format,
     json::{media_type_is_json, parse_json, require_json},
     problem::Problem,
+    rpc::{
+        BadRequest, DebugInfo, DetailTwice, ErrorInfo, FieldViolation, InvalidErrorInfo,
+        PreconditionFailure, PreconditionViolation, RetryInfo, RpcCode, RpcDetail, RpcStatus,
+    },
     to_problem::ToProblem,
 };

@@ -6,7 +6,21 @@ use http::StatusCode;
 
 /// Code and public message of an error status about which no more is known.
 pub(crate) fn of(status: StatusCode) -> (Cow<'static, str>, Cow<'static, str>) {
-    let (code, message) = match status.as_u16() {
+    if let Some((code, message)) = known(status.as_u16()) {
+        return (code.into(), message.into());
+    }
+    status.canonical_reason().map_or_else(
+        || {
+            let message = "The request could not be served.";
+            (format!("HTTP_{}", status.as_u16()).into(), message.into())
+        },
+        |phrase| (screaming(phrase).into(), format!("{phrase}.").into()),
+    )
+}
+
+/// The statuses for which there are words of ours.
+pub(crate) const fn known(status: u16) -> Option<(&'static str, &'static str)> {
+    Some(match status {
         400 => ("MALFORMED_REQUEST", "The request cannot be read."),
         404 => ("ROUTE_NOT_FOUND", "There is nothing at this address."),
         405 => (
@@ -28,17 +42,8 @@ pub(crate) fn of(status: StatusCode) -> (Cow<'static, str>, Cow<'static, str>) {
             "UPSTREAM_TIMEOUT",
             "A service behind this one did not answer in time.",
         ),
-        number => {
-            return status.canonical_reason().map_or_else(
-                || {
-                    let message = "The request could not be served.";
-                    (format!("HTTP_{number}").into(), message.into())
-                },
-                |phrase| (screaming(phrase).into(), format!("{phrase}.").into()),
-            );
-        }
-    };
-    (code.into(), message.into())
+        _ => return None,
+    })
 }
 
 /// `I'm a teapot` becomes `IM_A_TEAPOT`.

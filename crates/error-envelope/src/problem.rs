@@ -6,11 +6,11 @@ use buttress_core::RetryAfter;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::{Map, Value};
 
-use crate::{FieldError, preset};
+use crate::{FieldError, RpcCode, preset};
 
 /// Members that a problem has of its own (RFC 9457, section 3.1, and ours); no extension may take
 /// their place.
-const RESERVED: [&str; 8] = [
+const RESERVED: [&str; 10] = [
     "type",
     "title",
     "status",
@@ -18,6 +18,8 @@ const RESERVED: [&str; 8] = [
     "instance",
     "code",
     "errors",
+    "retryable",
+    "debug",
     "truncated",
 ];
 
@@ -54,6 +56,10 @@ struct Parts {
     title: Option<Cow<'static, str>>,
     instance: Option<Cow<'static, str>>,
     retry_after: Option<RetryAfter>,
+    retryable: Option<bool>,
+    domain: Option<Cow<'static, str>>,
+    rpc_code: Option<RpcCode>,
+    debug: Option<Arc<str>>,
     fields: Vec<FieldError>,
     extensions: Map<String, Value>,
     headers: HeaderMap,
@@ -82,6 +88,10 @@ impl Problem {
                 title: None,
                 instance: None,
                 retry_after: None,
+                retryable: None,
+                domain: None,
+                rpc_code: None,
+                debug: None,
                 fields: Vec::new(),
                 extensions: Map::new(),
                 headers: HeaderMap::new(),
@@ -159,6 +169,39 @@ impl Problem {
         self.change(|parts| parts.retry_after = Some(wait.into()))
     }
 
+    /// The same with word on whether the same request may succeed later; see
+    /// [`Problem::is_retryable`]. It is shown, as the member `retryable`.
+    #[must_use]
+    pub fn with_retryable(self, retryable: bool) -> Self {
+        self.change(|parts| parts.retryable = Some(retryable))
+    }
+
+    /// The same with the domain of its code: the service to whose catalogue the code belongs,
+    /// `shop.example.com` say. It is shown by google.rpc.Status only, in `ErrorInfo` (AIP-193).
+    #[must_use]
+    pub fn with_domain(self, domain: impl Into<Cow<'static, str>>) -> Self {
+        self.change(|parts| parts.domain = Some(domain.into()))
+    }
+
+    /// The same with another gRPC code than [`RpcCode::from_status`] takes for the status:
+    /// `AlreadyExists` for a 409, say.
+    #[must_use]
+    pub fn with_rpc_code(self, code: RpcCode) -> Self {
+        self.change(|parts| parts.rpc_code = Some(code))
+    }
+
+    /// The same with the chain of its source shown, as the member `debug`.
+    #[cfg(any(feature = "debug-causes", feature = "tower"))]
+    pub(crate) fn with_cause_shown(self) -> Self {
+        let chain = self
+            .source()
+            .map(|source| buttress_core::Chain(source).to_string());
+        match chain {
+            Some(chain) => self.change(|parts| parts.debug = Some(chain.into())),
+            None => self,
+        }
+    }
+
     /// The same with one more field that is wrong.
     #[must_use]
     pub fn with_field(self, field: FieldError) -> Self {
@@ -174,8 +217,9 @@ impl Problem {
     /// The same with a member of your own (RFC 9457, section 3.2); the last of one name stands.
     ///
     /// It stands at the top level of problem+json and within `details` of the JSON envelope.
-    /// The members `type`, `title`, `status`, `detail`, `instance`, `code`, `errors` and
-    /// `truncated` cannot be overwritten: an extension of such a name goes by `x_` and that name.
+    /// The members `type`, `title`, `status`, `detail`, `instance`, `code`, `errors`,
+    /// `retryable`, `debug` and `truncated` cannot be overwritten: an extension of such a name goes
+    /// by `x_` and that name.
     /// Names should be letters, digits and `_`, at least three, and begin with a letter.
     #[must_use]
     pub fn with_extension(self, name: impl Into<String>, value: impl Into<Value>) -> Self {
@@ -249,6 +293,38 @@ impl Problem {
     #[must_use]
     pub fn retry_after(&self) -> Option<RetryAfter> {
         self.parts.retry_after
+    }
+
+    /// Whether the same request may succeed later, without anything else being changed: as it was
+    /// said, and otherwise when there is a time to come back or the status is 408, 425, 429, 502,
+    /// 503 or 504. Whether it is safe to repeat is another question, which the method and the idempotency
+    /// key answer.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        let by_status = || matches!(self.status().as_u16(), 408 | 425 | 429 | 502..=504);
+        let given = self.parts.retryable;
+        given.unwrap_or_else(|| self.retry_after().is_some() || by_status())
+    }
+
+    pub(crate) fn retryable_as_given(&self) -> Option<bool> {
+        self.parts.retryable
+    }
+
+    /// The domain of the code, if one was given.
+    #[must_use]
+    pub fn domain(&self) -> Option<&str> {
+        self.parts.domain.as_deref()
+    }
+
+    /// The gRPC code: as it was given, or the one that stands for the status.
+    #[must_use]
+    pub fn rpc_code(&self) -> RpcCode {
+        let given = self.parts.rpc_code;
+        given.unwrap_or_else(|| RpcCode::from_status(self.status()))
+    }
+
+    pub(crate) fn debug(&self) -> Option<&str> {
+        self.parts.debug.as_deref()
     }
 
     /// The fields that are wrong.

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use buttress_core::Fault;
+use buttress_core::{CallError, Fault};
 
 use crate::Problem;
 
@@ -61,11 +61,23 @@ impl<T: ToProblem + Error + Send + Sync + 'static> From<T> for Problem {
     }
 }
 
+impl Problem {
+    /// What a wrapped call failed with: the rejection, or the call's own error. For an error that
+    /// is a `ToProblem` and no `Fault`; one that is a `Fault` leaves by `?`.
+    pub fn from_call<E: ToProblem + Error + Send + Sync + 'static>(error: CallError<E>) -> Self {
+        let problem = match &error {
+            CallError::Rejected(rejection) => rejection.to_problem(),
+            CallError::Failed(failed) => failed.to_problem(),
+        };
+        problem.with_source(error)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use buttress_core::{CallError, Rejection, RejectionKind};
+    use buttress_core::{Rejection, RejectionKind};
 
     use super::*;
 

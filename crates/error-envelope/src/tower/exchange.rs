@@ -30,6 +30,7 @@ struct Outermost {
     id: RequestId,
     format: Format,
     is_head: bool,
+    shows_causes: bool,
 }
 
 impl Exchange {
@@ -53,6 +54,7 @@ impl Exchange {
             id: id.clone(),
             format: Format::negotiate(request.headers()),
             is_head: request.method() == Method::HEAD,
+            shows_causes: rules.shows_causes(request.headers()),
         };
         id.write(request.headers_mut());
         request.extensions_mut().insert(id);
@@ -93,6 +95,9 @@ impl Exchange {
         let body = match problem {
             Some(problem) => {
                 self.span.in_scope(|| log::tell(&problem));
+                let problem = self
+                    .rules
+                    .finish(problem, outermost.format, outermost.shows_causes);
                 replace(&mut parts, &problem, outermost.format)
             }
             None => body,

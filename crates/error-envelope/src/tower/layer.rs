@@ -57,7 +57,7 @@ use crate::Problem;
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct EnvelopeLayer {
-    rules: Arc<Rules>,
+    pub(super) rules: Arc<Rules>,
 }
 
 impl EnvelopeLayer {
@@ -72,6 +72,14 @@ impl EnvelopeLayer {
     #[must_use]
     pub fn with_status(mut self, status: StatusCode, problem: Problem) -> Self {
         Arc::make_mut(&mut self.rules).add_status(status, problem);
+        self
+    }
+
+    /// The same, with the domain to which codes belong whose problem names none; see
+    /// [`Problem::with_domain`].
+    #[must_use]
+    pub fn with_domain(mut self, domain: impl Into<std::borrow::Cow<'static, str>>) -> Self {
+        Arc::make_mut(&mut self.rules).set_domain(domain.into());
         self
     }
 

@@ -2,6 +2,8 @@
 //! no panic past it.
 
 mod body;
+#[cfg(feature = "debug-causes")]
+mod debug;
 mod exchange;
 mod future;
 mod layer;

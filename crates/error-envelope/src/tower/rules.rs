@@ -1,20 +1,33 @@
 //! What the layer was told: which problem stands for which status, and for which error.
 
-use std::{collections::HashMap, error::Error, fmt, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    error::Error,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 
 use super::BoxError;
-use crate::Problem;
+use crate::{Format, Problem};
 
 /// Knows errors of the service, or says `None`.
 pub(super) type ErrorRule = Arc<dyn Fn(&(dyn Error + 'static)) -> Option<Problem> + Send + Sync>;
+
+/// Whether a request with these headers asks for causes.
+pub(super) type DebugRule = Arc<dyn Fn(&HeaderMap) -> bool + Send + Sync>;
 
 /// What the layer was told.
 #[derive(Clone, Default)]
 pub(super) struct Rules {
     statuses: HashMap<StatusCode, Problem>,
     error: Option<ErrorRule>,
+    domain: Option<Cow<'static, str>>,
+    /// There only where the crate was built with the feature `debug-causes`.
+    debug: Option<DebugRule>,
 }
 
 impl Rules {
@@ -24,6 +37,36 @@ impl Rules {
 
     pub(super) fn set_error(&mut self, rule: ErrorRule) {
         self.error = Some(rule);
+    }
+
+    pub(super) fn set_domain(&mut self, domain: Cow<'static, str>) {
+        self.domain = Some(domain);
+    }
+
+    #[cfg(feature = "debug-causes")]
+    pub(super) fn set_debug(&mut self, rule: DebugRule) {
+        self.debug = Some(rule);
+    }
+
+    pub(super) fn shows_causes(&self, headers: &HeaderMap) -> bool {
+        let asked = |rule: &DebugRule| catch_unwind(AssertUnwindSafe(|| rule(headers)));
+        self.debug
+            .as_ref()
+            .is_some_and(|rule| asked(rule).unwrap_or(false))
+    }
+
+    /// The problem as it leaves: in the service's domain if it names none, where that is shown.
+    pub(super) fn finish(&self, problem: Problem, format: Format, shows_causes: bool) -> Problem {
+        let domain = self.domain.as_ref().filter(|_| format == Format::RpcStatus);
+        let problem = match (domain, problem.domain()) {
+            (Some(domain), None) => problem.with_domain(domain.clone()),
+            _ => problem,
+        };
+        if shows_causes {
+            problem.with_cause_shown()
+        } else {
+            problem
+        }
     }
 
     pub(super) fn for_status(&self, status: StatusCode) -> Problem {
@@ -50,6 +93,8 @@ impl fmt::Debug for Rules {
         f.debug_struct("Rules")
             .field("statuses", &self.statuses)
             .field("error", &self.error.is_some())
+            .field("domain", &self.domain)
+            .field("debug", &self.debug.is_some())
             .finish()
     }
 }

@@ -45,10 +45,15 @@ fn no_extension_takes_the_place_of_a_member_and_none_is_lost() {
         "instance",
         "code",
         "errors",
+        "retryable",
+        "debug",
         "truncated",
     ];
     let mut problem = Problem::new(409, "CONFLICT", "No.")
         .with_instance("/orders/7")
+        .with_retryable(false)
+        .with_source(std::io::Error::other("why"))
+        .with_debug()
         .with_field(FieldError::pointer("/a", "b"));
     for name in own {
         problem = problem.with_extension(name, "taken");
@@ -137,6 +142,12 @@ fn ee4_however_much_goes_in_at_most_8_kib_leave_and_say_that_they_were_cut() {
             let body: Value = serde_json::from_slice(response.body()).unwrap();
             let (only_there, truncated) = match format {
                 Format::ProblemJson => (false, &body["truncated"]),
+                Format::RpcStatus => {
+                    let told = body["details"][0]["metadata"].get("truncated").is_some();
+                    let only_there = ["title", "type", "instance"].contains(&what);
+                    assert_eq!(told, !only_there, "{what} as {format:?}: {body}");
+                    continue;
+                }
                 _ => (
                     ["title", "type", "instance"].contains(&what),
                     &body["error"]["truncated"],
@@ -279,6 +290,19 @@ proptest! {
                 for field in problem.fields() {
                     let told = error["details"][&*field.path()].as_str().unwrap();
                     prop_assert!(told.contains(field.message()));
+                }
+                continue;
+            }
+            if format == Format::RpcStatus {
+                let metadata = &body["details"][0]["metadata"];
+                if metadata.get("truncated").is_some() {
+                    continue;
+                }
+                prop_assert_eq!(body["message"].as_str(), Some(problem.message()));
+                let violations = body["details"][1]["fieldViolations"].as_array();
+                prop_assert_eq!(violations.map_or(0, Vec::len), problem.fields().len());
+                for name in problem.extensions().keys() {
+                    prop_assert!(metadata[name].is_string());
                 }
                 continue;
             }

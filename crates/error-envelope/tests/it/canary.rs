@@ -169,13 +169,18 @@ fn ee1_no_source_shows_through_any_constructor() {
                 format!("{problem:#?}"),
                 format!("{:?}", Err::<(), _>(problem.clone())),
             ];
-            for format in [Format::Json, Format::ProblemJson] {
+            for format in [Format::Json, Format::ProblemJson, Format::RpcStatus] {
                 let response = problem.render(format);
                 // Headers, extensions and body as `Debug` prints them, and the bytes.
                 seen.push(format!("{:?}", response.headers()));
                 seen.push(format!("{response:?}"));
                 seen.push(String::from_utf8(response.body().to_vec()).unwrap());
             }
+            seen.push(format!("{:?}", tonic::Status::from(&problem)));
+            seen.push(format!(
+                "{:?}",
+                tonic::Status::from(problem.clone()).into_http::<String>()
+            ));
             for text in seen {
                 assert!(!text.contains(CANARY), "{told}: {text}");
             }

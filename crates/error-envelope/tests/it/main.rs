@@ -7,6 +7,10 @@
 
 mod bounds;
 mod canary;
+mod catalogue;
+mod debug;
+mod derive;
+mod derive_quiet;
 mod envelope;
 mod extractors;
 mod failures;
@@ -16,5 +20,6 @@ mod layer_twice;
 mod log;
 mod over_tcp;
 mod render;
+mod rpc;
 mod stack;
 mod vectors;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use buttress_core::{Class, classify::http::by_status};
 use buttress_error_envelope::{FieldError, FieldErrors, Format, Problem};
 use http::{
     HeaderValue, StatusCode,
@@ -11,7 +12,7 @@ use http::{
 };
 use serde_json::{Value, json};
 
-pub(crate) const FORMATS: [Format; 2] = [Format::Json, Format::ProblemJson];
+pub(crate) const FORMATS: [Format; 3] = [Format::Json, Format::ProblemJson, Format::RpcStatus];
 
 pub(crate) fn shown(problem: &Problem, format: Format) -> Value {
     serde_json::from_slice(problem.render(format).body()).unwrap()
@@ -133,5 +134,28 @@ fn field_errors_name_their_source_and_those_of_one_path_are_joined() {
             {"detail": "must be an integer", "parameter": "limit"},
             {"detail": "is required", "header": "Idempotency-Key"},
         ])
+    );
+}
+
+#[test]
+fn ee5_what_is_called_retryable_is_what_a_retry_tries_again() {
+    for number in 400..600 {
+        let status = StatusCode::from_u16(number).unwrap();
+        let problem = Problem::from_status(status);
+        let verdict = by_status(status, &http::HeaderMap::new());
+        if problem.is_retryable() {
+            assert_ne!(verdict.class(), Class::Final, "{number}");
+        } else {
+            // Of a 500 and its like nobody knows; what was not done is always called retryable.
+            assert_ne!(verdict.class(), Class::NotDone, "{number}");
+        }
+    }
+    let locked = Problem::new(423, "LOCKED", "Locked.");
+    assert!(!locked.is_retryable());
+    assert!(locked.clone().with_retryable(true).is_retryable());
+    assert!(
+        locked
+            .with_retry_after(Duration::from_secs(1))
+            .is_retryable()
     );
 }

@@ -66,6 +66,9 @@ const OWN: &[(&str, &[&str])] = &[
         "error-envelope",
         &[
             "body",
+            "catalogue",
+            "debug",
+            "derive",
             "envelope",
             "field",
             "field_path",
@@ -75,9 +78,14 @@ const OWN: &[(&str, &[&str])] = &[
             "preset",
             "problem",
             "render",
+            "rpc",
             "shape",
             "to_problem",
         ],
+    ),
+    (
+        "error-envelope-derive",
+        &["attributes", "definition", "expand", "keys", "template"],
     ),
     (
         "idempotency",

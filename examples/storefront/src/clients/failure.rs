@@ -1,8 +1,8 @@
 //! How calls to the services behind the shop fail: one attempt, and a call with all its attempts.
 
-use std::{borrow::Cow, time::Duration};
+use std::time::Duration;
 
-use buttress_core::{Class, Classify, Fault, Verdict};
+use buttress_core::{Class, Classify, Verdict};
 use buttress_retry_backoff::{Failure, RetryError, http::by_status, reqwest::by_error};
 
 /// An attempt that gave no answer one can use.
@@ -53,27 +53,6 @@ impl From<reqwest::Error> for CallFailed {
     }
 }
 
-impl Fault for CallFailed {
-    fn code(&self) -> &'static str {
-        if *self == Self::TimedOut {
-            "UPSTREAM_TIMEOUT"
-        } else {
-            "UPSTREAM_FAILED"
-        }
-    }
-
-    fn status(&self) -> u16 {
-        if *self == Self::TimedOut { 504 } else { 502 }
-    }
-
-    fn public_message(&self) -> Cow<'_, str> {
-        match self {
-            Self::TimedOut => "A service behind the shop did not answer in time.".into(),
-            _ => "A service behind the shop failed.".into(),
-        }
-    }
-}
-
 /// What an attempt came to, for the breaker and for the retry.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ByVerdict;
@@ -90,6 +69,11 @@ impl<T> Classify<T, CallFailed> for ByVerdict {
 pub(crate) struct Unanswered(#[from] RetryError<CallFailed>);
 
 impl Unanswered {
+    /// What the last attempt came to.
+    pub(crate) fn failure(&self) -> &Failure<CallFailed> {
+        self.0.failure()
+    }
+
     fn attempts(&self) -> impl Iterator<Item = &Failure<CallFailed>> {
         self.0.earlier().iter().chain([self.0.failure()])
     }
@@ -115,30 +99,6 @@ impl Unanswered {
             Failure::Failed(failed) => failed.verdict().retry_after(),
             Failure::Rejected(rejection) => rejection.retry_after(),
             Failure::TimedOut(_) => None,
-        }
-    }
-}
-
-impl Fault for Unanswered {
-    fn code(&self) -> &'static str {
-        self.0.code()
-    }
-
-    fn status(&self) -> u16 {
-        self.0.status()
-    }
-
-    fn public_message(&self) -> Cow<'_, str> {
-        self.0.public_message()
-    }
-
-    /// While a probe decides, the breaker cannot tell how long that takes. It is not long.
-    fn retry_after(&self) -> Option<Duration> {
-        match self.0.failure() {
-            Failure::Rejected(rejection) => {
-                Some(rejection.retry_after().unwrap_or(Duration::from_secs(1)))
-            }
-            Failure::Failed(_) | Failure::TimedOut(_) => None,
         }
     }
 }

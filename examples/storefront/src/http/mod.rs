@@ -3,10 +3,12 @@
 mod body;
 mod client;
 mod cursor;
+mod errors;
 mod events;
 mod faults;
 mod health;
 mod ledger;
+mod openapi;
 mod orders;
 mod products;
 mod quotes;
@@ -66,7 +68,9 @@ pub(crate) fn app(shop: Shop) -> Router {
         .route("/orders/{id}", get(orders::show))
         .route("/shipping-quotes", get(quotes::quote))
         .route("/events", get(events::list))
-        .route("/ledger", get(ledger::list));
+        .route("/ledger", get(ledger::list))
+        .route("/errors", get(errors::page))
+        .route("/openapi.json", get(openapi::document));
     if shop.faults.is_some() {
         routes = routes.route("/faults", post(faults::set));
     }
@@ -77,7 +81,11 @@ pub(crate) fn app(shop: Shop) -> Router {
             LONGEST_ANSWER,
         ))
         // Last, so outermost: the routes' fallbacks are inside of it too.
-        .layer(EnvelopeLayer::new().with_status(StatusCode::SERVICE_UNAVAILABLE, too_long()))
+        .layer(
+            EnvelopeLayer::new()
+                .with_domain(errors::DOMAIN)
+                .with_status(StatusCode::SERVICE_UNAVAILABLE, too_long()),
+        )
 }
 
 /// What stands for an answer that took too long: worth another try, as the contract says of it.

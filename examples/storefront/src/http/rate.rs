@@ -4,6 +4,7 @@ use buttress_error_envelope::Problem;
 use buttress_rate_limiter::http::Fields;
 use http::HeaderMap;
 
+use super::refusal::TooFast;
 use crate::service::OrderRate;
 
 /// Takes an order of the client's rate. Gives the fields that tell what is left, for the answer; a
@@ -14,11 +15,10 @@ pub(super) async fn take(rate: &OrderRate, client: &[u8]) -> Result<HeaderMap, P
     Fields::Draft10.write(&mut fields, OrderRate::NAME, rate.quota(), &decision);
     match decision.into_result(OrderRate::NAME) {
         Ok(_) => Ok(fields),
-        Err(too_fast) => {
-            let with = |problem: Problem, (name, value): (&http::HeaderName, &_)| {
-                problem.with_header(name.clone(), http::HeaderValue::clone(value))
-            };
-            Err(fields.iter().fold(too_fast.into(), with))
-        }
+        Err(source) => Err(Problem::from(TooFast {
+            wait: source.retry_after(),
+            fields,
+            source,
+        })),
     }
 }

@@ -7,6 +7,8 @@
 )]
 
 mod demo;
+mod document;
+mod errors;
 mod events;
 mod faults;
 mod hostile;

@@ -1,0 +1,15 @@
+//! `status` is a member already.
+
+use buttress_error_envelope::ToProblem;
+
+#[derive(Debug, thiserror::Error, ToProblem)]
+enum OrderError {
+    #[error("closed")]
+    #[problem(code = "CLOSED", status = 400, message = "Closed.")]
+    Closed {
+        #[problem(extension)]
+        status: u8,
+    },
+}
+
+fn main() {}

@@ -1,0 +1,12 @@
+//! OK is the code of no error.
+
+use buttress_error_envelope::ToProblem;
+
+#[derive(Debug, thiserror::Error, ToProblem)]
+enum OrderError {
+    #[error("closed")]
+    #[problem(code = "CLOSED", status = 400, message = "Closed.", grpc = "OK")]
+    Closed,
+}
+
+fn main() {}

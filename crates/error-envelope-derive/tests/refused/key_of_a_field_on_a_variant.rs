@@ -1,0 +1,12 @@
+//! What belongs to a field.
+
+use buttress_error_envelope::ToProblem;
+
+#[derive(Debug, thiserror::Error, ToProblem)]
+enum OrderError {
+    #[error("closed")]
+    #[problem(code = "CLOSED", status = 400, message = "Closed.", extension)]
+    Closed,
+}
+
+fn main() {}
