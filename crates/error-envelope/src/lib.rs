@@ -4,6 +4,7 @@
 #[cfg(feature = "axum")]
 pub mod axum;
 mod body;
+pub mod client;
 mod envelope;
 mod field;
 mod field_path;

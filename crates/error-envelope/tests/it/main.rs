@@ -7,6 +7,10 @@
 
 mod bounds;
 mod canary;
+mod client;
+mod client_hostile;
+mod client_read;
+mod client_vectors;
 mod envelope;
 mod extractors;
 mod failures;
