@@ -7,7 +7,7 @@ use buttress_error_envelope::{
 use buttress_testkit::{seed::Seed, tier::short_or_long};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use proptest::prelude::*;
-use rand::{RngExt as _, rngs::StdRng, seq::IndexedRandom as _};
+use rand::{rngs::StdRng, seq::IndexedRandom as _};
 
 use crate::client::{JSON, PROBLEM, headers};
 
