@@ -2,6 +2,7 @@
 //! no panic past it.
 
 mod body;
+mod causes;
 mod exchange;
 mod future;
 mod layer;

@@ -4,7 +4,7 @@ use std::{collections::HashMap, error::Error, fmt, sync::Arc};
 
 use http::StatusCode;
 
-use super::BoxError;
+use super::{BoxError, causes};
 use crate::Problem;
 
 /// Knows errors of the service, or says `None`.
@@ -15,6 +15,7 @@ pub(super) type ErrorRule = Arc<dyn Fn(&(dyn Error + 'static)) -> Option<Problem
 pub(super) struct Rules {
     statuses: HashMap<StatusCode, Problem>,
     error: Option<ErrorRule>,
+    faults: Vec<causes::Known>,
 }
 
 impl Rules {
@@ -24,6 +25,10 @@ impl Rules {
 
     pub(super) fn set_error(&mut self, rule: ErrorRule) {
         self.error = Some(rule);
+    }
+
+    pub(super) fn add_fault(&mut self, known: causes::Known) {
+        self.faults.push(known);
     }
 
     pub(super) fn for_status(&self, status: StatusCode) -> Problem {
@@ -38,7 +43,12 @@ impl Rules {
             Ok(problem) => return *problem,
             Err(error) => error,
         };
-        match self.error.as_ref().and_then(|rule| rule(&*error)) {
+        let told = |cause: &(dyn Error + 'static)| {
+            let ruled = self.error.as_ref().and_then(|rule| rule(cause));
+            ruled.or_else(|| causes::problem(cause, &self.faults))
+        };
+        let problem = causes::of(&*error).find_map(told);
+        match problem {
             Some(problem) => problem.with_source(error),
             None => Problem::internal(error),
         }

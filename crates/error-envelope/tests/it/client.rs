@@ -139,7 +139,8 @@ fn which_form_it_is_the_type_of_the_content_says_and_else_its_members() {
         "content-type",
         "application/vnd.shop.v2+json; charset=utf-8",
     );
-    let table: [(&[(&str, &str)], &Value, RemoteForm); 12] = [
+    type Case<'a> = (&'a [(&'a str, &'a str)], &'a Value, RemoteForm);
+    let table: [Case<'_>; 12] = [
         (&[PROBLEM], &problem, RemoteForm::ProblemJson),
         (&[JSON], &problem, RemoteForm::ProblemJson),
         (&[], &problem, RemoteForm::ProblemJson),

@@ -7,6 +7,7 @@
 
 mod bounds;
 mod canary;
+mod causes;
 mod client;
 mod client_hostile;
 mod client_read;
