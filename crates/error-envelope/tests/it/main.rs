@@ -22,6 +22,7 @@ mod layer_twice;
 mod log;
 mod over_tcp;
 mod page;
+mod redacted;
 mod render;
 mod stack;
 mod validator;
