@@ -97,6 +97,8 @@ fn other_than_known(told: &mut Told, detail: Value) -> Option<Value> {
             let id = detail.get("requestId").and_then(Value::as_str);
             told.request_id = id.map(str::to_owned);
         }
+        // Why it failed is for the other service's own developers alone.
+        "DebugInfo" => {}
         _ => return Some(detail),
     }
     None

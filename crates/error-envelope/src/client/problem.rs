@@ -80,6 +80,7 @@ pub(super) struct Told {
     pub(super) domain: Option<String>,
     pub(super) request_id: Option<String>,
     pub(super) retry_after: Option<RetryAfter>,
+    pub(super) retryable: Option<bool>,
     pub(super) fields: Vec<FieldError>,
     pub(super) extensions: Map<String, Value>,
     pub(super) truncated: bool,
@@ -102,6 +103,7 @@ impl Told {
             domain: None,
             request_id: None,
             retry_after: None,
+            retryable: None,
             fields: Vec::new(),
             extensions: Map::new(),
             truncated: false,
@@ -239,6 +241,13 @@ impl RemoteProblem {
         self.parts.retry_after
     }
 
+    /// Whether the same request may succeed later, if the other service says so (the member
+    /// `retryable`). It does not say whether it is safe to repeat: see [`RemoteProblem::verdict`].
+    #[must_use]
+    pub fn is_retryable(&self) -> Option<bool> {
+        self.parts.told.retryable
+    }
+
     /// The fields that are wrong. The envelope tells them by path alone, so there each is taken
     /// for one of the body.
     #[must_use]
@@ -247,7 +256,8 @@ impl RemoteProblem {
     }
 
     /// All other members: those of problem+json, of the envelope's `details`, of google.rpc the
-    /// metadata of `ErrorInfo`, and under `details` the details that are not known here.
+    /// metadata of `ErrorInfo`, and under `details` the details that are not known here. What a
+    /// service says in debug mode (`debug`, `DebugInfo`) is left out.
     #[must_use]
     pub fn extensions(&self) -> &Map<String, Value> {
         &self.parts.told.extensions

@@ -94,9 +94,12 @@ fn problem_json(mut members: Map<String, Value>) -> Told {
         .and_then(|status| status.as_u64())
         .and_then(|status| u16::try_from(status).ok())
         .filter(|status| (100..600).contains(status));
-    // These three are extensions of ours. One of another type is somebody else's, and is kept.
+    // These are extensions of ours. One of another type is somebody else's, and is kept.
     told.code = take(&mut members, "code", text_ref);
     told.truncated = take(&mut members, "truncated", Value::as_bool) == Some(true);
+    told.retryable = take(&mut members, "retryable", Value::as_bool);
+    // Why it failed, of a service in debug mode, is for its own developers alone.
+    members.remove("debug");
     told.fields = take(&mut members, "errors", errors).unwrap_or_default();
     told.extensions = members;
     told
@@ -110,6 +113,7 @@ fn envelope(status: StatusCode, mut members: Map<String, Value>) -> Told {
     told.code = text(error.remove("code"));
     told.detail = text(error.remove("message"));
     told.truncated = error.remove("truncated") == Some(Value::Bool(true));
+    told.retryable = error.remove("retryable").and_then(|it| it.as_bool());
     match error.remove("details") {
         Some(Value::Object(details)) => match details_fields(status, &details) {
             Some(fields) => told.fields = fields,

@@ -73,6 +73,7 @@ fn google_rpc_is_read_as_http_gateways_write_it_and_bare() {
         ]},
         {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "1.5s"},
         {"@type": "type.googleapis.com/google.rpc.RequestInfo", "requestId": "r-7"},
+        {"@type": "type.googleapis.com/google.rpc.DebugInfo", "detail": "c4n4ry"},
         {"@type": "type.googleapis.com/google.rpc.Help", "links": []},
         {"@type": "example.com/own"},
     ]);
@@ -288,6 +289,27 @@ fn what_is_relayed_says_what_the_other_service_said() {
     assert_eq!(
         (relayed.code(), relayed.message()),
         ("ROUTE_NOT_FOUND", "No such page.")
+    );
+}
+
+#[test]
+fn what_is_said_in_debug_mode_is_neither_kept_nor_relayed() {
+    let problem = json!({"detail": "d", "code": "A", "retryable": false, "debug": "c4n4ry"});
+    let envelope = json!({"success": false, "error": {"code": "A", "message": "d",
+        "retryable": false, "debug": "c4n4ry"}});
+    for (kind, body) in [(PROBLEM, problem), (JSON, envelope)] {
+        let remote = read(500, &[kind], &body);
+        assert_eq!(
+            (remote.is_retryable(), remote.code()),
+            (Some(false), Some("A"))
+        );
+        assert!(remote.extensions().is_empty(), "{body}");
+        let relayed = remote.relayed().render(Format::ProblemJson);
+        assert!(!format!("{relayed:?}").contains("c4n4ry"));
+    }
+    assert_eq!(
+        read(500, &[PROBLEM], &json!({"retryable": "no"})).is_retryable(),
+        None
     );
 }
 
