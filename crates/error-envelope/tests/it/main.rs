@@ -20,6 +20,7 @@ mod headers;
 mod layer;
 mod layer_twice;
 mod log;
+mod negotiation;
 mod over_tcp;
 mod page;
 mod redacted;
