@@ -1,9 +1,10 @@
-//! What no single crate can prove: breaker, retry, time limits and limits around one another, over
-//! real HTTP.
+//! What no single crate can prove: breaker, retry, time limits and limits around one another, and
+//! how what they refuse leaves, over real HTTP.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![allow(clippy::disallowed_methods, reason = "real sockets live in real time")]
 
+mod leaving;
 mod soak;
 mod stacks;
 mod target;

@@ -104,7 +104,7 @@ impl Shared {
             let stack = ServiceBuilder::new()
                 .layer(RetryLayer::http(retry).unwrapped())
                 .layer(CircuitBreakerLayer::new(&self.breaker).by(ByStatus))
-                .map_err(Boxed)
+                .map_err(Boxed::from)
                 .layer(TimeoutLayer::new(Duration::from_millis(40)))
                 .layer(GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(
                     &self.places,

@@ -87,16 +87,18 @@ impl<E> From<Rejection> for CallError<E> {
 impl<E> fmt::Display for CallError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Rejected(rejection) => rejection.fmt(f),
+            Self::Rejected(_) => f.write_str("the call was rejected"),
             Self::Failed(_) => f.write_str("the call failed"),
         }
     }
 }
 
+/// The source is the [`Rejection`] itself, so whoever walks a chain of causes finds it by type, and
+/// need not know `E`.
 impl<E: Error + 'static> Error for CallError<E> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Rejected(rejection) => rejection.source(),
+            Self::Rejected(rejection) => Some(rejection),
             Self::Failed(error) => Some(error),
         }
     }
@@ -250,6 +252,62 @@ impl Fault for Rejection {
     }
 }
 
+/// A call that was made took longer than it may, and was dropped. What it did is unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the attempt did not end within {limit:?}")]
+pub struct TimedOut {
+    limit: Duration,
+}
+
+impl TimedOut {
+    /// It was given so long.
+    #[must_use]
+    pub const fn new(limit: Duration) -> Self {
+        Self { limit }
+    }
+
+    /// How long it was given.
+    #[must_use]
+    pub const fn limit(&self) -> Duration {
+        self.limit
+    }
+}
+
+impl Fault for TimedOut {
+    fn code(&self) -> &'static str {
+        "UPSTREAM_TIMEOUT"
+    }
+
+    fn status(&self) -> u16 {
+        504
+    }
+
+    fn public_message(&self) -> Cow<'_, str> {
+        "A service behind this one did not answer in time.".into()
+    }
+}
+
+/// A boxed error as an error: a box is none, so it fits into no [`CallError`] that shall be one.
+/// Between a layer of tower's, which fails with a box, and one of the family:
+/// `.map_err(Boxed::from)`.
+#[derive(Debug, thiserror::Error)]
+#[error("a service failed")]
+pub struct Boxed(#[source] Box<dyn Error + Send + Sync>);
+
+impl From<Box<dyn Error + Send + Sync>> for Boxed {
+    fn from(error: Box<dyn Error + Send + Sync>) -> Self {
+        Self(error)
+    }
+}
+
+impl Boxed {
+    /// The box.
+    #[must_use]
+    pub fn into_inner(self) -> Box<dyn Error + Send + Sync> {
+        self.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -284,15 +342,21 @@ mod tests {
     fn display_never_repeats_its_source() {
         let failed = CallError::Failed(std::io::Error::other("secret detail"));
         assert_eq!(failed.to_string(), "the call failed");
-        let rejected = rejection().with_source("why");
+        let rejected: CallError<std::io::Error> = rejection().with_source("why").into();
+        assert_eq!(rejected.to_string(), "the call was rejected");
         assert_eq!(
-            rejected.to_string(),
-            "orders rejected the call: RATE_LIMITED"
+            crate::Chain(&rejected).to_string(),
+            "the call was rejected: orders rejected the call: RATE_LIMITED: why"
         );
-        assert_eq!(
-            rejected.source().map(ToString::to_string).as_deref(),
-            Some("why")
-        );
+    }
+
+    #[test]
+    fn a_rejection_is_found_by_type_among_the_sources() {
+        let rejected: CallError<std::io::Error> = rejection().into();
+        let found = rejected
+            .source()
+            .and_then(|it| it.downcast_ref::<Rejection>());
+        assert_eq!(found.map(Rejection::kind), Some(RejectionKind::RateLimited));
     }
 
     #[test]

@@ -13,10 +13,10 @@ mod retry_after;
 mod verdict;
 
 pub use self::{
-    call_error::{CallError, Rejection, RejectionKind},
+    call_error::{Boxed, CallError, Rejection, RejectionKind, TimedOut},
     chain::Chain,
     clock::{Clock, Moment},
-    fault::Fault,
+    fault::{Fault, PublicFault},
     observer::{Observer, Observers},
     registry::{Registered, Registry},
     retry_after::RetryAfter,

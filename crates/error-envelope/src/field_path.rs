@@ -83,6 +83,18 @@ impl FieldPath {
         }
     }
 
+    /// Reads a path as `Display` writes it, `items[0].quantity`. What is written in no such way is
+    /// one key.
+    #[must_use]
+    pub fn from_dotted(dotted: &str) -> Self {
+        let path = if dotted == "$" {
+            Some(Self::root())
+        } else {
+            steps(dotted).map(|steps| Self { steps })
+        };
+        path.unwrap_or_else(|| Self::root().key(dotted))
+    }
+
     /// The JSON Pointer (RFC 6901, section 3).
     #[must_use]
     pub fn to_pointer(&self) -> String {
@@ -125,6 +137,44 @@ impl fmt::Display for FieldPath {
         }
         Ok(())
     }
+}
+
+/// The steps of a path that is written as `Display` writes it.
+fn steps(dotted: &str) -> Option<Vec<Step>> {
+    let mut steps = Vec::new();
+    let mut rest = dotted;
+    while !rest.is_empty() {
+        if let Some(inside) = rest.strip_prefix('[') {
+            let (step, after) = in_brackets(inside)?;
+            steps.push(step);
+            rest = after;
+        } else {
+            let rest_of_key = match rest.strip_prefix('.') {
+                Some(after_dot) if !steps.is_empty() => after_dot,
+                None if steps.is_empty() => rest,
+                _ => return None,
+            };
+            let end = rest_of_key.find(['.', '[']).unwrap_or(rest_of_key.len());
+            let (key, after) = rest_of_key.split_at(end);
+            steps.push(Step::Key(Some(key).filter(|key| is_plain(key))?.to_owned()));
+            rest = after;
+        }
+    }
+    (!steps.is_empty()).then_some(steps)
+}
+
+/// An index or a quoted key, and what comes after the bracket that ends it.
+fn in_brackets(inside: &str) -> Option<(Step, &str)> {
+    let (step, end) = if inside.starts_with('"') {
+        let mut texts = serde_json::Deserializer::from_str(inside).into_iter::<String>();
+        let key = texts.next()?.ok()?;
+        (Step::Key(key), texts.byte_offset())
+    } else {
+        let end = inside.find(']')?;
+        let digits = Some(&inside[..end]).filter(|it| it.bytes().all(|it| it.is_ascii_digit()));
+        (Step::Index(digits?.parse().ok()?), end)
+    };
+    Some((step, inside.get(end..)?.strip_prefix(']')?))
 }
 
 fn is_plain(key: &str) -> bool {
@@ -190,7 +240,52 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_is_written_in_no_such_way_is_one_key() {
+        for dotted in [
+            "",
+            ".",
+            ".a",
+            "a.",
+            "a..b",
+            "a b",
+            "[",
+            "[]",
+            "[x]",
+            "[-1]",
+            "[+1]",
+            "[\"a]",
+            "[\"a\"",
+            "[1]a",
+            "a[1",
+            "$.a",
+            "[99999999999999999999999]",
+            "a]b",
+        ] {
+            let path = FieldPath::from_dotted(dotted);
+            assert_eq!(path, FieldPath::root().key(dotted), "{dotted}");
+        }
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            "([a-z0-9_ .$\\[\\]\"\\\\]|\u{e4}){0,4}".prop_map(Step::Key),
+            any::<usize>().prop_map(Step::Index),
+        ]
+    }
+
     proptest! {
+        #[test]
+        fn every_dotted_path_comes_back_as_it_was(steps in prop::collection::vec(step(), 0..5)) {
+            let path = FieldPath { steps };
+            prop_assert_eq!(FieldPath::from_dotted(&path.to_string()), path);
+        }
+
+        #[test]
+        fn no_dotted_path_makes_it_panic(dotted in ".*") {
+            let _ = FieldPath::from_dotted(&dotted);
+        }
+
         #[test]
         fn every_pointer_comes_back_as_it_was(
             tokens in prop::collection::vec("([a-z/~.\\[\"]|[0-9]){0,5}", 0..5),

@@ -101,8 +101,7 @@ fn is_number(expected: &str) -> bool {
     NAMES.contains(&expected.strip_prefix("a nonzero ").unwrap_or(expected))
 }
 
-/// The same for a parameter of the query, whose values are texts.
-#[cfg(feature = "axum")]
+/// The same for a parameter or a header field, whose values are texts.
 pub(crate) fn parameter(told: &str) -> (Option<String>, &'static str) {
     let (key, message) = sentence(told);
     let message = match told {
@@ -120,7 +119,7 @@ pub(crate) fn parameter(told: &str) -> (Option<String>, &'static str) {
 }
 
 /// The name of the parameter in which an error was found.
-#[cfg(feature = "axum")]
+#[cfg(feature = "query")]
 pub(crate) fn last_key(path: &Path) -> Option<String> {
     path.iter().rev().find_map(|step| match step {
         Segment::Map { key } => Some(key.clone()),

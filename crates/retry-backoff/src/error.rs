@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, error::Error, fmt, time::Duration};
 
-use buttress_core::{CallError, Fault, Rejection};
+use buttress_core::{CallError, Fault, Rejection, TimedOut};
 
 /// Why there was no further attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -72,25 +72,6 @@ pub enum Failure<E> {
     Rejected(Rejection),
     /// It was dropped when its time was over. What it did is unknown.
     TimedOut(TimedOut),
-}
-
-/// An attempt took longer than it may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the attempt did not end within {limit:?}")]
-pub struct TimedOut {
-    limit: Duration,
-}
-
-impl TimedOut {
-    pub(crate) const fn new(limit: Duration) -> Self {
-        Self { limit }
-    }
-
-    /// How long it was given.
-    #[must_use]
-    pub const fn limit(&self) -> Duration {
-        self.limit
-    }
 }
 
 impl<E> Failure<E> {
@@ -232,7 +213,7 @@ impl<E: Fault + 'static> Fault for RetryError<E> {
         match &self.told.last {
             Failure::Failed(error) => error.code(),
             Failure::Rejected(rejection) => rejection.code(),
-            Failure::TimedOut(_) => "UPSTREAM_TIMEOUT",
+            Failure::TimedOut(late) => late.code(),
         }
     }
 
@@ -240,7 +221,7 @@ impl<E: Fault + 'static> Fault for RetryError<E> {
         match &self.told.last {
             Failure::Failed(error) => error.status(),
             Failure::Rejected(rejection) => rejection.status(),
-            Failure::TimedOut(_) => 504,
+            Failure::TimedOut(late) => late.status(),
         }
     }
 
@@ -248,7 +229,7 @@ impl<E: Fault + 'static> Fault for RetryError<E> {
         match &self.told.last {
             Failure::Failed(error) => error.public_message(),
             Failure::Rejected(rejection) => rejection.public_message(),
-            Failure::TimedOut(_) => "A service behind this one did not answer in time.".into(),
+            Failure::TimedOut(late) => late.public_message(),
         }
     }
 

@@ -34,6 +34,8 @@ pub use buttress_core::classify::reqwest;
 #[cfg(feature = "tonic")]
 pub use buttress_core::classify::tonic;
 
+pub use buttress_core::TimedOut;
+
 #[cfg(feature = "metrics")]
 pub use self::metrics::MetricsObserver;
 pub use self::{
@@ -45,7 +47,7 @@ pub use self::{
     call::RetryExt,
     deadline::Deadline,
     dice::Dice,
-    error::{Failure, RetryError, Stopped, TimedOut},
+    error::{Failure, RetryError, Stopped},
     event::{Event, TraceEvents},
     future::Retrying,
     hint::RetryAfterRule,

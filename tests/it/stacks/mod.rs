@@ -11,6 +11,7 @@ mod with_limits;
 use std::time::{Duration, Instant};
 
 use buttress_circuit_breaker::{CircuitBreaker, OpenTime, Policy, PolicyBuilder};
+pub(crate) use buttress_core::Boxed;
 use buttress_core::Fault as _;
 use buttress_retry_backoff::{
     Backoff, Failure, Retry, RetryError, RetryPolicy, RetryPolicyBuilder,
@@ -31,23 +32,6 @@ where
     B::Data: Send,
 {
     Client::builder(TokioExecutor::new()).build_http()
-}
-
-/// The error of tower's own layers, which is a box. A box is no `Error`, so it fits into no other
-/// error: outside of such a layer, this is what `map_err` makes of it.
-#[derive(Debug)]
-pub(crate) struct Boxed(pub(crate) BoxError);
-
-impl std::fmt::Display for Boxed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a layer of tower's, or what is inside of it")
-    }
-}
-
-impl std::error::Error for Boxed {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&*self.0)
-    }
 }
 
 /// One that opens after so many failures in a row, for longer than a test takes.
@@ -96,7 +80,7 @@ fn is_elapsed(error: &BoxError) -> bool {
     error.is::<Elapsed>()
 }
 
-const fn millis(millis: u64) -> Duration {
+pub(crate) const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 

@@ -25,7 +25,7 @@ async fn row_1_a_total_timeout_outside_the_retry_bounds_it_and_inside_it_is_paid
 
     let wrong = ServiceBuilder::new()
         .layer(RetryLayer::http(retry()))
-        .map_err(Boxed)
+        .map_err(Boxed::from)
         .layer(TimeoutLayer::new(millis(200)))
         .service(http());
     let (result, took) = timed(&wrong, target.get()).await;
@@ -147,12 +147,16 @@ async fn row_4_a_timeout_inside_the_breaker_is_a_failure_like_any_other() {
     );
     let service = ServiceBuilder::new()
         .layer(CircuitBreakerLayer::new(&breaker).by(ByStatus))
-        .map_err(Boxed)
+        .map_err(Boxed::from)
         .layer(TimeoutLayer::new(millis(30)))
         .service(http());
     for _ in 0..4 {
         let error = send(&service, target.get()).await.unwrap_err();
-        assert!(matches!(error, CallError::Failed(Boxed(error)) if is_elapsed(&error)));
+        assert!(
+            error
+                .into_failed()
+                .is_ok_and(|error| is_elapsed(&error.into_inner()))
+        );
     }
     assert!(matches!(
         send(&service, target.get()).await,
@@ -167,7 +171,7 @@ async fn row_5_a_timeout_of_each_attempt_leaves_time_for_another_and_a_total_one
     let right = ServiceBuilder::new()
         .layer(TimeoutLayer::new(millis(1000)))
         .layer(RetryLayer::http(retry()))
-        .map_err(Boxed)
+        .map_err(Boxed::from)
         .layer(TimeoutLayer::new(millis(100)))
         .service(http());
     assert_eq!(send(&right, target.get()).await.unwrap().status(), 200);

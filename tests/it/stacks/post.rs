@@ -14,7 +14,7 @@ async fn post(act: Act, key: Option<&str>) -> (Option<u16>, usize, usize) {
         .layer(TimeoutLayer::new(millis(2000)))
         .layer(RetryLayer::http(retry()).unwrapped())
         .layer(CircuitBreakerLayer::new(&breaker_after(10)).by(ByStatus))
-        .map_err(Boxed)
+        .map_err(Boxed::from)
         .layer(TimeoutLayer::new(millis(150)))
         .service(http());
     let result = send(&service, target.post(key)).await;

@@ -22,7 +22,7 @@ async fn row_6_a_limit_inside_the_breaker_is_not_spent_on_rejections() {
     let breaker = breaker_after(1);
     let right = ServiceBuilder::new()
         .layer(CircuitBreakerLayer::new(&breaker).by(ByStatus))
-        .map_err(Boxed)
+        .map_err(Boxed::from)
         .buffer(8)
         .rate_limit(3, HOUR)
         .service(http());
@@ -59,7 +59,7 @@ async fn row_7_a_rate_inside_the_retry_bounds_attempts_and_outside_it_only_calls
     let right = ServiceBuilder::new()
         .layer(TimeoutLayer::new(millis(300)))
         .layer(RetryLayer::http(retry()))
-        .map_err(Boxed)
+        .map_err(Boxed::from)
         .buffer(8)
         .rate_limit(4, HOUR)
         .service(http());
@@ -152,7 +152,7 @@ async fn row_10_a_queue_inside_the_attempts_timeout_burdens_the_breaker_with_our
         let failed = if queue_inside {
             let service = ServiceBuilder::new()
                 .layer(breaking)
-                .map_err(Boxed)
+                .map_err(Boxed::from)
                 .layer(within)
                 .buffer(32)
                 .concurrency_limit(1)
@@ -163,7 +163,7 @@ async fn row_10_a_queue_inside_the_attempts_timeout_burdens_the_breaker_with_our
                 .buffer(32)
                 .concurrency_limit(1)
                 .layer(breaking)
-                .map_err(Boxed)
+                .map_err(Boxed::from)
                 .layer(within)
                 .service(http());
             twelve(&service, &target).await

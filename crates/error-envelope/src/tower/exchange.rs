@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use buttress_core::{Fault, PublicFault};
 use bytes::Bytes;
 use http::{
     HeaderMap, Method, Request, Response, StatusCode,
@@ -12,7 +13,7 @@ use http_body::Body;
 use tracing::Span;
 
 use super::{BoxError, RequestId, ResponseBody, Verbatim, log, rules::Rules};
-use crate::{Format, Problem, render::describes_body};
+use crate::{Format, Problem, ToProblem, render::describes_body};
 
 /// Marks a request that is inside the layer already.
 #[derive(Clone, Copy)]
@@ -123,7 +124,11 @@ impl Exchange {
             // A problem with the status of a success is an accident: `(StatusCode::CREATED,
             // envelope)` where the envelope could not be serialized.
             Some(problem) => problem,
-            None if is_error => self.rules.for_status(parts.status),
+            // What a layer within answered itself: with its code, not with that of its status.
+            None if is_error => match parts.extensions.remove::<PublicFault>() {
+                Some(fault) if fault.status() == parts.status.as_u16() => fault.to_problem(),
+                _ => self.rules.for_status(parts.status),
+            },
             None => return None,
         };
         parts.status = problem.status();

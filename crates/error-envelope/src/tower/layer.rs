@@ -17,9 +17,9 @@ use tower_service::Service;
 use tracing::Instrument;
 
 use super::{
-    BoxError, ResponseBody, ResponseFuture, exchange::Exchange, log::Panicked, rules::Rules,
+    BoxError, ResponseBody, ResponseFuture, causes, exchange::Exchange, log::Panicked, rules::Rules,
 };
-use crate::Problem;
+use crate::{Problem, ToProblem};
 
 /// Puts every error of a service into one shape. Outermost in the stack: what is outside of it is
 /// not covered.
@@ -33,8 +33,18 @@ use crate::Problem;
 ///   headers stay (`Allow`, `WWW-Authenticate`, `Retry-After`), its body and what describes it go.
 ///   One that is marked [`Verbatim`](super::Verbatim) is left alone.
 /// - **Panics**, in `call` and in the future: the opaque 500.
-/// - **Errors of the service**: a `Problem` leaves as it is, all else as the opaque 500, unless
-///   [`EnvelopeLayer::with_error`] knows it. The layered service never fails.
+/// - **Errors of the service**: a `Problem` leaves as it is. Of any other, whatever its type, the
+///   chain of causes is walked from the outside in, and the first that is known decides: by
+///   [`EnvelopeLayer::with_error`], by [`EnvelopeLayer::with_fault`], or by itself. These are a
+///   [`Rejection`](buttress_core::Rejection) of a breaker, a limiter or the like (503, 429, 504,
+///   with `Retry-After`), a retry's [`TimedOut`](buttress_core::TimedOut) and the `Elapsed` of
+///   tower and tokio (504), tower's `Overloaded` (503), a `Problem`, a
+///   [`PublicFault`](buttress_core::PublicFault), and the errors of other services
+///   ([`RemoteProblem`](crate::client::RemoteProblem): 502, 503, 504). All else is the opaque 500.
+///   The layered service never fails.
+/// - **Refusals of layers within** that answer themselves (a limiter's 429, a key's 409 or 422)
+///   have their own code, by the [`PublicFault`](buttress_core::PublicFault) in the extensions of
+///   the response; it goes before what [`EnvelopeLayer::with_status`] says of the status.
 /// - **The log.** An error from 500 up is logged once, at error level, with code, status and the
 ///   chain of its sources; one below at debug level.
 /// - HEAD, 204 and 304 carry no body; HEAD keeps the length that GET would have.
@@ -83,14 +93,41 @@ impl EnvelopeLayer {
         self
     }
 
-    /// The same, with what knows the errors of the service: a layer's own error type, say. `None`
-    /// is the opaque 500. The error is kept as the problem's source.
+    /// The same, with what knows the errors of the service: a layer's own error type, say. It is
+    /// asked about the error and then about each of its causes, until it knows one; `None` leaves
+    /// it to what the layer knows itself. The whole error is kept as the problem's source.
     #[must_use]
     pub fn with_error(
         mut self,
         rule: impl Fn(&(dyn Error + 'static)) -> Option<Problem> + Send + Sync + 'static,
     ) -> Self {
         Arc::make_mut(&mut self.rules).set_error(Arc::new(rule));
+        self
+    }
+
+    /// The same, with one more type of error that is known wherever it is among the causes: a
+    /// [`Fault`](buttress_core::Fault) of yours or of a sibling's, or a [`ToProblem`].
+    ///
+    /// ```
+    /// use buttress_core::Fault;
+    /// use buttress_error_envelope::tower::EnvelopeLayer;
+    ///
+    /// #[derive(Debug, thiserror::Error)]
+    /// #[error("the till is closed")]
+    /// struct Closed;
+    ///
+    /// impl Fault for Closed {
+    ///     fn code(&self) -> &'static str { "TILL_CLOSED" }
+    ///     fn status(&self) -> u16 { 503 }
+    ///     fn public_message(&self) -> std::borrow::Cow<'_, str> { "Tomorrow again.".into() }
+    /// }
+    ///
+    /// let layer = EnvelopeLayer::new().with_fault::<Closed>();
+    /// # let _ = layer;
+    /// ```
+    #[must_use]
+    pub fn with_fault<F: ToProblem + Error + 'static>(mut self) -> Self {
+        Arc::make_mut(&mut self.rules).add_fault(causes::known::<F>);
         self
     }
 }

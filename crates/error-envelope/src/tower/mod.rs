@@ -2,6 +2,7 @@
 //! no panic past it.
 
 mod body;
+mod causes;
 #[cfg(feature = "debug-causes")]
 mod debug;
 mod exchange;

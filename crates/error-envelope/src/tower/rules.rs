@@ -11,7 +11,7 @@ use std::{
 
 use http::{HeaderMap, StatusCode};
 
-use super::BoxError;
+use super::{BoxError, causes};
 use crate::{Format, Problem};
 
 /// Knows errors of the service, or says `None`.
@@ -25,6 +25,7 @@ pub(super) type DebugRule = Arc<dyn Fn(&HeaderMap) -> bool + Send + Sync>;
 pub(super) struct Rules {
     statuses: HashMap<StatusCode, Problem>,
     error: Option<ErrorRule>,
+    faults: Vec<causes::Known>,
     domain: Option<Cow<'static, str>>,
     /// There only where the crate was built with the feature `debug-causes`.
     debug: Option<DebugRule>,
@@ -69,6 +70,10 @@ impl Rules {
         }
     }
 
+    pub(super) fn add_fault(&mut self, known: causes::Known) {
+        self.faults.push(known);
+    }
+
     pub(super) fn for_status(&self, status: StatusCode) -> Problem {
         match self.statuses.get(&status) {
             Some(problem) => problem.clone(),
@@ -81,7 +86,12 @@ impl Rules {
             Ok(problem) => return *problem,
             Err(error) => error,
         };
-        match self.error.as_ref().and_then(|rule| rule(&*error)) {
+        let told = |cause: &(dyn Error + 'static)| {
+            let ruled = self.error.as_ref().and_then(|rule| rule(cause));
+            ruled.or_else(|| causes::problem(cause, &self.faults))
+        };
+        let problem = causes::of(&*error).find_map(told);
+        match problem {
             Some(problem) => problem.with_source(error),
             None => Problem::internal(error),
         }

@@ -2,11 +2,17 @@
 
 use std::{error::Error, fmt, io};
 
-use buttress_core::{CallError, Fault, Rejection, RejectionKind};
-use buttress_error_envelope::{Format, Problem, ToProblem, parse_json};
-use http::StatusCode;
+use buttress_core::{Boxed, CallError, Fault, Rejection, RejectionKind};
+use buttress_error_envelope::{
+    Format, Problem, ToProblem,
+    client::{RemoteProblem, reqwest::RemoteError},
+    page::PageError,
+    parse_json,
+    tower::BoxError,
+};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
-const CANARY: &str = "c4n4ry";
+pub(crate) const CANARY: &str = "c4n4ry";
 
 /// Like a driver's error: its words hold bound values, its `Debug` the row, its source more.
 #[derive(Debug)]
@@ -52,7 +58,7 @@ impl Fault for Driver {
     }
 }
 
-fn sources() -> Vec<Box<dyn Error + Send + Sync>> {
+pub(crate) fn sources() -> Vec<Box<dyn Error + Send + Sync>> {
     let url = format!("postgres://shop:{CANARY}@db.internal/shop");
     let io = || io::Error::other(format!("open /srv/{CANARY}: denied"));
     let json = serde_json::from_str::<u8>(&format!("\"{CANARY}\"")).unwrap_err();
@@ -84,7 +90,36 @@ fn sources() -> Vec<Box<dyn Error + Send + Sync>> {
             .unwrap_err(),
         ),
         Box::new(std::ffi::CString::new(format!("{CANARY}\0x")).unwrap_err()),
+        Box::new(reqwest_error()),
+        Box::new(RemoteError::from(reqwest_error())),
+        Box::new(RemoteError::from(remote())),
+        Box::new(remote()),
+        Box::new(Boxed::from(BoxError::from(io()))),
+        Box::new(CallError::Failed(Boxed::from(BoxError::from(CANARY)))),
+        Box::new(CallError::<io::Error>::from(
+            Rejection::new(RejectionKind::RateLimited, CANARY).with_source(io()),
+        )),
+        Box::new(PageError::Unwritable(CANARY.into())),
     ]
+}
+
+/// A real one, with a URL in it that has a password and a token.
+fn reqwest_error() -> reqwest::Error {
+    let client = reqwest::Client::new();
+    let request = client.get(format!("nowhere://shop:{CANARY}@db/?token={CANARY}"));
+    request.header("a\nb", CANARY).build().unwrap_err()
+}
+
+/// The error of another service, every text of which is private here.
+fn remote() -> RemoteProblem {
+    let mut headers = HeaderMap::new();
+    headers.insert("x-request-id", HeaderValue::from_static("r-7"));
+    let body = format!(
+        r##"{{"type":"urn:{CANARY}","title":"{CANARY}","detail":"{CANARY}","instance":"/{CANARY}",
+        "code":"not a word {CANARY}","errors":[{{"detail":"{CANARY}","pointer":"#/{CANARY}"}}],
+        "{CANARY}":"{CANARY}"}}"##
+    );
+    RemoteProblem::from_parts(StatusCode::BAD_GATEWAY, &headers, body.as_bytes())
 }
 
 /// An error whose `Debug` prints its chain, as those of report libraries do.

@@ -74,7 +74,8 @@ async fn an_error_of_the_service_is_the_opaque_500_unless_it_is_a_problem_or_is_
         .extensions
         .get::<Problem>()
         .and_then(std::error::Error::source);
-    assert!(source.is_some_and(|source| source.to_string().contains("c4n4ry")));
+    let told = buttress_core::Chain(source.unwrap()).to_string();
+    assert!(told.contains("c4n4ry"), "{told}");
 }
 
 /// A service that is not well in the way that is asked for.

@@ -1,6 +1,6 @@
 //! How a refusal leaves when nobody chose another way.
 
-use buttress_core::{Fault, RetryAfter};
+use buttress_core::{Fault, PublicFault, RetryAfter};
 use bytes::Bytes;
 use http::{
     HeaderValue, Response, StatusCode,
@@ -22,6 +22,8 @@ pub(super) fn render(refusal: &HttpRefusal) -> Response<Bytes> {
     });
     let mut response = Response::new(Bytes::from(body.to_string()));
     *response.status_mut() = status;
+    // For a layer further out that renders all errors of the service in one shape.
+    response.extensions_mut().insert(PublicFault::of(refusal));
     let headers = response.headers_mut();
     let problem = HeaderValue::from_static("application/problem+json");
     headers.insert(CONTENT_TYPE, problem);

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use buttress_core::{Fault, RetryAfter};
+use buttress_core::{Fault, PublicFault, RetryAfter};
 use bytes::Bytes;
 use http::{
     HeaderValue, Response, StatusCode,
@@ -62,6 +62,8 @@ fn problem(fault: &dyn Fault) -> Response<Bytes> {
     let body = serde_json::to_vec(&problem).unwrap_or_default();
     let mut response = Response::new(Bytes::from(body));
     *response.status_mut() = status;
+    // For a layer further out that renders all errors of the service in one shape.
+    response.extensions_mut().insert(PublicFault::of(fault));
     let headers = response.headers_mut();
     headers.insert(
         CONTENT_TYPE,

@@ -1,6 +1,6 @@
 //! What a refusal says.
 
-use buttress_core::Fault;
+use buttress_core::{Fault, PublicFault};
 use http::{HeaderValue, Response, StatusCode, header};
 
 /// Makes the response of a refusal. Every `Fn(&dyn Fault) -> Response<B>` is one: with
@@ -19,6 +19,9 @@ impl<B, F: Fn(&dyn Fault) -> Response<B>> Respond<B> for F {
 }
 
 /// A minimal `application/problem+json` (RFC 9457), which caches must not store (RFC 6585, section 4).
+///
+/// The fault is in the response's extensions, as a [`PublicFault`], for a layer further out that
+/// renders all errors of the service in one shape.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct ProblemJson {}
@@ -37,6 +40,7 @@ impl<B: From<String>> Respond<B> for ProblemJson {
         });
         let mut response = Response::new(B::from(body.to_string()));
         *response.status_mut() = status;
+        response.extensions_mut().insert(PublicFault::of(fault));
         let headers = response.headers_mut();
         let json = HeaderValue::from_static("application/problem+json");
         headers.insert(header::CONTENT_TYPE, json);

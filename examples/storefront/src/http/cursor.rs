@@ -1,139 +1,84 @@
 //! Pages: how many, and from where on.
 //!
-//! A cursor is opaque to callers: a version, the list it belongs to, and the last id of a page,
-//! with a checksum. The checksum tells a cursor of ours from a guess; it is no secret, and need
-//! not be, for a cursor grants nothing.
+//! A cursor holds the last id of a page and has a checksum. The checksum tells a cursor of ours
+//! from a guess; it is no secret, and need not be, for a cursor grants nothing.
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use std::sync::LazyLock;
+
+use buttress_error_envelope::{
+    Problem,
+    page::{PageError, PageQuery, PageRequest, Pages},
+};
 
 use super::{is_id, refusal::Refusal};
-
-const VERSION: u8 = 1;
-const CHECKSUM: usize = 8;
 
 /// The list that a cursor belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum List {
-    Products = 1,
-    Orders = 2,
+    Products,
+    Orders,
 }
 
-/// `?limit=…&cursor=…`
-#[derive(Debug, Deserialize)]
-pub(super) struct PageQuery {
-    limit: Option<i64>,
-    cursor: Option<String>,
+static PRODUCTS: LazyLock<Pages> = LazyLock::new(|| pages("products"));
+static ORDERS: LazyLock<Pages> = LazyLock::new(|| pages("orders"));
+
+/// 20 at a time, at most 100.
+fn pages(list: &'static str) -> Pages {
+    let pages = Pages::builder(list).limits(20, 100).build();
+    pages.expect("a short name, and limits that fit together")
 }
 
-/// What stands beside a page.
-#[derive(Debug, Serialize)]
-pub(super) struct PageMeta {
-    next_cursor: Option<String>,
-}
-
-impl PageQuery {
-    /// How many: 1 to 100, or 20.
-    pub(super) fn limit(&self) -> Result<i64, Refusal> {
-        match self.limit.unwrap_or(20) {
-            limit @ 1..=100 => Ok(limit),
-            _ => Err(Refusal::Parameter("limit must be from 1 to 100.")),
-        }
+/// What `?limit=…&cursor=…` asks for.
+pub(super) fn read(list: List, query: &PageQuery) -> Result<PageRequest<String>, Problem> {
+    let pages = match list {
+        List::Products => &PRODUCTS,
+        List::Orders => &ORDERS,
+    };
+    let request = pages.read::<String>(query).map_err(|error| match error {
+        PageError::Limit { .. } => Refusal::Parameter("limit must be from 1 to 100.").into(),
+        PageError::Cursor => Refusal::Cursor.into(),
+        other => Problem::from(other),
+    })?;
+    // Anybody can make a checksum.
+    if request.after().is_some_and(|id| !is_id(id)) {
+        return Err(Refusal::Cursor.into());
     }
-
-    /// The last id of the page before.
-    pub(super) fn after(&self, list: List) -> Result<Option<String>, Refusal> {
-        self.cursor
-            .as_deref()
-            .map(|cursor| decode(list, cursor).ok_or(Refusal::Cursor))
-            .transpose()
-    }
-}
-
-/// Cuts `page`, of which one more than `limit` was asked for, and says where it goes on.
-pub(super) fn cut<T>(
-    page: &mut Vec<T>,
-    limit: i64,
-    list: List,
-    id: impl Fn(&T) -> &str,
-) -> PageMeta {
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let more = page.len() > limit;
-    page.truncate(limit);
-    let last = page.last().filter(|_| more);
-    PageMeta {
-        next_cursor: last.map(|last| encode(list, id(last))),
-    }
-}
-
-fn encode(list: List, id: &str) -> String {
-    let mut bytes = vec![VERSION, list as u8];
-    bytes.extend_from_slice(id.as_bytes());
-    let checksum = checksum(&bytes);
-    bytes.extend_from_slice(&checksum);
-    URL_SAFE_NO_PAD.encode(bytes)
-}
-
-fn decode(list: List, cursor: &str) -> Option<String> {
-    let bytes = URL_SAFE_NO_PAD.decode(cursor).ok()?;
-    let (content, sum) = bytes.split_last_chunk::<CHECKSUM>()?;
-    let id = content.strip_prefix(&[VERSION, list as u8])?;
-    let id = str::from_utf8(id).ok().filter(|id| is_id(id))?;
-    (checksum(content) == *sum).then(|| id.to_owned())
-}
-
-fn checksum(content: &[u8]) -> [u8; CHECKSUM] {
-    let hash = Sha256::new()
-        .chain_update(b"storefront cursor ")
-        .chain_update(content)
-        .finalize();
-    std::array::from_fn(|at| hash[at])
+    Ok(request)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn behind(list: List, cursor: &str) -> Result<Option<String>, Problem> {
+        let query = PageQuery::new(None, Some(cursor.to_owned()));
+        Ok(read(list, &query)?.after().cloned())
+    }
+
+    fn cursor(list: List, id: &str) -> String {
+        let request = read(list, &PageQuery::new(Some(1), None)).unwrap();
+        let page = request.page(vec![id, "more"], |id| (*id).to_owned());
+        page.unwrap().next_cursor().unwrap().to_owned()
+    }
+
     #[test]
     fn a_cursor_is_read_by_its_own_list_alone() {
-        let cursor = encode(List::Products, "p7");
-        assert_eq!(decode(List::Products, &cursor).as_deref(), Some("p7"));
-        assert_eq!(decode(List::Orders, &cursor), None);
+        let cursor = cursor(List::Products, "p7");
+        let read = behind(List::Products, &cursor).unwrap();
+        assert_eq!(read.as_deref(), Some("p7"));
+        assert!(behind(List::Orders, &cursor).is_err());
     }
 
     #[test]
-    fn a_cursor_that_was_not_issued_here_is_refused() {
-        let cursor = encode(List::Products, "p7");
-        let mut changed = cursor.clone().into_bytes();
-        for at in 0..changed.len() {
-            let before = changed[at];
-            changed[at] = if before == b'A' { b'B' } else { b'A' };
-            let text = String::from_utf8(changed.clone()).unwrap();
-            assert_eq!(decode(List::Products, &text), None, "{text}");
-            changed[at] = before;
+    fn a_cursor_that_was_not_issued_here_or_leads_behind_no_id_is_malformed() {
+        let no_id = cursor(List::Products, "p 7");
+        for cursor in ["", "p7", "AQFwNw", "ä", &no_id, &"A".repeat(10_000)] {
+            let problem = behind(List::Products, cursor).unwrap_err();
+            assert_eq!(problem.to_string(), "MALFORMED_REQUEST (400)", "{cursor}");
+            assert_eq!(
+                problem.message(),
+                "This cursor was not issued by this service."
+            );
         }
-        for cursor in [
-            "",
-            "p7",
-            "cDc",
-            "AQFwNw",
-            "=",
-            "ä",
-            &cursor[1..],
-            &"A".repeat(10_000),
-        ] {
-            assert_eq!(decode(List::Products, cursor), None, "{cursor}");
-        }
-    }
-
-    #[test]
-    fn the_last_page_has_no_next() {
-        let mut page = vec!["p1", "p2", "p3"];
-        let meta = cut(&mut page, 2, List::Products, |id| id);
-        assert_eq!(page, ["p1", "p2"]);
-        assert_eq!(meta.next_cursor, Some(encode(List::Products, "p2")));
-        let meta = cut(&mut page, 2, List::Products, |id| id);
-        assert_eq!(meta.next_cursor, None);
     }
 }

@@ -4,6 +4,7 @@ use axum::{body::Body, extract::State, response::Response};
 use buttress_error_envelope::{
     Envelope, FieldError, FieldErrors, Problem,
     axum::{Path, Query},
+    page::PageQuery,
     parse_json, require_json,
 };
 use buttress_idempotency::{
@@ -18,7 +19,7 @@ use serde::Deserialize;
 use super::{
     Shop, body,
     client::Client,
-    cursor::{self, List, PageQuery},
+    cursor::{self, List},
     is_id, rate,
     refusal::Refusal,
 };
@@ -159,8 +160,9 @@ pub(super) async fn list(
     State(shop): State<Shop>,
     Query(query): Query<PageQuery>,
 ) -> Result<Envelope<Vec<Order>>, Problem> {
-    let (limit, before) = (query.limit()?, query.after(List::Orders)?);
-    let mut page = shop.ordering.page(before.as_deref(), limit + 1).await?;
-    let meta = cursor::cut(&mut page, limit, List::Orders, |order| &order.id);
-    Ok(Envelope::new(page).with_meta(meta))
+    let request = cursor::read(List::Orders, &query)?;
+    let before = request.after().map(String::as_str);
+    let rows = shop.ordering.page(before, request.fetch().into()).await?;
+    let page = request.page(rows, |order| order.id.clone())?;
+    Ok(page.into())
 }

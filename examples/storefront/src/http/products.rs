@@ -8,6 +8,7 @@ use axum::{
 use buttress_error_envelope::{
     Envelope, Problem,
     axum::{Path, Query},
+    page::PageQuery,
 };
 use garde::Validate;
 use headers::{ETag, HeaderMapExt, IfMatch, IfNoneMatch};
@@ -16,7 +17,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{
     Shop, body,
-    cursor::{self, List, PageQuery},
+    cursor::{self, List},
     is_id,
     refusal::Refusal,
 };
@@ -31,13 +32,11 @@ pub(super) async fn list(
     State(shop): State<Shop>,
     Query(query): Query<PageQuery>,
 ) -> Result<Envelope<Vec<Product>>, Problem> {
-    let (limit, after) = (query.limit()?, query.after(List::Products)?);
-    let mut page = shop
-        .catalogue
-        .page(after.as_deref().unwrap_or_default(), limit + 1)
-        .await?;
-    let meta = cursor::cut(&mut page, limit, List::Products, |product| &product.id);
-    Ok(Envelope::new(page).with_meta(meta))
+    let request = cursor::read(List::Products, &query)?;
+    let after = request.after().map_or("", String::as_str);
+    let rows = shop.catalogue.page(after, request.fetch().into()).await?;
+    let page = request.page(rows, |product| product.id.clone())?;
+    Ok(page.into())
 }
 
 /// A product without its stock, which changes too often to be cached.
