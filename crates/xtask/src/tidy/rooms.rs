@@ -30,6 +30,13 @@ const STORES: &[&str] = &["memory", "mod", "mysql", "postgres", "redis", "sqlite
 /// The rooms that one crate has beside those: its handle, and what only it is about.
 const OWN: &[(&str, &[&str])] = &[
     (
+        "cache-aside",
+        &[
+            "batch", "bus", "cache", "codec", "fetch", "flight", "key", "level", "load", "served",
+            "tag",
+        ],
+    ),
+    (
         "circuit-breaker",
         &[
             "breaker",
