@@ -1,1 +1,5 @@
 //! What a user of the crate can count on.
+
+mod bus;
+mod codec;
+mod stores;

@@ -1,0 +1,427 @@
+//! Every store passes the suite, and the suite catches stores that do not do what they must.
+
+use std::{
+    collections::HashMap,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use buttress_cache_aside::{
+    store::{
+        CacheStore, FillToken, Looked, Marked, Marks, MemoryStore, Missed, Reading, Record,
+        RedisStore, Stamp, Watch,
+    },
+    testing::conformance,
+};
+use buttress_store::{Deadline, Key, RedisConnection, StoreError};
+use buttress_testkit::redis;
+use futures_util::FutureExt as _;
+
+pub(crate) async fn redis_connection(url: &str) -> RedisConnection {
+    let client = ::redis::Client::open(url).unwrap();
+    let config = ::redis::aio::ConnectionManagerConfig::new();
+    let manager = ::redis::aio::ConnectionManager::new_with_config(client, config);
+    RedisConnection::new(manager.await.unwrap())
+}
+
+pub(crate) async fn redis_store(prefix: &redis::Prefix) -> RedisStore {
+    let connection = redis_connection(prefix.url()).await;
+    let prefix = prefix.as_str().trim_end_matches(':');
+    RedisStore::with_prefix(connection, prefix).unwrap()
+}
+
+pub(crate) fn soon() -> Deadline {
+    Deadline::after(Duration::from_secs(10))
+}
+
+pub(crate) fn key(bytes: &str) -> Key {
+    Key::new(bytes).unwrap()
+}
+
+const fn record(bytes: &[u8]) -> Record<'_> {
+    Record {
+        bytes,
+        fresh: Duration::from_secs(60),
+        life: Duration::from_secs(60),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn memory_conforms() {
+    conformance(Arc::new(MemoryStore::new())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_conforms() {
+    let Some(prefix) = redis::fresh_prefix() else {
+        return;
+    };
+    conformance(Arc::new(redis_store(&prefix).await)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_cluster_conforms() {
+    let Ok(cluster) = redis::Cluster::start() else {
+        return; // the other tests on Redis say so
+    };
+    let client = ::redis::cluster::ClusterClient::new(cluster.urls()).unwrap();
+    let connection = client.get_async_connection().await.unwrap();
+    conformance(Arc::new(RedisStore::new(RedisConnection::new(connection)))).await;
+}
+
+/// Planted bugs.
+#[derive(Clone, Copy, Debug)]
+enum Bug {
+    NoFence,
+    RemovalLeavesTokens,
+    WriteLeavesTokens,
+    ExpiryLeavesTokens,
+    NewTokenForEach,
+    ExpiryRemoves,
+    FoldsKeys,
+    NoStaleness,
+    MarksForgotten,
+    MarksShared,
+    OrderLost,
+}
+
+const BUGS: [Bug; 11] = [
+    Bug::NoFence,
+    Bug::RemovalLeavesTokens,
+    Bug::WriteLeavesTokens,
+    Bug::ExpiryLeavesTokens,
+    Bug::NewTokenForEach,
+    Bug::ExpiryRemoves,
+    Bug::FoldsKeys,
+    Bug::NoStaleness,
+    Bug::MarksForgotten,
+    Bug::MarksShared,
+    Bug::OrderLost,
+];
+
+#[derive(Debug)]
+struct Buggy {
+    store: MemoryStore,
+    bug: Bug,
+    tokens: Mutex<HashMap<Key, FillToken>>,
+}
+
+impl Buggy {
+    fn new(bug: Bug) -> Self {
+        Self {
+            store: MemoryStore::new(),
+            bug,
+            tokens: Mutex::default(),
+        }
+    }
+
+    fn keys(&self, keys: &[Key]) -> Vec<Key> {
+        let fold = |key: &Key| match self.bug {
+            Bug::FoldsKeys => Key::bounded(key.to_ascii_lowercase(), 4096).unwrap(),
+            _ => key.clone(),
+        };
+        keys.iter().map(fold).collect()
+    }
+
+    async fn refilled(&self, key: &Key, token: &FillToken) -> Option<FillToken> {
+        let known = self.tokens.lock().unwrap().get(key) == Some(token);
+        if !known {
+            return None;
+        }
+        let claims = self.store.claim(std::slice::from_ref(key), soon()).await;
+        Some(claims.unwrap()[0].token)
+    }
+
+    fn give(&self, key: &Key, missed: &mut Missed) {
+        if matches!(self.bug, Bug::NewTokenForEach) {
+            missed.since = None;
+        }
+        self.tokens
+            .lock()
+            .unwrap()
+            .insert(key.clone(), missed.token);
+    }
+
+    fn ended(&self, keys: &[Key]) {
+        for key in keys {
+            self.tokens.lock().unwrap().remove(key);
+        }
+    }
+}
+
+#[async_trait]
+impl CacheStore for Buggy {
+    async fn read(
+        &self,
+        keys: &[Key],
+        watch: Option<Watch<'_>>,
+        deadline: Deadline,
+    ) -> Result<Reading, StoreError> {
+        let keys = self.keys(keys);
+        let mut reading = self.store.read(&keys, watch, deadline).await?;
+        for (key, looked) in keys.iter().zip(&mut reading.keys) {
+            match looked {
+                Looked::Missed(missed) => self.give(key, missed),
+                Looked::Held(held) if matches!(self.bug, Bug::NoStaleness) => {
+                    held.fresh = held.life;
+                }
+                Looked::Held(_) => {}
+            }
+        }
+        if matches!(self.bug, Bug::OrderLost) && keys.len() > 2 {
+            reading.keys.reverse();
+        }
+        Ok(reading)
+    }
+
+    async fn claim(&self, keys: &[Key], deadline: Deadline) -> Result<Vec<Missed>, StoreError> {
+        let keys = self.keys(keys);
+        let mut claims = self.store.claim(&keys, deadline).await?;
+        for (key, missed) in keys.iter().zip(&mut claims) {
+            self.give(key, missed);
+        }
+        Ok(claims)
+    }
+
+    async fn marks(&self, watch: Watch<'_>, deadline: Deadline) -> Result<Marks, StoreError> {
+        let all = key("all");
+        let space = match self.bug {
+            Bug::MarksShared => &all,
+            _ => watch.space,
+        };
+        let mut marks = self.store.marks(Watch { space, ..watch }, deadline).await?;
+        if matches!(self.bug, Bug::MarksForgotten) {
+            marks.tags.fill(0);
+        }
+        Ok(marks)
+    }
+
+    async fn fill(
+        &self,
+        key: &Key,
+        token: &FillToken,
+        record: Record<'_>,
+        deadline: Deadline,
+    ) -> Result<bool, StoreError> {
+        let key = &self.keys(std::slice::from_ref(key))[0];
+        let again = match self.bug {
+            Bug::NoFence
+            | Bug::RemovalLeavesTokens
+            | Bug::WriteLeavesTokens
+            | Bug::ExpiryLeavesTokens => self.refilled(key, token).await,
+            _ => None,
+        };
+        let filled = self
+            .store
+            .fill(key, &again.unwrap_or(*token), record, deadline)
+            .await?;
+        if filled && !matches!(self.bug, Bug::NoFence) {
+            self.ended(std::slice::from_ref(key));
+        }
+        Ok(filled)
+    }
+
+    async fn put(
+        &self,
+        key: &Key,
+        record: Record<'_>,
+        deadline: Deadline,
+    ) -> Result<(), StoreError> {
+        let keys = self.keys(std::slice::from_ref(key));
+        if !matches!(self.bug, Bug::WriteLeavesTokens | Bug::NoFence) {
+            self.ended(&keys);
+        }
+        self.store.put(&keys[0], record, deadline).await
+    }
+
+    async fn invalidate(&self, keys: &[Key], deadline: Deadline) -> Result<(), StoreError> {
+        let keys = self.keys(keys);
+        if !matches!(self.bug, Bug::RemovalLeavesTokens | Bug::NoFence) {
+            self.ended(&keys);
+        }
+        self.store.invalidate(&keys, deadline).await
+    }
+
+    async fn expire(&self, keys: &[Key], deadline: Deadline) -> Result<(), StoreError> {
+        let keys = self.keys(keys);
+        if !matches!(self.bug, Bug::ExpiryLeavesTokens | Bug::NoFence) {
+            self.ended(&keys);
+        }
+        match self.bug {
+            Bug::ExpiryRemoves => self.store.invalidate(&keys, deadline).await,
+            _ => self.store.expire(&keys, deadline).await,
+        }
+    }
+
+    async fn mark(
+        &self,
+        space: &Key,
+        what: Marked<'_>,
+        deadline: Deadline,
+    ) -> Result<Stamp, StoreError> {
+        let all = key("all");
+        let space = match self.bug {
+            Bug::MarksShared => &all,
+            _ => space,
+        };
+        self.store.mark(space, what, deadline).await
+    }
+}
+
+#[tokio::test]
+async fn the_suite_catches_every_planted_bug() {
+    for bug in BUGS {
+        let suite = AssertUnwindSafe(conformance(Arc::new(Buggy::new(bug))));
+        assert!(suite.catch_unwind().await.is_err(), "{bug:?} was not found");
+    }
+}
+
+#[tokio::test]
+async fn a_script_that_redis_forgot_is_sent_again_and_no_key_is_for_ever() {
+    let Ok(server) = redis::Server::start() else {
+        return;
+    };
+    let connection = redis_connection(&server.url()).await;
+    let store = RedisStore::new(connection.clone());
+    let mut plain = connection;
+    let (space, tags) = (key("space"), [key("tag")]);
+    for round in 0..3 {
+        let _: () = ::redis::cmd("SCRIPT")
+            .arg("FLUSH")
+            .query_async(&mut plain)
+            .await
+            .unwrap();
+        let at = key(&format!("key {round}"));
+        let keys = [at.clone(), key("another")];
+        let reading = store.read(&keys, None, soon()).await.unwrap();
+        let Looked::Missed(missed) = &reading.keys[0] else {
+            panic!("it was never filled");
+        };
+        let filled = store.fill(&at, &missed.token, record(b"value"), soon());
+        assert!(filled.await.unwrap());
+        store
+            .mark(&space, Marked::Tags(&tags), soon())
+            .await
+            .unwrap();
+        store.expire(&[key("nothing")], soon()).await.unwrap();
+    }
+    let all: Vec<Vec<u8>> = ::redis::cmd("KEYS")
+        .arg("*")
+        .query_async(&mut plain)
+        .await
+        .unwrap();
+    assert_eq!(all.len(), 5, "three entries, a token, the marks of a space");
+    for name in all {
+        let left: i64 = ::redis::cmd("PTTL")
+            .arg(&name)
+            .query_async(&mut plain)
+            .await
+            .unwrap();
+        assert!(left > 0, "{:?} is for ever", String::from_utf8_lossy(&name));
+    }
+}
+
+#[tokio::test]
+async fn marks_of_before_a_flush_are_of_another_epoch() {
+    let Ok(server) = redis::Server::start() else {
+        return;
+    };
+    let connection = redis_connection(&server.url()).await;
+    let store = RedisStore::new(connection.clone());
+    let (space, tags) = (key("space"), [key("tag")]);
+    let watch = Watch {
+        space: &space,
+        tags: &tags,
+    };
+    let before = store
+        .mark(&space, Marked::Tags(&tags), soon())
+        .await
+        .unwrap();
+    let mut plain = connection;
+    let _: () = ::redis::cmd("FLUSHALL")
+        .query_async(&mut plain)
+        .await
+        .unwrap();
+    let marks = store.marks(watch, soon()).await.unwrap();
+    assert!(!marks.allow(before), "what was marked since is not known");
+    assert!(marks.allow(marks.now));
+}
+
+/// Marks older than any entry are cut off; epoch, floor and sequence are not.
+#[tokio::test]
+async fn old_marks_go_and_the_count_stays() {
+    let Some(prefix) = redis::fresh_prefix() else {
+        return;
+    };
+    let store = redis_store(&prefix).await;
+    let store = store.with_longest_life(Duration::from_secs(1)).unwrap();
+    let space = key("old marks");
+    let (old, new) = ([key("old")], [key("new")]);
+    let first = store
+        .mark(&space, Marked::Tags(&old), soon())
+        .await
+        .unwrap();
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let second = store
+        .mark(&space, Marked::Tags(&new), soon())
+        .await
+        .unwrap();
+    assert_eq!(first.epoch, second.epoch);
+    let watch = Watch {
+        space: &space,
+        tags: &[old[0].clone(), new[0].clone()],
+    };
+    let marks = store.marks(watch, soon()).await.unwrap();
+    assert_eq!(marks.tags, [0, second.sequence]);
+    assert!(!marks.allow(first), "its other tag was marked after it");
+}
+
+#[tokio::test]
+async fn a_full_redis_removes_and_marks_and_stores_nothing() {
+    let Ok(server) = redis::Server::start() else {
+        return;
+    };
+    let connection = redis_connection(&server.url()).await;
+    let store = RedisStore::new(connection.clone());
+    let (space, tags) = (key("space"), [key("tag")]);
+    let watch = Watch {
+        space: &space,
+        tags: &tags,
+    };
+    let before = store.marks(watch, soon()).await.unwrap();
+    let at = key("there");
+    store.put(&at, record(b"value"), soon()).await.unwrap();
+    let mut plain = connection;
+    for (name, value) in [("maxmemory-policy", "noeviction"), ("maxmemory", "1")] {
+        let _: () = ::redis::cmd("CONFIG")
+            .arg("SET")
+            .arg(name)
+            .arg(value)
+            .query_async(&mut plain)
+            .await
+            .unwrap();
+    }
+    let full = store.put(&key("other"), record(b"value"), soon()).await;
+    assert_eq!(full.unwrap_err().code(), Some("OOM"));
+    let keys = std::slice::from_ref(&at);
+    let reading = store.read(keys, None, soon()).await.unwrap();
+    assert!(matches!(reading.keys[0], Looked::Held(_)));
+    store.invalidate(keys, soon()).await.unwrap();
+    store
+        .mark(&space, Marked::Tags(&tags), soon())
+        .await
+        .unwrap();
+    let _: () = ::redis::cmd("CONFIG")
+        .arg("SET")
+        .arg("maxmemory")
+        .arg(0)
+        .query_async(&mut plain)
+        .await
+        .unwrap();
+    let marks = store.marks(watch, soon()).await.unwrap();
+    assert!(!marks.allow(before.now), "the mark was not lost");
+    let reading = store.read(keys, None, soon()).await.unwrap();
+    assert!(matches!(reading.keys[0], Looked::Missed(_)));
+}
