@@ -1,3 +1,25 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod cache;
+mod error;
+mod event;
+mod fetch;
+mod flight;
+mod key;
+mod level;
+mod load;
+mod machine;
+mod policy;
+mod served;
+mod tag;
+
+pub use self::{
+    cache::{Cache, CacheBuilder},
+    error::{CacheError, PolicyError},
+    event::{Event, EventKind, Kept, LoadFailure},
+    key::composite_key,
+    load::{LoadContext, Loaded},
+    policy::{CachePolicy, CachePolicyBuilder, EarlyRefresh},
+    served::{CacheOutcome, Served},
+};

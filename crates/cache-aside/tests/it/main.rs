@@ -1,1 +1,4 @@
 //! What a user of the crate can count on.
+
+mod flights;
+mod stand;
