@@ -8,7 +8,8 @@
 //! | 1 | codec |
 //! | 1 + n, 4 | schema: name, version |
 //! | 8, 8 | stamp: epoch, sequence |
-//! | 8, 8 | fresh, life, in milliseconds |
+//! | 8 × 4 | fresh, to be served while loaded anew, instead of an error, the load's duration: in milliseconds |
+//! | 4 | weight |
 //! | 1, each 2 + n | tags |
 //! | 2 + n | entity tag, if it has one |
 //! | 4 | length of the value, uncompressed |
@@ -65,10 +66,11 @@ pub(super) fn write<V>(
     out.extend_from_slice(&schema.version.to_be_bytes());
     out.extend_from_slice(&entry.stamp.epoch.to_be_bytes());
     out.extend_from_slice(&entry.stamp.sequence.to_be_bytes());
-    for life in [entry.fresh, entry.life] {
-        let millis = u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
+    for time in [entry.fresh, entry.revalidate, entry.error, entry.took] {
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         out.extend_from_slice(&millis.to_be_bytes());
     }
+    out.extend_from_slice(&entry.weight.to_be_bytes());
     out.push(length(&entry.tags));
     for tag in &entry.tags {
         sized(&mut out, tag);
@@ -123,7 +125,9 @@ fn parse<'b>(
         epoch: reader.u64()?,
         sequence: reader.u64()?,
     };
-    let (fresh, life) = (reader.u64()?, reader.u64()?);
+    let mut time = || reader.u64().map(Duration::from_millis);
+    let (fresh, revalidate, error, took) = (time()?, time()?, time()?, time()?);
+    let weight = reader.u32()?;
     let count = usize::from(reader.u8()?);
     let mut tags = Vec::with_capacity(count.min(reader.left()));
     for _ in 0..count {
@@ -145,8 +149,11 @@ fn parse<'b>(
         tags,
         etag,
         stamp,
-        fresh: Duration::from_millis(fresh),
-        life: Duration::from_millis(life),
+        fresh,
+        revalidate,
+        error,
+        took,
+        weight,
     };
     let body = Body {
         compressed,

@@ -4,7 +4,6 @@ mod compress;
 mod frame;
 #[cfg(feature = "json")]
 mod json;
-mod key;
 #[cfg(feature = "postcard")]
 mod postcard;
 mod reader;
@@ -15,7 +14,6 @@ use buttress_store::Key;
 
 #[cfg(feature = "json")]
 pub use self::json::Json;
-pub use self::key::compose;
 #[cfg(feature = "postcard")]
 pub use self::postcard::Postcard;
 pub(crate) use self::reader::Reader;
@@ -89,8 +87,14 @@ pub struct Entry<V> {
     pub stamp: Stamp,
     /// For how long it was fresh when it was made.
     pub fresh: Duration,
-    /// For how long it was to be kept when it was made.
-    pub life: Duration,
+    /// For how long after that it may be served while it is loaded anew.
+    pub revalidate: Duration,
+    /// For how long after that it may be served instead of an error.
+    pub error: Duration,
+    /// How long its load took.
+    pub took: Duration,
+    /// What it takes of a first level's capacity.
+    pub weight: u32,
 }
 
 /// Puts entries into frames, and takes them out of frames that are not trusted.
@@ -238,7 +242,10 @@ impl<V> Framing<V> {
             etag: entry.etag,
             stamp: entry.stamp,
             fresh: entry.fresh,
-            life: entry.life,
+            revalidate: entry.revalidate,
+            error: entry.error,
+            took: entry.took,
+            weight: entry.weight,
         })
     }
 }

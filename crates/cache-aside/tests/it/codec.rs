@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use buttress_cache_aside::{
     codec::{Codec, Entry, Framing, Json, Postcard, Schema, Unreadable, Unwritable},
+    composite_key,
     store::Stamp,
 };
 use buttress_store::Key;
@@ -40,7 +41,10 @@ fn entry<V>(value: Option<V>) -> Entry<V> {
             sequence: u64::MAX,
         },
         fresh: Duration::from_secs(60),
-        life: Duration::from_secs(3600),
+        revalidate: Duration::from_secs(5),
+        error: Duration::from_secs(3600),
+        took: Duration::from_millis(7),
+        weight: 3,
     }
 }
 
@@ -198,6 +202,20 @@ fn ca5_flipped_cut_and_lengthened_bytes_are_missed() {
         let changed = !whole.iter().any(|(_, it)| *it == bytes);
         let read = framings[*at].decode(&key(), &bytes);
         assert!(read.is_err() || !changed, "a wrong value was read");
+    }
+}
+
+fn parts() -> impl Strategy<Value = Vec<Vec<u8>>> {
+    let byte = prop_oneof![Just(b':'), Just(b','), Just(b'0'), Just(b'1'), any::<u8>()];
+    prop::collection::vec(prop::collection::vec(byte, 0..4), 0..4)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100_000))]
+
+    #[test]
+    fn ca7_other_parts_make_another_key(one in parts(), other in parts()) {
+        prop_assert_eq!(one == other, composite_key(&one) == composite_key(&other));
     }
 }
 

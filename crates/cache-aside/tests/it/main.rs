@@ -2,4 +2,6 @@
 
 mod bus;
 mod codec;
+mod flights;
+mod stand;
 mod stores;

@@ -1,0 +1,89 @@
+//! What the tests of caches share: a cache whose clock they move, and loaders that count.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use buttress_cache_aside::{Cache, CacheError, CachePolicy, CachePolicyBuilder};
+use buttress_core::{Clock, clock::ManualHand};
+
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+
+pub(crate) fn seconds(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds)
+}
+
+/// A cache of numbers whose clock is moved by hand. Its policy has no jitter.
+pub(crate) struct Stand {
+    pub(crate) cache: Cache<u32>,
+    pub(crate) hand: ManualHand,
+    pub(crate) loads: Loads,
+}
+
+/// Counts loads.
+#[derive(Clone, Default)]
+pub(crate) struct Loads(Arc<AtomicUsize>);
+
+impl Loads {
+    pub(crate) fn begin(&self) {
+        self.0.fetch_add(1, SeqCst);
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.0.load(SeqCst)
+    }
+}
+
+pub(crate) fn policy() -> CachePolicyBuilder {
+    CachePolicy::builder().jitter_percent(0).ttl(10 * SECOND)
+}
+
+pub(crate) fn failed() -> io::Error {
+    io::Error::other("the source is down")
+}
+
+impl Stand {
+    pub(crate) fn new(policy: CachePolicyBuilder) -> Self {
+        let (clock, hand) = Clock::manual();
+        let cache = Cache::builder("numbers", policy.build().unwrap())
+            .clock(clock)
+            .build();
+        Self {
+            cache,
+            hand,
+            loads: Loads::default(),
+        }
+    }
+
+    /// Asks with a loader that brings this.
+    pub(crate) async fn load(&self, key: &str, value: u32) -> Result<u32, CacheError> {
+        let loads = self.loads.clone();
+        let loader = move || async move {
+            loads.begin();
+            Ok::<_, io::Error>(value)
+        };
+        self.cache.get_or_load(key, loader).await
+    }
+
+    /// Asks with a loader that fails.
+    pub(crate) async fn fail(&self, key: &str) -> Result<u32, CacheError> {
+        let loads = self.loads.clone();
+        let loader = move || async move {
+            loads.begin();
+            Err::<u32, _>(failed())
+        };
+        self.cache.get_or_load(key, loader).await
+    }
+
+    /// Lets the tasks behind the callers' backs run.
+    pub(crate) async fn settle(&self) {
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
