@@ -32,7 +32,7 @@ const OWN: &[(&str, &[&str])] = &[
     (
         "cache-aside",
         &[
-            "batch", "bus", "cache", "codec", "fetch", "flight", "key", "level", "load", "served",
+            "batch", "bus", "cache", "codec", "fetch", "flight", "key", "level", "load", "second", "served",
             "tag",
         ],
     ),
