@@ -130,7 +130,7 @@ impl<V: Clone + Send + Sync + 'static> Core<V> {
 
     /// What may be served instead of an error: what is kept now, for what was kept before may have been
     /// invalidated since.
-    fn instead(&self, key: &Key) -> Option<(Slot<V>, Moment)> {
+    pub(crate) fn instead(&self, key: &Key) -> Option<(Slot<V>, Moment)> {
         let slot = self.alive(key)?;
         let now = self.clock.now();
         slot.life.outlives_an_error(now).then_some((slot, now))

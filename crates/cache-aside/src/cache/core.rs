@@ -3,7 +3,7 @@
 use std::{
     fmt,
     hash::{BuildHasher, RandomState},
-    sync::Arc,
+    sync::{Arc, MutexGuard},
 };
 
 use buttress_core::{Clock, Moment, Registered};
@@ -71,8 +71,27 @@ impl<V: Clone + Send + Sync + 'static> Core<V> {
 
     /// Joins the flight of this key, or begins one.
     pub(crate) fn board(self: &Arc<Self>, key: &Key, loader: Loader<V>) -> Boarding<V> {
-        let now = self.clock.now();
+        let stripe = self.flights.stripe(key);
+        self.board_under_lock(stripe, key, loader)
+    }
+
+    /// The same for one who cannot ask a second time: he joins no flight that might turn out to be of the past for
+    /// him, because some tag was invalidated since it began.
+    pub(crate) fn board_current(self: &Arc<Self>, key: &Key, loader: Loader<V>) -> Boarding<V> {
         let mut stripe = self.flights.stripe(key);
+        let forgotten = stripe.forget_before(key, self.tags.now());
+        let boarding = self.board_under_lock(stripe, key, loader);
+        drop(forgotten);
+        boarding
+    }
+
+    fn board_under_lock(
+        self: &Arc<Self>,
+        mut stripe: MutexGuard<'_, Stripe<V>>,
+        key: &Key,
+        loader: Loader<V>,
+    ) -> Boarding<V> {
+        let now = self.clock.now();
         let boarded = self.tags.now();
         if let Some(flight) = stripe.join(key) {
             drop(stripe);

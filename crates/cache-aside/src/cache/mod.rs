@@ -10,7 +10,7 @@ use std::{borrow::Cow, error::Error, fmt, sync::Arc};
 use buttress_store::AfterCommit;
 
 pub use self::builder::CacheBuilder;
-pub(crate) use self::core::Core;
+pub(crate) use self::core::{Boarding, Core};
 use crate::{
     CacheError, CachePolicy, LoadContext, Loaded, Served, fetch::Loader, machine::Standing,
 };
@@ -200,6 +200,10 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
         let core = Arc::clone(&self.core);
         let key: Box<[u8]> = key.as_ref().into();
         AfterCommit::new(move || core.invalidate_local(&key))
+    }
+
+    pub(crate) const fn core(&self) -> &Arc<Core<V>> {
+        &self.core
     }
 
     /// Its name.

@@ -89,9 +89,11 @@ impl<V> Stripe<V> {
         Some(Arc::clone(&listed.flight))
     }
 
-    /// Whether there is a flight of this key.
-    pub(crate) fn flies(&self, key: &[u8]) -> bool {
-        self.flights.contains_key(key)
+    /// Forgets the flight of this key, if it began before this number. What is returned is to be dropped outside
+    /// of the lock.
+    pub(crate) fn forget_before(&mut self, key: &[u8], number: u64) -> Option<Arc<Flight<V>>> {
+        let is_older = self.flights.get(key)?.flight.born < number;
+        is_older.then(|| self.forget_flight(key)).flatten()
     }
 
     /// Lists a flight with one aboard. There was none.

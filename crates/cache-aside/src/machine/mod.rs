@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use buttress_core::Moment;
 
-pub(crate) use self::draw::{advance, shorten, xfetch_is_due};
+use self::draw::{advance, portion};
+pub(crate) use self::draw::{shorten, xfetch_is_due};
 
 /// How an entry stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +65,10 @@ impl Life {
         let fresh_until = now.saturating_add(terms.ttl);
         let (quiet_until, scale) = match terms.early {
             Early::Never => (fresh_until, Duration::ZERO),
-            Early::At(share) => (now.saturating_add(terms.ttl.mul_f64(share)), Duration::ZERO),
+            Early::At(share) => (
+                now.saturating_add(portion(terms.ttl, share)),
+                Duration::ZERO,
+            ),
             // Before this no draw, however lucky, is due: so most reads need none.
             Early::Drawn(scale) => {
                 let longest = advance(scale, 0);
