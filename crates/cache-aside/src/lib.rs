@@ -7,14 +7,20 @@ mod error;
 mod event;
 mod fetch;
 mod flight;
+#[cfg(feature = "http")]
+pub mod http;
 mod key;
 mod level;
 mod load;
 mod machine;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod policy;
 mod served;
 mod tag;
 
+#[cfg(feature = "metrics")]
+pub use self::metrics::MetricsObserver;
 pub use self::{
     cache::{Cache, CacheBuilder},
     error::{CacheError, PolicyError},

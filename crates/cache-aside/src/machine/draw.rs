@@ -1,4 +1,4 @@
-//! What is left to chance: jitter, and early refreshes by XFetch.
+//! What is left to chance: jitter, and early refreshes by `XFetch`.
 
 use std::time::Duration;
 
