@@ -3,7 +3,10 @@
 use std::{borrow::Cow, time::Duration};
 
 use buttress_core::Observers;
+use buttress_store::StoreErrorKind;
 use tracing::{Level, level_filters::LevelFilter};
+
+use crate::{CacheError, bus::Loss, codec::Unreadable};
 
 /// Something that happened to a cache. Told to observers after it has happened, outside of all locks.
 /// Keys, tags and values are not in it: they are the callers' data.
@@ -76,6 +79,36 @@ pub enum EventKind {
         /// How many.
         entries: u64,
     },
+    /// The second level had it.
+    SecondLevelHit,
+    /// The second level failed, or is left alone since: the source is asked instead. Told once for each time.
+    #[non_exhaustive]
+    SecondLevelFailed {
+        /// What went wrong.
+        why: StoreErrorKind,
+    },
+    /// The second level answers again.
+    SecondLevelRecovered,
+    /// What the second level holds under a key is no entry, and was missed.
+    #[non_exhaustive]
+    Unreadable {
+        /// Why.
+        why: Unreadable,
+    },
+    /// A value is too large, or cannot be written: it is kept in this process alone.
+    NotShared,
+    /// A change did not get to the second level and to all others. It is tried again.
+    #[non_exhaustive]
+    Owed {
+        /// How many are owed by now.
+        debts: usize,
+    },
+    /// What others said may have been missed: the first level was dropped.
+    #[non_exhaustive]
+    NewsLost {
+        /// Why.
+        why: Loss,
+    },
 }
 
 /// What became of a load's answer.
@@ -105,6 +138,16 @@ pub enum LoadFailure {
 }
 
 /// The name of a handle, and who hears of what happens to it.
+impl LoadFailure {
+    pub(crate) const fn of(error: &CacheError) -> Self {
+        match error {
+            CacheError::TimedOut(_) => Self::Timeout,
+            CacheError::Panicked(_) => Self::Panic,
+            _ => Self::Error,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Told {
     pub(crate) name: Cow<'static, str>,
@@ -145,6 +188,17 @@ impl EventKind {
             Self::Loaded { took, kept } => tracing::debug!(name, ?took, ?kept, "loaded"),
             Self::StaleServed { slow } => tracing::debug!(name, slow, "a stale value was served"),
             Self::Cleared => tracing::info!(name, "the cache was cleared"),
+            Self::SecondLevelFailed { why } => {
+                tracing::warn!(name, ?why, "the second level failed");
+            }
+            Self::SecondLevelRecovered => tracing::info!(name, "the second level answers again"),
+            Self::Unreadable { why } => tracing::warn!(name, %why, "an entry was missed"),
+            Self::Owed { debts } => {
+                tracing::warn!(name, debts, "a change is not with all others yet");
+            }
+            Self::NewsLost { why } => {
+                tracing::info!(name, ?why, "what others said may have been missed");
+            }
             _ => {}
         }
     }

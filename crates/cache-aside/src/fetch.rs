@@ -4,29 +4,48 @@ use std::{sync::Arc, time::Duration};
 
 use buttress_core::Moment;
 
+use futures_util::future::BoxFuture;
+
 use crate::{
-    CacheError, Kept, LoadContext, Loaded,
+    CacheError, Kept, LoadContext, LoadFailure, Loaded,
     cache::Core,
     flight::Load,
     key::Key,
     level::{More, Slot},
     load::{Answer, MOST_TAGS, OwnTerms},
-    machine::{Early, Life, shorten},
+    machine::{Early, Life, Standing, shorten},
     policy::LONGEST,
+    second::{Find, Wanted},
 };
 
 /// A loader of any type, as it waits for its turn.
-pub(crate) type Loader<V> = Box<dyn FnOnce(LoadContext<V>) -> Loading<V> + Send>;
+pub(crate) struct Loader<V> {
+    pub(crate) load: Bring<V>,
+    /// How the second level is asked, where that is not by this load alone.
+    pub(crate) look: Option<BoxFuture<'static, Find<V>>>,
+}
+
+/// What brings the value.
+pub(crate) type Bring<V> = Box<dyn FnOnce(LoadContext<V>) -> Loading<V> + Send>;
 
 /// What a loader does.
-pub(crate) type Loading<V> =
-    futures_util::future::BoxFuture<'static, Result<Loaded<V>, CacheError>>;
+pub(crate) type Loading<V> = BoxFuture<'static, Result<Loaded<V>, CacheError>>;
 
 /// What came, and what is to become of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Arrival<V> {
     pub(crate) slot: Slot<V>,
     pub(crate) kept: Kept,
+    pub(crate) from: From,
+}
+
+/// Where it came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum From {
+    Source,
+    SecondLevel,
+    /// From the second level, stale, because the load failed.
+    Instead(LoadFailure),
 }
 
 /// What a load begins with.
@@ -39,18 +58,95 @@ pub(crate) struct Order<V> {
     pub(crate) loader: Loader<V>,
 }
 
-/// First level (where it was not), loader, and then, by [`Core::land`], the first level again.
+/// First level (where it was not), second level, loader, and then the second level and, by [`Core::land`], the first
+/// again.
 pub(crate) fn fetch<V: Clone + Send + Sync + 'static>(
     core: Arc<Core<V>>,
     order: Order<V>,
 ) -> Load<V> {
     Box::pin(async move {
+        let looked = core.clock.now();
+        let Order {
+            key,
+            born,
+            mut stale,
+            loader,
+        } = order;
+        let (filling, shelved) = match look(&core, &key, born, stale.as_ref(), loader.look).await {
+            Find::Hit(mut slot) => {
+                core.cap(&mut slot.life, looked);
+                return Ok(Arrival {
+                    slot,
+                    kept: Kept::Kept,
+                    from: From::SecondLevel,
+                });
+            }
+            Find::Miss { filling, stale } => (filling, stale),
+        };
+        // What others share is not older than what this process has.
+        let is_shelved = shelved.is_some();
+        stale = shelved.or(stale);
         let begun = core.clock.now();
-        let (born, stale) = (order.born, order.stale);
-        let loaded = load(&core, order.key.clone(), stale.as_ref(), order.loader).await?;
+        let loaded = load(&core, key.clone(), stale.as_ref(), loader.load).await;
         let now = core.clock.now();
+        let loaded = match loaded {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                let shelved = stale.filter(|_| is_shelved);
+                return instead(&core, shelved, &error, now).ok_or(error);
+            }
+        };
         let took = now.saturating_since(begun);
-        appraise(&core, &order.key, loaded, born, stale, now, took)
+        let mut arrival = appraise(&core, &key, loaded, born, stale, now, took)?;
+        if let (Some(second), Some(filling), Kept::Kept) = (&core.second, filling, arrival.kept) {
+            second.fill(filling, &arrival.slot, took, now).await;
+        }
+        core.cap(&mut arrival.slot.life, looked);
+        Ok(arrival)
+    })
+}
+
+/// What the second level has of it.
+async fn look<V: Clone + Send + Sync + 'static>(
+    core: &Core<V>,
+    key: &Key,
+    born: u64,
+    stale: Option<&Slot<V>>,
+    together: Option<BoxFuture<'static, Find<V>>>,
+) -> Find<V> {
+    let Some(second) = &core.second else {
+        return Find::nothing();
+    };
+    if key.len() > core.policy.max_key_bytes() {
+        return Find::nothing();
+    }
+    if let Some(together) = together {
+        return together.await;
+    }
+    let now = core.clock.now();
+    let renews = stale.is_some_and(|slot| core.standing(slot, now) == Standing::Early);
+    let wanted = [Wanted {
+        key: &**key,
+        born,
+        renews,
+    }];
+    let mut found = second.find(core, &wanted).await;
+    found.pop().unwrap_or_else(Find::nothing)
+}
+
+/// What the second level had may be served for a while, and by all here, instead of this error.
+fn instead<V: Clone + Send + Sync + 'static>(
+    core: &Core<V>,
+    shelved: Option<Slot<V>>,
+    error: &CacheError,
+    now: Moment,
+) -> Option<Arrival<V>> {
+    let mut slot = shelved.filter(|slot| slot.life.outlives_an_error(now))?;
+    slot.life.hush(now, core.policy.throttle());
+    Some(Arrival {
+        slot,
+        kept: Kept::Kept,
+        from: From::Instead(LoadFailure::of(error)),
     })
 }
 
@@ -59,7 +155,7 @@ async fn load<V: Clone + Send + Sync + 'static>(
     core: &Core<V>,
     key: Key,
     stale: Option<&Slot<V>>,
-    loader: Loader<V>,
+    loader: Bring<V>,
 ) -> Result<Loaded<V>, CacheError> {
     let value = stale.and_then(|slot| slot.value.clone());
     let etag = stale.and_then(|slot| slot.etag().cloned());
@@ -119,7 +215,11 @@ pub(crate) fn appraise<V: Clone + Send + Sync + 'static>(
         weight,
         more,
     };
-    Ok(Arrival { slot, kept })
+    Ok(Arrival {
+        slot,
+        kept,
+        from: From::Source,
+    })
 }
 
 fn life_of<V: Clone + Send + Sync + 'static>(

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use buttress_core::Moment;
 
-use crate::level::Slot;
+use crate::level::{More, Slot};
 
 /// What a caller gets, and how it came: for a `Cache-Status` field, a log, or a test.
 #[derive(Clone)]
@@ -13,7 +13,7 @@ pub struct Served<V> {
     outcome: CacheOutcome,
     fresh_until: Moment,
     now: Moment,
-    etag: Option<Arc<str>>,
+    more: Option<Arc<More>>,
 }
 
 /// How a value came.
@@ -41,11 +41,11 @@ pub enum CacheOutcome {
 impl<V> Served<V> {
     pub(crate) fn new(slot: Slot<V>, outcome: CacheOutcome, now: Moment) -> Self {
         Self {
-            etag: slot.etag().cloned(),
             value: slot.value,
             outcome,
             fresh_until: slot.life.fresh_until,
             now,
+            more: slot.more,
         }
     }
 
@@ -98,7 +98,13 @@ impl<V> Served<V> {
     /// Its entity tag, if its loader gave one.
     #[must_use]
     pub fn etag(&self) -> Option<&str> {
-        self.etag.as_deref()
+        self.more.as_ref()?.etag.as_deref()
+    }
+
+    /// The tags by which it can be invalidated.
+    pub fn tags(&self) -> impl Iterator<Item = &str> {
+        let tags = self.more.iter().flat_map(|more| &more.tags);
+        tags.map(|tag| tag.name())
     }
 }
 

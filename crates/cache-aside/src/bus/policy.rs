@@ -34,7 +34,7 @@ impl Default for LinePolicy {
 }
 
 impl LinePolicy {
-    pub(super) fn checked(self) -> Result<Self, LinePolicyError> {
+    pub(crate) fn checked(self) -> Result<Self, LinePolicyError> {
         let minute = Duration::from_secs(60);
         if !(Duration::from_millis(10)..=minute).contains(&self.beat) {
             return Err(LinePolicyError::Beat(self.beat));

@@ -7,7 +7,7 @@ use buttress_core::Moment;
 use super::core::{Boarding, Core};
 use crate::{
     CacheError, CacheOutcome, EventKind, Kept, Served,
-    fetch::{Arrival, Loader},
+    fetch::{Arrival, From, Loader},
     flight::Passenger,
     key::Key,
     level::Slot,
@@ -130,7 +130,7 @@ impl<V: Clone + Send + Sync + 'static> Core<V> {
 
     /// What may be served instead of an error: what is kept now, for what was kept before may have been
     /// invalidated since.
-    fn instead(&self, key: &Key) -> Option<(Slot<V>, Moment)> {
+    pub(crate) fn instead(&self, key: &Key) -> Option<(Slot<V>, Moment)> {
         let slot = self.alive(key)?;
         let now = self.clock.now();
         slot.life.outlives_an_error(now).then_some((slot, now))
@@ -151,10 +151,17 @@ impl<V: Clone + Send + Sync + 'static> Core<V> {
     }
 
     fn loaded(&self, arrival: Arrival<V>, collapsed: bool, was_stale: bool) -> Served<V> {
-        let outcome = CacheOutcome::Loaded {
-            collapsed,
-            was_stale,
-            stored: arrival.kept == Kept::Kept,
+        let outcome = match arrival.from {
+            From::Source => CacheOutcome::Loaded {
+                collapsed,
+                was_stale,
+                stored: arrival.kept == Kept::Kept,
+            },
+            From::SecondLevel => CacheOutcome::Hit,
+            From::Instead(_) => {
+                self.told.tell(EventKind::StaleServed { slow: false });
+                CacheOutcome::StaleIfError
+            }
         };
         Served::new(arrival.slot, outcome, self.clock.now())
     }

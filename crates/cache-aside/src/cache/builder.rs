@@ -8,7 +8,10 @@ use super::{
     Cache,
     core::{Chance, Core, Weigher},
 };
-use crate::{CachePolicy, Event, event::Told, flight::Flights, level::Level, tag::Tags};
+use crate::{
+    CachePolicy, Event, SecondLevel, event::Told, flight::Flights, level::Level, second::Second,
+    tag::Tags,
+};
 
 /// Makes a [`Cache`].
 #[must_use]
@@ -19,6 +22,7 @@ pub struct CacheBuilder<V> {
     weigher: Option<Weigher<V>>,
     chance: Option<Chance>,
     registry: Option<Registry>,
+    second: Option<SecondLevel<V>>,
 }
 
 impl<V: Clone + Send + Sync + 'static> CacheBuilder<V> {
@@ -33,6 +37,7 @@ impl<V: Clone + Send + Sync + 'static> CacheBuilder<V> {
             weigher: None,
             chance: None,
             registry: None,
+            second: None,
         }
     }
 
@@ -68,20 +73,39 @@ impl<V: Clone + Send + Sync + 'static> CacheBuilder<V> {
         self
     }
 
+    /// A second level behind this one, which other instances share. The cache is then built within a runtime of
+    /// tokio's: two tasks of its own keep it informed, and end with it.
+    pub fn second_level(mut self, second: SecondLevel<V>) -> Self {
+        self.second = Some(second);
+        self
+    }
+
     /// The cache.
+    ///
+    /// # Panics
+    ///
+    /// With a second level, outside of a runtime of tokio's.
     #[must_use]
     pub fn build(self) -> Cache<V> {
         let level = Level::new(&self.policy, self.weigher.is_some());
+        let clock = self.clock.unwrap_or_default();
+        let second = self
+            .second
+            .map(|second| Second::new(second, self.told.clone()));
         let core = Arc::new(Core {
             told: self.told,
             policy: self.policy,
-            clock: self.clock.unwrap_or_default(),
+            clock: clock.clone(),
+            second,
             tags: Tags::new(),
             level,
             flights: Flights::new(),
             weigher: self.weigher,
             chance: self.chance,
         });
+        if let Some(second) = &core.second {
+            second.start(&core, clock);
+        }
         if let Some(registry) = self.registry {
             registry.add(&core);
         }

@@ -3,19 +3,20 @@
 use std::{
     fmt,
     hash::{BuildHasher, RandomState},
-    sync::Arc,
+    sync::{Arc, MutexGuard},
 };
 
 use buttress_core::{Clock, Moment, Registered};
 
 use crate::{
-    CacheError, CachePolicy, EventKind, Kept, LoadFailure, Loaded,
+    CachePolicy, EventKind, Kept, LoadFailure, Loaded,
     event::Told,
-    fetch::{Arrival, Loader, Order, appraise, fetch},
+    fetch::{Arrival, From, Loader, Order, appraise, fetch},
     flight::{Flight, Flights, Landed, Passenger, Stripe},
     key::Key,
     level::{Gone, Level, Slot, was_refused},
-    machine::{Standing, xfetch_is_due},
+    machine::{Life, Standing, xfetch_is_due},
+    second::Second,
     tag::Tags,
 };
 
@@ -29,6 +30,7 @@ pub(crate) struct Core<V> {
     pub(crate) tags: Tags,
     pub(crate) level: Level<V>,
     pub(crate) flights: Flights<V>,
+    pub(crate) second: Option<Second<V>>,
     pub(super) weigher: Option<Weigher<V>>,
     pub(super) chance: Option<Chance>,
 }
@@ -49,8 +51,23 @@ impl<V: Clone + Send + Sync + 'static> Core<V> {
     pub(crate) fn quiet(&self, key: &[u8]) -> Option<(Slot<V>, Moment)> {
         let slot = self.level.get(key)?;
         let now = self.clock.now();
-        let is_quiet = slot.standing(now) == Standing::Quiet && !slot.is_fenced(&self.tags);
+        let is_quiet = slot.standing(now) == Standing::Quiet
+            && !slot.is_fenced(&self.tags)
+            && self.hears_others();
         is_quiet.then_some((slot, now))
+    }
+
+    /// Whether no change of another instance's may have been overlooked for too long.
+    #[inline]
+    fn hears_others(&self) -> bool {
+        self.second.as_ref().is_none_or(Second::trusts_first)
+    }
+
+    /// Where nobody tells of changes, an entry is looked at again soon after what it shows was looked at.
+    pub(crate) fn cap(&self, life: &mut Life, looked: Moment) {
+        if let Some(second) = &self.second {
+            second.cap(life, looked);
+        }
     }
 
     /// What is kept and was not invalidated, however old.
@@ -62,6 +79,13 @@ impl<V: Clone + Send + Sync + 'static> Core<V> {
     /// How an entry stands at this read. Where early refreshes are drawn, it draws.
     pub(crate) fn standing(&self, slot: &Slot<V>, now: Moment) -> Standing {
         let (standing, life) = (slot.standing(now), &slot.life);
+        if matches!(
+            standing,
+            Standing::Quiet | Standing::Early | Standing::Stale
+        ) && !self.hears_others()
+        {
+            return Standing::Expired;
+        }
         let is_drawn = standing == Standing::Early && !life.scale.is_zero();
         if is_drawn && !xfetch_is_due(life.scale, life.fresh_until, now, self.random()) {
             return Standing::Quiet;
@@ -71,17 +95,38 @@ impl<V: Clone + Send + Sync + 'static> Core<V> {
 
     /// Joins the flight of this key, or begins one.
     pub(crate) fn board(self: &Arc<Self>, key: &Key, loader: Loader<V>) -> Boarding<V> {
-        let now = self.clock.now();
+        let stripe = self.flights.stripe(key);
+        self.board_under_lock(stripe, key, loader)
+    }
+
+    /// The same for one who cannot ask a second time: he joins no flight that might turn out to be of the past for
+    /// him, because some tag was invalidated since it began.
+    pub(crate) fn board_current(self: &Arc<Self>, key: &Key, loader: Loader<V>) -> Boarding<V> {
         let mut stripe = self.flights.stripe(key);
+        let forgotten = stripe.forget_before(key, self.tags.now());
+        let boarding = self.board_under_lock(stripe, key, loader);
+        drop(forgotten);
+        boarding
+    }
+
+    fn board_under_lock(
+        self: &Arc<Self>,
+        mut stripe: MutexGuard<'_, Stripe<V>>,
+        key: &Key,
+        loader: Loader<V>,
+    ) -> Boarding<V> {
+        let now = self.clock.now();
         let boarded = self.tags.now();
-        if let Some(flight) = stripe.join(key) {
+        let second = self.second.as_ref();
+        let is_young = |begun| second.is_none_or(|second| second.may_join(begun, now));
+        if let Some(flight) = stripe.join(key, is_young) {
             drop(stripe);
             let passenger = Passenger::new(Arc::clone(self), flight, boarded);
             return Boarding::Joined(passenger, loader);
         }
         // Between the caller's look and the lock, another flight may have landed.
         let stale = match self.alive(key) {
-            Some(slot) if slot.standing(now) == Standing::Quiet => {
+            Some(slot) if slot.standing(now) == Standing::Quiet && self.hears_others() => {
                 drop(stripe);
                 return Boarding::Hit(slot, now);
             }
@@ -128,17 +173,17 @@ impl<V: Clone + Send + Sync + 'static> Core<V> {
             Ok(mut arrival) => {
                 let evicted = self.keep_landed(flight, &mut arrival);
                 let kept = arrival.kept;
-                self.told.tell(EventKind::Loaded { took, kept });
+                match arrival.from {
+                    From::Source => self.told.tell(EventKind::Loaded { took, kept }),
+                    From::SecondLevel => self.told.tell_quietly(|| EventKind::SecondLevelHit),
+                    From::Instead(why) => self.told.tell(EventKind::LoadFailed { took, why }),
+                }
                 self.tell_evicted(evicted);
                 Ok(arrival)
             }
             Err(error) => {
                 self.hush_landed(flight);
-                let why = match &error {
-                    CacheError::TimedOut(_) => LoadFailure::Timeout,
-                    CacheError::Panicked(_) => LoadFailure::Panic,
-                    _ => LoadFailure::Error,
-                };
+                let why = LoadFailure::of(&error);
                 self.told.tell(EventKind::LoadFailed { took, why });
                 Err(error)
             }

@@ -3,16 +3,17 @@
 mod ask;
 mod builder;
 mod core;
+mod second;
 mod write;
 
-use std::{borrow::Cow, error::Error, fmt, sync::Arc};
+use std::{borrow::Cow, error::Error, fmt, sync::Arc, time::Duration};
 
 use buttress_store::AfterCommit;
 
 pub use self::builder::CacheBuilder;
-pub(crate) use self::core::Core;
+pub(crate) use self::core::{Boarding, Core};
 use crate::{
-    CacheError, CachePolicy, LoadContext, Loaded, Served, fetch::Loader, machine::Standing,
+    CacheError, CachePolicy, Kept, LoadContext, Loaded, Served, fetch::Loader, machine::Standing,
 };
 
 /// A cache of values of one kind. Cheap to clone; clones are the same cache.
@@ -125,17 +126,20 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
         self.core.ask(key, erased(loader)).await
     }
 
-    /// The value, if it would be served without waiting for a load. Begins none.
-    #[expect(clippy::unused_async, reason = "a second level is asked here as well")]
+    /// The value, if it would be served without waiting for a load: from this process, or else from the second level.
+    /// Begins none, and keeps nothing.
     pub async fn get(&self, key: impl AsRef<[u8]>) -> Option<V> {
-        let slot = self.core.level.get(key.as_ref())?;
-        if slot.is_fenced(&self.core.tags) {
-            return None;
-        }
-        let now = self.core.clock.now();
-        let is_served = !matches!(slot.standing(now), Standing::Expired | Standing::Dead);
-        is_served.then_some(())?;
-        self.core.tell_hit(&slot, now);
+        let (core, key) = (&self.core, key.as_ref());
+        let now = core.clock.now();
+        let there = core.level.get(key).filter(|slot| {
+            let standing = core.standing(slot, now);
+            !slot.is_fenced(&core.tags) && !matches!(standing, Standing::Expired | Standing::Dead)
+        });
+        let slot = match there {
+            Some(slot) => slot,
+            None => core.of_second(key).await?,
+        };
+        core.tell_hit(&slot, now);
         slot.value
     }
 
@@ -155,43 +159,52 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
     /// Two writers who do not know of each other may put in another order than they wrote: then the older value
     /// stays until its time is over. Where that can be, [`invalidate`](Self::invalidate), or write through
     /// [`write_through`](Self::write_through).
-    #[expect(
-        clippy::unused_async,
-        reason = "a second level is written here as well"
-    )]
     pub async fn put(&self, key: impl AsRef<[u8]>, value: impl Into<Loaded<V>>) {
         let (key, born) = (key.as_ref(), self.core.tags.now());
-        if let Some(arrival) = self.core.written(key, value.into(), born) {
-            self.core.put_local(&key.into(), arrival);
+        let receipt = self.core.owe(|second| second.owe_removal(key));
+        let Some(mut arrival) = self.core.written(key, value.into(), born) else {
+            return self.core.pay(receipt).await;
+        };
+        let now = self.core.clock.now();
+        let shared =
+            (receipt.is_some() && arrival.kept == Kept::Kept).then(|| arrival.slot.clone());
+        self.core.cap(&mut arrival.slot.life, now);
+        self.core.put_local(&key.into(), arrival);
+        if let (Some(second), Some(receipt)) = (&self.core.second, receipt) {
+            second.share(receipt, shared.as_ref(), now).await;
         }
     }
 
     /// Nobody who asks from now on gets what is kept, or being loaded, under this key.
     ///
     /// Call it after the source has been changed: before, a load might bring back what is about to change.
-    #[expect(clippy::unused_async, reason = "a second level is told here as well")]
     pub async fn invalidate(&self, key: impl AsRef<[u8]>) {
+        let receipt = self.core.owe(|second| second.owe_removal(key.as_ref()));
         self.core.invalidate_local(key.as_ref());
+        self.core.pay(receipt).await;
     }
 
     /// The same, but what is kept may still be served when its load fails, for as long as the policy's
     /// `stale_if_error` says.
-    #[expect(clippy::unused_async, reason = "a second level is told here as well")]
     pub async fn expire(&self, key: impl AsRef<[u8]>) {
+        let receipt = self.core.owe(|second| second.owe_expiry(key.as_ref()));
         self.core.expire_local(key.as_ref());
+        self.core.pay(receipt).await;
     }
 
     /// [`invalidate`](Self::invalidate) for all entries with this tag, kept or being loaded. Costs the same
     /// however many there are.
-    #[expect(clippy::unused_async, reason = "a second level is told here as well")]
     pub async fn invalidate_tag(&self, tag: impl AsRef<str>) {
+        let receipt = self.core.owe(|second| second.owe_mark(tag.as_ref()));
         self.core.invalidate_tag_local(tag.as_ref());
+        self.core.pay(receipt).await;
     }
 
     /// [`invalidate`](Self::invalidate) for all entries.
-    #[expect(clippy::unused_async, reason = "a second level is told here as well")]
     pub async fn clear(&self) {
+        let receipt = self.core.owe(|second| Some(second.owe_clear()));
         self.core.clear_local();
+        self.core.pay(receipt).await;
     }
 
     /// [`invalidate`](Self::invalidate), once the transaction that changed the source has been committed:
@@ -199,7 +212,31 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
     pub fn invalidate_after_commit(&self, key: impl AsRef<[u8]>) -> AfterCommit {
         let core = Arc::clone(&self.core);
         let key: Box<[u8]> = key.as_ref().into();
-        AfterCommit::new(move || core.invalidate_local(&key))
+        AfterCommit::new(move || {
+            // Dropped unpaid, the debt is left to the task that looks after it, which begins at once.
+            let _left = core.owe(|second| second.owe_removal(&key));
+            core.invalidate_local(&key);
+        })
+    }
+
+    /// Whether everything has been heard that other instances said up to `within` ago. Without a bus, nothing is.
+    #[must_use]
+    pub fn heard_within(&self, within: Duration) -> bool {
+        let second = self.core.second.as_ref();
+        second.is_some_and(|second| second.heard_within(within))
+    }
+
+    /// How many changes of this instance are not known yet to have reached the second level and the others. They are
+    /// tried again for as long as the cache is there; a graceful stop waits until there are none, or for as long as an
+    /// entry lives.
+    #[must_use]
+    pub fn owed(&self) -> usize {
+        let second = self.core.second.as_ref();
+        second.map_or(0, |second| second.owed().len())
+    }
+
+    pub(crate) const fn core(&self) -> &Arc<Core<V>> {
+        &self.core
     }
 
     /// Its name.
@@ -255,10 +292,13 @@ where
     T: Into<Loaded<V>>,
     E: Into<Box<dyn Error + Send + Sync>>,
 {
-    Box::new(move |context| {
-        Box::pin(async move {
-            let loaded = loader(context).await;
-            loaded.map(Into::into).map_err(CacheError::of_loader)
-        })
-    })
+    Loader {
+        load: Box::new(move |context| {
+            Box::pin(async move {
+                let loaded = loader(context).await;
+                loaded.map(Into::into).map_err(CacheError::of_loader)
+            })
+        }),
+        look: None,
+    }
 }

@@ -9,6 +9,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use buttress_core::Moment;
+
 use super::Flight;
 use crate::key::Key;
 
@@ -83,15 +85,24 @@ impl<V> Flights<V> {
 
 impl<V> Stripe<V> {
     /// Joins the flight of this key, if there is one.
-    pub(crate) fn join(&mut self, key: &[u8]) -> Option<Arc<Flight<V>>> {
+    pub(crate) fn join(
+        &mut self,
+        key: &[u8],
+        may: impl FnOnce(Moment) -> bool,
+    ) -> Option<Arc<Flight<V>>> {
         let listed = self.flights.get_mut(key)?;
+        if !may(listed.flight.begun) {
+            return None;
+        }
         listed.aboard += 1;
         Some(Arc::clone(&listed.flight))
     }
 
-    /// Whether there is a flight of this key.
-    pub(crate) fn flies(&self, key: &[u8]) -> bool {
-        self.flights.contains_key(key)
+    /// Forgets the flight of this key, if it began before this number. What is returned is to be dropped outside
+    /// of the lock.
+    pub(crate) fn forget_before(&mut self, key: &[u8], number: u64) -> Option<Arc<Flight<V>>> {
+        let is_older = self.flights.get(key)?.flight.born < number;
+        is_older.then(|| self.forget_flight(key)).flatten()
     }
 
     /// Lists a flight with one aboard. There was none.

@@ -1,4 +1,4 @@
-//! The first level: entries in this process, on quick_cache.
+//! The first level: entries in this process, on `quick_cache`.
 //!
 //! It knows no rule: what is put in stays until it is taken out or has to make room. Values that go are
 //! handed out, so that they are dropped outside of all locks.

@@ -1,4 +1,4 @@
-//! What is left to chance: jitter, and early refreshes by XFetch.
+//! What is left to chance: jitter, and early refreshes by `XFetch`.
 
 use std::time::Duration;
 
@@ -20,7 +20,13 @@ pub(crate) fn shorten(ttl: Duration, percent: u32, random: u64) -> Duration {
         return ttl;
     }
     let share = f64::from(percent) / 100.0 * unit(random);
-    ttl.mul_f64((1.0 - share).clamp(0.0, 1.0))
+    portion(ttl, 1.0 - share)
+}
+
+/// This share of a duration, never more than all of it.
+pub(crate) fn portion(whole: Duration, share: f64) -> Duration {
+    let part = whole.as_secs_f64() * share.clamp(0.0, 1.0);
+    Duration::try_from_secs_f64(part).map_or(whole, |part| part.min(whole))
 }
 
 /// How long before its end an entry is loaded anew by this draw: `-scale * ln(u)`, where `scale` is

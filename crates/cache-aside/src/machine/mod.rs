@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use buttress_core::Moment;
 
-pub(crate) use self::draw::{advance, shorten, xfetch_is_due};
+use self::draw::{advance, portion};
+pub(crate) use self::draw::{shorten, xfetch_is_due};
 
 /// How an entry stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +65,10 @@ impl Life {
         let fresh_until = now.saturating_add(terms.ttl);
         let (quiet_until, scale) = match terms.early {
             Early::Never => (fresh_until, Duration::ZERO),
-            Early::At(share) => (now.saturating_add(terms.ttl.mul_f64(share)), Duration::ZERO),
+            Early::At(share) => (
+                now.saturating_add(portion(terms.ttl, share)),
+                Duration::ZERO,
+            ),
             // Before this no draw, however lucky, is due: so most reads need none.
             Early::Drawn(scale) => {
                 let longest = advance(scale, 0);
@@ -114,6 +118,21 @@ impl Life {
         self.revalidate_until = self.revalidate_until.min(now);
         self.quiet_until = self.quiet_until.min(now);
         now < self.error_until
+    }
+
+    /// What comes from elsewhere has no more of its life left than it has there.
+    pub(crate) fn no_longer_than(&mut self, fresh_until: Moment, ends: Moment) {
+        self.fresh_until = self.fresh_until.min(fresh_until);
+        self.quiet_until = self.quiet_until.min(self.fresh_until);
+        self.revalidate_until = self.revalidate_until.min(ends);
+        self.error_until = self.error_until.min(ends);
+    }
+
+    /// It is looked at again at that time, whatever its own life. Instead of an error it is served still.
+    pub(crate) fn cap(&mut self, until: Moment) {
+        self.fresh_until = self.fresh_until.min(until);
+        self.quiet_until = self.quiet_until.min(until);
+        self.revalidate_until = self.revalidate_until.min(until);
     }
 
     /// The end of all serving.

@@ -89,7 +89,7 @@ impl EarlyRefresh {
     /// above 0 and at most 100; 1 is the paper's optimum, more is earlier. Each instance draws for
     /// itself, so a fleet seldom loads at once.
     ///
-    /// XFetch: Vattani, Chierichetti and Lowenstein, "Optimal Probabilistic Cache Stampede Prevention",
+    /// `XFetch`: Vattani, Chierichetti and Lowenstein, "Optimal Probabilistic Cache Stampede Prevention",
     /// VLDB 2015.
     #[must_use]
     pub const fn xfetch(beta: f64) -> Self {

@@ -54,7 +54,7 @@ struct Read<V> {
 
 impl<V> Find<V> {
     /// Nothing is known of it, and nothing is kept.
-    const fn nothing() -> Self {
+    pub(crate) const fn nothing() -> Self {
         Self::Miss {
             filling: None,
             stale: None,

@@ -15,11 +15,11 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::Clock;
+use buttress_core::{Clock, Moment};
 use buttress_store::{Deadline, Gate, Key, StoreError};
 use tokio::task::JoinHandle;
 
-pub(crate) use self::find::{Filling, Find, Wanted};
+pub(crate) use self::find::{Find, Wanted};
 use crate::{
     EventKind, PolicyError,
     bus::{Bus, Line, LinePolicy, LinePolicyError, News, Owed},
@@ -171,6 +171,12 @@ impl<V> Second<V> {
         }
     }
 
+    /// Whether a flight that began at `begun` shows nothing that is too old: nobody may know that it was overtaken.
+    pub(crate) fn may_join(&self, begun: Moment, now: Moment) -> bool {
+        let hears = self.line.get().is_some() && self.trusts_first();
+        hears || now.saturating_since(begun) <= self.staleness
+    }
+
     pub(crate) fn heard_within(&self, within: Duration) -> bool {
         self.line
             .get()
@@ -178,7 +184,7 @@ impl<V> Second<V> {
     }
 
     /// Without a bus, nobody says that an entry has changed: so it is looked at again soon.
-    pub(crate) fn cap(&self, life: &mut Life, now: buttress_core::Moment) {
+    pub(crate) fn cap(&self, life: &mut Life, now: Moment) {
         if self.bus.is_none() {
             life.cap(now.saturating_add(self.staleness));
         }

@@ -1,6 +1,6 @@
 //! CA5: bytes that are not what they seem are missed, and never a wrong value.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use buttress_cache_aside::{
     codec::{Codec, Entry, Framing, Json, Postcard, Schema, Unreadable, Unwritable},
@@ -205,17 +205,27 @@ fn ca5_flipped_cut_and_lengthened_bytes_are_missed() {
     }
 }
 
-fn parts() -> impl Strategy<Value = Vec<Vec<u8>>> {
-    let byte = prop_oneof![Just(b':'), Just(b','), Just(b'0'), Just(b'1'), any::<u8>()];
-    prop::collection::vec(prop::collection::vec(byte, 0..4), 0..4)
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100_000))]
-
-    #[test]
-    fn ca7_other_parts_make_another_key(one in parts(), other in parts()) {
-        prop_assert_eq!(one == other, composite_key(&one) == composite_key(&other));
+/// Short parts of the bytes that matter, so that near misses are many.
+#[test]
+fn ca7_other_parts_make_another_key() {
+    let seed = Seed::new();
+    let mut rng = seed.rng();
+    let mut known: HashMap<Vec<u8>, Vec<Vec<u8>>> = HashMap::new();
+    for _ in 0..short_or_long(100_000, 10_000_000) {
+        let parts: Vec<Vec<u8>> = (0..rng.random_range(0..4_u8))
+            .map(|_| {
+                let length = rng.random_range(0..5_u8);
+                (0..length)
+                    .map(|_| b":,012%a"[rng.random_range(0..7_usize)])
+                    .collect()
+            })
+            .collect();
+        let key = composite_key(&parts);
+        if let Some(other) = known.get(&key) {
+            assert_eq!(other, &parts, "two lists of parts have one key");
+        } else if known.len() < 200_000 {
+            known.insert(key, parts);
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod bus;
 mod codec;
+mod fleet;
 mod flights;
 mod stand;
 mod stores;
