@@ -4,5 +4,6 @@ mod bus;
 mod codec;
 mod fleet;
 mod flights;
+mod outage;
 mod stand;
 mod stores;
