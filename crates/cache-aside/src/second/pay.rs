@@ -132,14 +132,18 @@ impl<V: Clone + Send + Sync + 'static> Second<V> {
             fresh: slot.life.fresh_until.saturating_since(now),
             life,
         };
-        let put = self.run(|deadline| self.store.put(&key, record, deadline));
-        if put.await.is_some() {
-            self.tell_others(vec![News::Changed(key)], vec![receipt])
-                .await;
-        } else {
+        let token = self.run(|deadline| self.store.take_over(&key, deadline));
+        let Some(token) = token.await else {
             drop(receipt);
             self.left();
-        }
+            return;
+        };
+        // With that the removal is done. Whether it is filled as well, and by whom, is no debt.
+        let _filled = self
+            .run(|deadline| self.store.fill(&key, &token, record, deadline))
+            .await;
+        self.tell_others(vec![News::Changed(key)], vec![receipt])
+            .await;
     }
 
     /// Only once the store has it: who heard of it before, would read there what was before (CA-19).

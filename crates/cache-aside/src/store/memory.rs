@@ -140,7 +140,7 @@ impl Slot {
         }
     }
 
-    fn put(&mut self, record: Record<'_>, now: Moment) {
+    fn fill(&mut self, record: Record<'_>, now: Moment) {
         self.token = None;
         self.entry = Some(Entry {
             bytes: record.bytes.to_vec(),
@@ -243,15 +243,16 @@ impl CacheStore for MemoryStore {
         let slot = inside.slot(key, now);
         let stands = slot.token.as_ref().is_some_and(|it| it.token == *token);
         if stands {
-            slot.put(record, now);
+            slot.fill(record, now);
         }
         Ok(stands)
     }
 
-    async fn put(&self, key: &Key, record: Record<'_>, _: Deadline) -> Result<(), StoreError> {
+    async fn take_over(&self, key: &Key, _: Deadline) -> Result<FillToken, StoreError> {
         let now = self.clock.now();
-        self.lock().slot(key, now).put(record, now);
-        Ok(())
+        let mut inside = self.lock();
+        inside.slots.remove(key);
+        Ok(inside.slot(key, now).claim(now).token)
     }
 
     async fn invalidate(&self, keys: &[Key], _: Deadline) -> Result<(), StoreError> {

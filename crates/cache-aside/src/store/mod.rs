@@ -75,17 +75,15 @@ pub trait CacheStore: fmt::Debug + Send + Sync {
         deadline: Deadline,
     ) -> Result<bool, StoreError>;
 
-    /// Stores what was written, whatever is there, and ends all tokens of the key.
+    /// Removes the entry of a key, ends all its tokens, and gives a new one: for who has written its value.
+    ///
+    /// There is no write without a token. One that got lost on its way and arrives late, after somebody else's
+    /// removal, would bring back what was removed; a late fill stores nothing.
     ///
     /// # Errors
     ///
-    /// [`StoreError`], at the deadline at the latest: it may be there or not.
-    async fn put(
-        &self,
-        key: &Key,
-        record: Record<'_>,
-        deadline: Deadline,
-    ) -> Result<(), StoreError>;
+    /// [`StoreError`], at the deadline at the latest: the entry may be gone.
+    async fn take_over(&self, key: &Key, deadline: Deadline) -> Result<FillToken, StoreError>;
 
     /// Removes entries, and ends all tokens of their keys.
     ///
@@ -144,13 +142,8 @@ impl<S: CacheStore + ?Sized> CacheStore for Arc<S> {
         (**self).fill(key, token, record, deadline).await
     }
 
-    async fn put(
-        &self,
-        key: &Key,
-        record: Record<'_>,
-        deadline: Deadline,
-    ) -> Result<(), StoreError> {
-        (**self).put(key, record, deadline).await
+    async fn take_over(&self, key: &Key, deadline: Deadline) -> Result<FillToken, StoreError> {
+        (**self).take_over(key, deadline).await
     }
 
     async fn invalidate(&self, keys: &[Key], deadline: Deadline) -> Result<(), StoreError> {

@@ -25,6 +25,7 @@ pub async fn conformance(store: Arc<dyn CacheStore>) {
     a_token_of_before_a_write_and_a_removal_stays_ended(&it).await;
     an_entry_is_kept_while_it_is_claimed(&it).await;
     an_entry_says_what_is_left_of_it(&it).await;
+    a_write_that_is_late_stores_nothing(&it).await;
     what_is_written_last_is_read(&it).await;
     an_expired_entry_is_stale_and_one_without_a_stale_life_goes(&it).await;
     entries_end_by_themselves(&it).await;
@@ -70,7 +71,14 @@ impl Judged {
     }
 
     async fn put(&self, key: &[u8], value: &[u8]) {
-        answered(self.0.put(&at(key), record(value), soon()).await);
+        self.store(key, record(value)).await;
+    }
+
+    async fn store(&self, key: &[u8], record: Record<'_>) {
+        let key = &at(key);
+        let token = answered(self.0.take_over(key, soon()).await);
+        let filled = self.0.fill(key, &token, record, soon()).await;
+        assert!(answered(filled), "nothing came since it was taken over");
     }
 
     async fn marks(&self, space: &Key, tags: &[Key]) -> Marks {
@@ -148,9 +156,9 @@ async fn a_token_of_another_key_fills_nothing(it: &Judged) {
 
 async fn whatever_changes_a_key_ends_its_tokens(it: &Judged) {
     let keys = &[at(b"changes")];
-    for change in 0..4 {
+    for change in 0..5 {
         answered(it.0.invalidate(keys, soon()).await);
-        if change == 3 {
+        if change >= 3 {
             it.put(b"changes", b"there").await;
         }
         let claims = answered(it.0.claim(keys, soon()).await);
@@ -158,6 +166,10 @@ async fn whatever_changes_a_key_ends_its_tokens(it: &Judged) {
         match change {
             0 => it.put(b"changes", b"written").await,
             1 => answered(it.0.invalidate(keys, soon()).await),
+            // He fills it later, or never.
+            4 => {
+                let _token = answered(it.0.take_over(&keys[0], soon()).await);
+            }
             _ => answered(it.0.expire(keys, soon()).await),
         }
         assert!(!it.fill(b"changes", &token, b"late").await, "{change}");
@@ -191,7 +203,7 @@ async fn an_entry_says_what_is_left_of_it(it: &Judged) {
         fresh: Duration::from_secs(60),
         life: LONG,
     };
-    answered(it.0.put(&at(b"left"), record, soon()).await);
+    it.store(b"left", record).await;
     let held = it.held(b"left").await;
     assert!(held.bytes.is_empty());
     let near =
@@ -199,6 +211,15 @@ async fn an_entry_says_what_is_left_of_it(it: &Judged) {
     assert!(near(held.fresh, record.fresh), "{held:?}");
     assert!(near(held.life, record.life), "{held:?}");
     assert!(held.age < Duration::from_secs(20), "{held:?}");
+}
+
+async fn a_write_that_is_late_stores_nothing(it: &Judged) {
+    let key = &at(b"late write");
+    it.put(key, b"before").await;
+    let token = answered(it.0.take_over(key, soon()).await);
+    let _removed = it.missed(key).await;
+    answered(it.0.invalidate(std::slice::from_ref(key), soon()).await);
+    assert!(!it.fill(key, &token, b"late").await);
 }
 
 async fn what_is_written_last_is_read(it: &Judged) {
@@ -214,8 +235,8 @@ async fn an_expired_entry_is_stale_and_one_without_a_stale_life_goes(it: &Judged
         fresh: LONG / 2,
         ..record(b"stale")
     };
-    answered(it.0.put(&some, record_with, soon()).await);
-    answered(it.0.put(&none, record(b"gone"), soon()).await);
+    it.store(&some, record_with).await;
+    it.store(&none, record(b"gone")).await;
     let keys = [some, none, at(b"not there")];
     for _ in 0..2 {
         answered(it.0.expire(&keys, soon()).await);
@@ -236,7 +257,7 @@ async fn entries_end_by_themselves(it: &Judged) {
         life: Duration::from_millis(400),
         ..record(b"short")
     };
-    answered(it.0.put(&key, short, soon()).await);
+    it.store(&key, short).await;
     tokio::time::sleep(Duration::from_millis(150)).await;
     if let Looked::Held(held) = it.look(b"short").await {
         assert_eq!(held.fresh, Duration::ZERO);

@@ -100,14 +100,9 @@ impl CacheStore for Shelf {
         self.store.fill(key, token, record, deadline).await
     }
 
-    async fn put(
-        &self,
-        key: &Key,
-        record: Record<'_>,
-        deadline: Deadline,
-    ) -> Result<(), StoreError> {
+    async fn take_over(&self, key: &Key, deadline: Deadline) -> Result<FillToken, StoreError> {
         self.up()?;
-        self.store.put(key, record, deadline).await
+        self.store.take_over(key, deadline).await
     }
 
     async fn invalidate(&self, keys: &[Key], deadline: Deadline) -> Result<(), StoreError> {
@@ -264,6 +259,12 @@ impl Instance {
         })
         .await;
     }
+}
+
+async fn stored(fleet: &Fleet, key: &Key, record: Record<'_>) {
+    let (store, soon) = (&fleet.shelf.store, Deadline::after(PATIENCE));
+    let token = store.take_over(key, soon).await.unwrap();
+    assert!(store.fill(key, &token, record, soon).await.unwrap());
 }
 
 #[tokio::test]
@@ -458,7 +459,7 @@ async fn ca_13_an_entry_whose_tags_are_not_known_is_missed() {
             fresh: held.fresh,
             life: held.life,
         };
-        fleet.shelf.store.put(&key, record, soon).await.unwrap();
+        stored(&fleet, &key, record).await;
     }
     let b = fleet.with(policy(), false);
     assert_eq!(b.load("k", Loaded::new(2)).await, 2);
@@ -687,8 +688,7 @@ async fn what_is_not_ours_is_missed_and_told() {
         fresh: 10 * SECOND,
         life: 10 * SECOND,
     };
-    let soon = Deadline::after(PATIENCE);
-    fleet.shelf.store.put(&key, record, soon).await.unwrap();
+    stored(&fleet, &key, record).await;
     let a = fleet.with(policy(), false);
     assert_eq!(a.load("k", Loaded::new(1)).await, 1);
     assert!(a.heard(|event| matches!(event, EventKind::Unreadable { .. })));

@@ -5,5 +5,6 @@ mod codec;
 mod fleet;
 mod flights;
 mod outage;
+mod stale_reads;
 mod stand;
 mod stores;

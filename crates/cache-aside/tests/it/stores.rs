@@ -223,17 +223,21 @@ impl CacheStore for Buggy {
         Ok(filled)
     }
 
-    async fn put(
-        &self,
-        key: &Key,
-        record: Record<'_>,
-        deadline: Deadline,
-    ) -> Result<(), StoreError> {
+    async fn take_over(&self, key: &Key, deadline: Deadline) -> Result<FillToken, StoreError> {
         let keys = self.keys(std::slice::from_ref(key));
         if !matches!(self.bug, Bug::WriteLeavesTokens | Bug::NoFence) {
             self.ended(&keys);
         }
-        self.store.put(&keys[0], record, deadline).await
+        let token = self.store.take_over(&keys[0], deadline).await?;
+        self.tokens
+            .lock()
+            .unwrap()
+            .entry(keys[0].clone())
+            .or_insert(token);
+        if !matches!(self.bug, Bug::WriteLeavesTokens | Bug::NoFence) {
+            self.tokens.lock().unwrap().insert(keys[0].clone(), token);
+        }
+        Ok(token)
     }
 
     async fn invalidate(&self, keys: &[Key], deadline: Deadline) -> Result<(), StoreError> {
@@ -392,7 +396,13 @@ async fn a_full_redis_removes_and_marks_and_stores_nothing() {
     };
     let before = store.marks(watch, soon()).await.unwrap();
     let at = key("there");
-    store.put(&at, record(b"value"), soon()).await.unwrap();
+    let token = store.take_over(&at, soon()).await.unwrap();
+    assert!(
+        store
+            .fill(&at, &token, record(b"value"), soon())
+            .await
+            .unwrap()
+    );
     let mut plain = connection;
     for (name, value) in [("maxmemory-policy", "noeviction"), ("maxmemory", "1")] {
         let _: () = ::redis::cmd("CONFIG")
@@ -403,7 +413,10 @@ async fn a_full_redis_removes_and_marks_and_stores_nothing() {
             .await
             .unwrap();
     }
-    let full = store.put(&key("other"), record(b"value"), soon()).await;
+    // A removal makes room for its token; a value gets none.
+    let other = key("other");
+    let token = store.take_over(&other, soon()).await.unwrap();
+    let full = store.fill(&other, &token, record(b"value"), soon()).await;
     assert_eq!(full.unwrap_err().code(), Some("OOM"));
     let keys = std::slice::from_ref(&at);
     let reading = store.read(keys, None, soon()).await.unwrap();

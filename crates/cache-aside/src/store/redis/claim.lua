@@ -1,4 +1,5 @@
--- KEYS: entry, token. ARGV: 'r' to read the entry where there is one, a new token, life of tokens in ms.
+-- KEYS: entry, token. ARGV: 'r' to read the entry where there is one, 'c' for a token whatever is there, 'w' to
+-- remove what is there before; a new token; the life of tokens in ms.
 -- An entry: {its life left in ms, its bytes, nothing}. Else: {-1, the token, for how many ms it has been out, or -1}.
 if ARGV[1] == 'r' then
   local entry = redis.call('GET', KEYS[1])
@@ -8,6 +9,9 @@ if ARGV[1] == 'r' then
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if ARGV[1] == 'w' then
+  redis.call('DEL', KEYS[1], KEYS[2])
+end
 local held = redis.call('GET', KEYS[2])
 if held then
   redis.call('PEXPIRE', KEYS[2], ARGV[3])

@@ -126,7 +126,7 @@ impl RedisStore {
     }
 
     /// The entry, or a token for it, in one step.
-    async fn take(&self, key: &Key, what: &str) -> Result<Looked, RedisError> {
+    async fn take(&self, key: &Key, what: &'static str) -> Result<Looked, RedisError> {
         let new = FillToken::random();
         let slot = self.slot(key);
         let run = self.scripts.claim.run::<(i64, Vec<u8>, Option<i64>)>(
@@ -258,20 +258,12 @@ impl CacheStore for RedisStore {
         deadline.run(Phase::Statement, run).await
     }
 
-    async fn put(
-        &self,
-        key: &Key,
-        record: Record<'_>,
-        deadline: Deadline,
-    ) -> Result<(), StoreError> {
-        let (written, life) = self.written(record);
-        let slot = self.slot(key);
-        let arguments = ("", written, life);
-        let run = self
-            .scripts
-            .fill
-            .run::<()>(&self.connection, &slot, arguments);
-        deadline.run(Phase::Statement, run).await
+    async fn take_over(&self, key: &Key, deadline: Deadline) -> Result<FillToken, StoreError> {
+        let looked = deadline.run(Phase::Statement, self.take(key, "w")).await?;
+        match looked {
+            Looked::Missed(missed) => Ok(missed.token),
+            Looked::Held(_) => Err(StoreError::of_redis(strange(), Phase::Statement)),
+        }
     }
 
     async fn invalidate(&self, keys: &[Key], deadline: Deadline) -> Result<(), StoreError> {
