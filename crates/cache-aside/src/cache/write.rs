@@ -6,13 +6,24 @@ use super::{Cache, core::Core};
 use crate::{Loaded, key::Key};
 
 impl<V: Clone + Send + Sync + 'static> Cache<V> {
-    /// Writes the source by `write`, and keeps what it returns: the value as it is stored now.
+    /// Writes the source by `write`, and keeps what it brings: the value as it is stored now, with its tags, or
+    /// [`Loaded::not_found`] when it has been deleted. Returns that value.
     ///
     /// When two writes of one key cross each other in this process, or an invalidation comes in between, nobody
     /// knows whose value is the last: then none is kept, and the next caller loads. The same when the write
     /// fails, or its future is dropped: it may have been done. Writes of other processes are not seen.
     ///
     /// Dropping the future drops the write where it is. What must be written whole runs in a task of its own.
+    ///
+    /// ```
+    /// # use buttress_cache_aside::{Cache, CachePolicy};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+    /// # async fn update_price(price: u32) -> std::io::Result<u32> { Ok(price) }
+    /// let prices = Cache::<u32>::new("prices", CachePolicy::default());
+    /// let price = prices.write_through("product:7", || update_price(4200)).await?;
+    /// assert_eq!((price, prices.get("product:7").await), (Some(4200), Some(4200)));
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -21,15 +32,14 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
         &self,
         key: impl AsRef<[u8]>,
         write: impl FnOnce() -> F,
-    ) -> Result<V, E>
+    ) -> Result<Option<V>, E>
     where
         F: Future<Output = Result<T, E>>,
-        T: Into<V>,
+        T: Into<Loaded<V>>,
     {
-        let writing = Writing::begin(&self.core, key.as_ref().into());
-        let value: V = write().await?.into();
-        writing.end(value.clone());
-        Ok(value)
+        let writing = Writing::begin(self.core(), key.as_ref().into());
+        let written = write().await?;
+        Ok(writing.end(written.into()))
     }
 }
 
@@ -55,10 +65,13 @@ impl<V: Clone + Send + Sync + 'static> Writing<V> {
         }
     }
 
-    fn end(mut self, value: V) {
+    fn end(mut self, loaded: Loaded<V>) -> Option<V> {
+        let arrival = self.core.written(&self.key, loaded, self.born);
+        let value = arrival.as_ref().and_then(|it| it.slot.value.clone());
+        // Until here the weigher or a clone may have panicked.
         self.is_over = true;
-        let arrival = self.core.written(&self.key, Loaded::new(value), self.born);
         self.core.end_write(&self.key, arrival);
+        value
     }
 }
 
