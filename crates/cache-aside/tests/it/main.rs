@@ -1,7 +1,12 @@
 //! What a user of the crate can count on.
 
+mod batches;
+mod cancelled;
 mod fences;
 mod flights;
 mod freshness;
+mod limits;
 mod refill;
 mod stand;
+mod status;
+mod told;
