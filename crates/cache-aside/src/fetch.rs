@@ -236,7 +236,10 @@ fn life_of<V: Clone + Send + Sync + 'static>(
     };
     terms.ttl = own.ttl.unwrap_or(terms.ttl).min(LONGEST);
     let is_kept = !own.do_not_cache && !terms.ttl.is_zero();
-    terms.ttl = shorten(terms.ttl, core.policy.jitter_percent(), core.random());
+    let jitter = core.policy.jitter_percent();
+    if jitter > 0 {
+        terms.ttl = shorten(terms.ttl, jitter, core.random());
+    }
     if let Some(after) = own.stale_while_revalidate {
         terms.stale_while_revalidate = after.min(LONGEST);
     }

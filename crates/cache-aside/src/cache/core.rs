@@ -233,7 +233,7 @@ impl<V: Clone + Send + Sync + 'static> Core<V> {
             return Vec::new();
         };
         slot.life.hush(self.clock.now(), self.policy.throttle());
-        self.level.replace(Arc::clone(key), slot)
+        self.level.replace(key, slot)
     }
 
     /// Puts an entry into the first level, or takes out what is there. Under the stripe's lock.
@@ -300,7 +300,7 @@ impl<V: Clone + Send + Sync + 'static> Core<V> {
         let now = self.clock.now();
         let is_kept = alive.as_mut().is_some_and(|slot| slot.life.expire(now));
         let gone = match alive.filter(|_| is_kept) {
-            Some(slot) => self.level.replace(key.into(), slot),
+            Some(slot) => self.level.replace(key, slot),
             None => self.level.remove(key).into_iter().collect(),
         };
         drop(stripe);

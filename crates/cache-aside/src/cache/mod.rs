@@ -154,7 +154,7 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
     }
 
     /// Keeps a value that the caller knows to be right, on the policy's terms or, in a [`Loaded`], its own.
-    /// Loads that began before keep nothing.
+    /// Loads that began before keep nothing. Tags of what was there are not taken over.
     ///
     /// Two writers who do not know of each other may put in another order than they wrote: then the older value
     /// stays until its time is over. Where that can be, [`invalidate`](Self::invalidate), or write through

@@ -6,7 +6,8 @@ use super::{Cache, core::Core};
 use crate::{Loaded, bus::Receipt, key::Key};
 
 impl<V: Clone + Send + Sync + 'static> Cache<V> {
-    /// Writes the source by `write`, and keeps what it returns: the value as it is stored now.
+    /// Writes the source by `write`, and keeps what it brings: the value as it is stored now, with its tags, or
+    /// [`Loaded::not_found`] when it has been deleted. Returns that value.
     ///
     /// When two writes of one key cross each other in this process, or an invalidation comes in between, nobody
     /// knows whose value is the last: then none is kept, and the next caller loads. The same when the write
@@ -15,6 +16,16 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
     ///
     /// Dropping the future drops the write where it is. What must be written whole runs in a task of its own.
     ///
+    /// ```
+    /// # use buttress_cache_aside::{Cache, CachePolicy};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+    /// # async fn update_price(price: u32) -> std::io::Result<u32> { Ok(price) }
+    /// let prices = Cache::<u32>::new("prices", CachePolicy::default());
+    /// let price = prices.write_through("product:7", || update_price(4200)).await?;
+    /// assert_eq!((price, prices.get("product:7").await), (Some(4200), Some(4200)));
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// The write's own.
@@ -22,14 +33,15 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
         &self,
         key: impl AsRef<[u8]>,
         write: impl FnOnce() -> F,
-    ) -> Result<V, E>
+    ) -> Result<Option<V>, E>
     where
         F: Future<Output = Result<T, E>>,
-        T: Into<V>,
+        T: Into<Loaded<V>>,
     {
-        let writing = Writing::begin(&self.core, key.as_ref().into());
-        let value: V = write().await?.into();
-        let (core, receipt) = (Arc::clone(&writing.core), writing.end(value.clone()));
+        let writing = Writing::begin(self.core(), key.as_ref().into());
+        let written = write().await?;
+        let core = Arc::clone(&writing.core);
+        let (value, receipt) = writing.end(written.into());
         core.pay(receipt).await;
         Ok(value)
     }
@@ -41,7 +53,7 @@ struct Writing<V: Clone + Send + Sync + 'static> {
     key: Key,
     born: u64,
     is_over: bool,
-    /// Dropped with it, the debt is left.
+    /// While it is under way, what the second level holds is not believed.
     receipt: Option<Receipt>,
 }
 
@@ -61,21 +73,34 @@ impl<V: Clone + Send + Sync + 'static> Writing<V> {
         }
     }
 
-    fn end(mut self, value: V) -> Option<Receipt> {
-        self.is_over = true;
-        let mut arrival = self.core.written(&self.key, Loaded::new(value), self.born);
+    fn end(mut self, loaded: Loaded<V>) -> (Option<V>, Option<Receipt>) {
+        let mut arrival = self.core.written(&self.key, loaded, self.born);
+        let value = arrival.as_ref().and_then(|it| it.slot.value.clone());
         if let Some(arrival) = &mut arrival {
             let now = self.core.clock.now();
             self.core.cap(&mut arrival.slot.life, now);
         }
+        // Until here the weigher or a clone may have panicked.
+        self.is_over = true;
         self.core.end_write(&self.key, arrival);
-        self.receipt.take()
+        (value, self.owe_anew())
+    }
+
+    /// The write is done by now: what was paid for this key in the meantime was paid too early.
+    fn owe_anew(&mut self) -> Option<Receipt> {
+        let now = self.core.owe(|second| second.owe_removal(&self.key));
+        if let Some(before) = self.receipt.take() {
+            before.paid();
+        }
+        now
     }
 }
 
 impl<V: Clone + Send + Sync + 'static> Drop for Writing<V> {
     fn drop(&mut self) {
         if !self.is_over {
+            // Nobody pays it here, so it is left to the task that looks after it.
+            let _left = self.owe_anew();
             self.core.end_write(&self.key, None);
         }
     }

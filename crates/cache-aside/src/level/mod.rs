@@ -88,7 +88,9 @@ impl<V: Clone> Level<V> {
     }
 
     /// Changes an entry that is there, without making it look used.
-    pub(crate) fn replace(&self, key: Key, slot: Slot<V>) -> Gone<V> {
+    pub(crate) fn replace(&self, key: &[u8], slot: Slot<V>) -> Gone<V> {
+        // A key of its own, so that who puts something in later knows his own entry among what went.
+        let key = key.into();
         let mut gone = Vec::new();
         let replaced = self
             .entries

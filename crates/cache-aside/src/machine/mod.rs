@@ -112,9 +112,14 @@ impl Life {
         self.quiet_until = self.quiet_until.max(quiet);
     }
 
-    /// It is stale from now on, and is served only instead of an error. Says whether it may be.
+    /// It is stale from now on, and is served only instead of an error, for as long as if its time had
+    /// ended by itself. Says whether it may be.
     pub(crate) fn expire(&mut self, now: Moment) -> bool {
-        self.fresh_until = self.fresh_until.min(now);
+        if now < self.fresh_until {
+            let stale_if_error = self.error_until.saturating_since(self.fresh_until);
+            self.error_until = now.saturating_add(stale_if_error);
+            self.fresh_until = now;
+        }
         self.revalidate_until = self.revalidate_until.min(now);
         self.quiet_until = self.quiet_until.min(now);
         now < self.error_until
@@ -207,8 +212,11 @@ mod tests {
         let mut life = life(Early::Never);
         assert!(life.expire(at(3.0)));
         assert_eq!(life.standing(at(3.0)), Standing::Expired);
-        assert!(life.outlives_an_error(at(29.0)));
-        assert!(!life.expire(at(30.0)));
+        assert_eq!(life.standing(at(22.999)), Standing::Expired);
+        assert_eq!(life.standing(at(23.0)), Standing::Dead);
+        assert!(life.expire(at(20.0)), "a second time changes nothing");
+        assert_eq!(life.standing(at(22.999)), Standing::Expired);
+        assert!(!life.expire(at(23.0)));
     }
 
     #[test]

@@ -300,7 +300,7 @@ async fn what_one_changes_the_others_see() {
             _ => {
                 let write = || async { Ok::<_, io::Error>(value) };
                 let written = a.cache.write_through("k", write).await;
-                assert_eq!(written.unwrap(), value);
+                assert_eq!(written.unwrap(), Some(value));
             }
         }
         assert_eq!(a.get().await, value, "at once, where it was changed");
@@ -587,6 +587,40 @@ async fn an_invalidation_that_is_dropped_on_its_way_is_finished() {
     assert_eq!(a.get().await, 20);
     b.shows(20).await;
     a.pays().await;
+}
+
+/// What was paid for the key while a write was under way, was paid before it was done.
+#[tokio::test]
+async fn a_write_that_is_dropped_after_it_was_done_reaches_the_others() {
+    let fleet = Fleet::new();
+    let (a, b) = (fleet.instance().await, fleet.instance().await);
+    for dropped in [true, false] {
+        let before = b.get().await;
+        let go_on = Arc::new(Notify::new());
+        let (waits, source) = (Arc::clone(&go_on), Arc::clone(&fleet.source));
+        let write = move || async move {
+            waits.notified().await;
+            let value = source.fetch_add(1, SeqCst) + 1;
+            if dropped {
+                std::future::pending::<()>().await;
+            }
+            Ok::<_, io::Error>(value)
+        };
+        let mut writing = Box::pin(a.cache.write_through("k", write));
+        assert!(writing.as_mut().now_or_never().is_none());
+        a.cache.invalidate("k").await;
+        assert_eq!(b.get().await, before, "nothing is written yet");
+        go_on.notify_one();
+        if dropped {
+            assert!(writing.as_mut().now_or_never().is_none());
+            drop(writing);
+        } else {
+            assert_eq!(writing.await.unwrap(), Some(before + 1));
+        }
+        assert_eq!(a.get().await, before + 1);
+        b.shows(before + 1).await;
+        a.pays().await;
+    }
 }
 
 #[tokio::test]

@@ -325,7 +325,11 @@ impl Process {
         let version = match how {
             0 => {
                 let write = || async { Ok::<_, std::io::Error>(self.source.write(key).await) };
-                self.cache.write_through(&name, write).await.unwrap()
+                self.cache
+                    .write_through(&name, write)
+                    .await
+                    .unwrap()
+                    .unwrap()
             }
             how => {
                 let version = self.source.write(key).await;

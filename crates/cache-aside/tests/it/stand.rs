@@ -9,8 +9,9 @@ use std::{
     time::Duration,
 };
 
-use buttress_cache_aside::{Cache, CacheError, CachePolicy, CachePolicyBuilder};
+use buttress_cache_aside::{Cache, CacheError, CachePolicy, CachePolicyBuilder, Loaded};
 use buttress_core::{Clock, clock::ManualHand};
+use tokio::{sync::Notify, task::JoinHandle};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
@@ -50,9 +51,8 @@ pub(crate) fn failed() -> io::Error {
 impl Stand {
     pub(crate) fn new(policy: CachePolicyBuilder) -> Self {
         let (clock, hand) = Clock::manual();
-        let cache = Cache::builder("numbers", policy.build().unwrap())
-            .clock(clock)
-            .build();
+        let policy = policy.build().expect("the tests' policies can work");
+        let cache = Cache::builder("numbers", policy).clock(clock).build();
         Self {
             cache,
             hand,
@@ -68,6 +68,37 @@ impl Stand {
             Ok::<_, io::Error>(value)
         };
         self.cache.get_or_load(key, loader).await
+    }
+
+    /// Asks with a loader that never ends.
+    pub(crate) async fn hang(&self, key: &str) -> Result<u32, CacheError> {
+        let loads = self.loads.clone();
+        let loader = move || async move {
+            loads.begin();
+            std::future::pending::<()>().await;
+            Ok::<u32, io::Error>(0)
+        };
+        self.cache.get_or_load(key, loader).await
+    }
+
+    /// Begins a load in a task of its own that brings this when the gate is opened.
+    pub(crate) async fn load_behind_gate(
+        &self,
+        key: &'static str,
+        loaded: Loaded<u32>,
+    ) -> (Arc<Notify>, JoinHandle<Result<Option<u32>, CacheError>>) {
+        let (gate, loads) = (Arc::new(Notify::new()), self.loads.clone());
+        let (cache, opened) = (self.cache.clone(), Arc::clone(&gate));
+        let asked = tokio::spawn(async move {
+            let loader = move || async move {
+                loads.begin();
+                opened.notified().await;
+                Ok::<_, io::Error>(loaded)
+            };
+            cache.find_or_load(key, loader).await
+        });
+        self.settle().await;
+        (gate, asked)
     }
 
     /// Asks with a loader that fails.
