@@ -1,9 +1,10 @@
 //! What no single crate can prove: breaker, retry, time limits and limits around one another, over
-//! real HTTP.
+//! real HTTP; an invalidation that goes through the outbox.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![allow(clippy::disallowed_methods, reason = "real sockets live in real time")]
 
+mod invalidation;
 mod soak;
 mod stacks;
 mod target;

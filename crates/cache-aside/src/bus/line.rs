@@ -144,6 +144,13 @@ impl Line {
         self.heard_ago().is_some_and(|ago| ago <= within)
     }
 
+    /// The same at `now`, for who has looked at the clock already.
+    #[inline]
+    pub(crate) fn heard_within_at(&self, within: Duration, now: Moment) -> bool {
+        let heard = self.shared.heard.load(Ordering::Acquire);
+        heard > 0 && now.saturating_since(Moment::from_nanos(heard - 1)) <= within
+    }
+
     /// How long ago it was that everything said until then has been heard; `None` before the first time, and while a new
     /// connection has not proved itself.
     #[must_use]

@@ -53,14 +53,15 @@ impl<V: Clone + Send + Sync + 'static> Core<V> {
         let now = self.clock.now();
         let is_quiet = slot.standing(now) == Standing::Quiet
             && !slot.is_fenced(&self.tags)
-            && self.hears_others();
+            && self.hears_others(now);
         is_quiet.then_some((slot, now))
     }
 
     /// Whether no change of another instance's may have been overlooked for too long.
     #[inline]
-    fn hears_others(&self) -> bool {
-        self.second.as_ref().is_none_or(Second::trusts_first)
+    fn hears_others(&self, now: Moment) -> bool {
+        let second = self.second.as_ref();
+        second.is_none_or(|second| second.trusts_first(now))
     }
 
     /// Where nobody tells of changes, an entry is looked at again soon after what it shows was looked at.
@@ -82,7 +83,7 @@ impl<V: Clone + Send + Sync + 'static> Core<V> {
         if matches!(
             standing,
             Standing::Quiet | Standing::Early | Standing::Stale
-        ) && !self.hears_others()
+        ) && !self.hears_others(now)
         {
             return Standing::Expired;
         }
@@ -126,7 +127,7 @@ impl<V: Clone + Send + Sync + 'static> Core<V> {
         }
         // Between the caller's look and the lock, another flight may have landed.
         let stale = match self.alive(key) {
-            Some(slot) if slot.standing(now) == Standing::Quiet && self.hears_others() => {
+            Some(slot) if slot.standing(now) == Standing::Quiet && self.hears_others(now) => {
                 drop(stripe);
                 return Boarding::Hit(slot, now);
             }
@@ -365,6 +366,9 @@ impl<V: Clone + Send + Sync + 'static> Registered for Core<V> {
         each("buttress_cache_aside_weight", self.level.weight());
         each("buttress_cache_aside_flights", of(self.flights.under_way()));
         each("buttress_cache_aside_tags", of(self.tags.known()));
+        if let Some(second) = &self.second {
+            each("buttress_cache_aside_owed", of(second.owed().len()));
+        }
     }
 }
 

@@ -164,16 +164,16 @@ impl<V> Second<V> {
 
     /// Whether the first level may be served from, as far as others' changes go.
     #[inline]
-    pub(crate) fn trusts_first(&self) -> bool {
+    pub(crate) fn trusts_first(&self, now: Moment) -> bool {
         match self.line.get() {
-            Some(line) => line.heard_within(self.staleness),
+            Some(line) => line.heard_within_at(self.staleness, now),
             None => true,
         }
     }
 
     /// Whether a flight that began at `begun` shows nothing that is too old: nobody may know that it was overtaken.
     pub(crate) fn may_join(&self, begun: Moment, now: Moment) -> bool {
-        let hears = self.line.get().is_some() && self.trusts_first();
+        let hears = self.line.get().is_some() && self.trusts_first(now);
         hears || now.saturating_since(begun) <= self.staleness
     }
 
