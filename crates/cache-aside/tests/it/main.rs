@@ -6,6 +6,7 @@ mod fences;
 mod flights;
 mod freshness;
 mod limits;
+mod metrics;
 mod refill;
 mod stand;
 mod status;
