@@ -1,5 +1,10 @@
 //! What a user of the crate can count on.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "outside of a test function too: what cannot go on fails the test"
+)]
+
 mod batches;
 mod cancelled;
 mod fences;
