@@ -3,6 +3,7 @@
 use std::{
     io,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use buttress_cache_aside::{Cache, CacheError, CacheOutcome, EarlyRefresh, Loaded};
@@ -14,11 +15,9 @@ use crate::stand::{SECOND, Stand, failed, policy, seconds};
 async fn an_entry_is_fresh_until_its_time_is_over_and_not_a_nanosecond_longer() {
     let stand = Stand::new(policy().ttl(10 * SECOND));
     assert_eq!(stand.load("key", 1).await.unwrap(), 1);
-    stand
-        .hand
-        .advance(10 * SECOND - std::time::Duration::from_nanos(1));
+    stand.hand.advance(10 * SECOND - Duration::from_nanos(1));
     assert_eq!(stand.load("key", 2).await.unwrap(), 1);
-    stand.hand.advance(std::time::Duration::from_nanos(1));
+    stand.hand.advance(Duration::from_nanos(1));
     assert_eq!(stand.load("key", 2).await.unwrap(), 2);
     assert_eq!(stand.loads.count(), 2);
 }
@@ -82,9 +81,10 @@ async fn after_the_soft_timeout_the_stale_value_is_served_and_the_load_goes_on_a
         tokio::time::sleep(5 * SECOND).await;
         Ok::<_, io::Error>(2)
     };
-    let before = tokio::time::Instant::now();
+    let clock = Clock::tokio();
+    let before = clock.now();
     let served = stand.cache.serve_or_load("key", slow).await.unwrap();
-    assert_eq!(before.elapsed(), SECOND);
+    assert_eq!(clock.now().saturating_since(before), SECOND);
     assert_eq!(served.outcome(), CacheOutcome::StaleIfError);
     assert_eq!(
         (served.stale_for(), served.into_value()),
@@ -92,7 +92,7 @@ async fn after_the_soft_timeout_the_stale_value_is_served_and_the_load_goes_on_a
     );
     // Until the throttle is over, nobody waits for the soft timeout again.
     assert_eq!(stand.load("key", 9).await.unwrap(), 1);
-    assert_eq!(before.elapsed(), SECOND);
+    assert_eq!(clock.now().saturating_since(before), SECOND);
     tokio::time::sleep(5 * SECOND).await;
     assert_eq!(stand.load("key", 9).await.unwrap(), 2);
     assert_eq!(stand.loads.count(), 0);
@@ -217,12 +217,9 @@ async fn ca_10_an_early_refresh_outside_of_its_range_is_refused() {
 async fn ca_18_what_is_served_instead_of_an_error_is_not_kept_longer_by_jitter() {
     let (clock, hand) = Clock::manual();
     let chosen = policy().jitter_percent(50).stale_if_error(60 * SECOND);
-    let cache = Cache::<u32>::builder(
-        "jitter",
-        chosen.throttle(std::time::Duration::ZERO).build().unwrap(),
-    )
-    .clock(clock)
-    .build();
+    let cache = Cache::<u32>::builder("jitter", chosen.throttle(Duration::ZERO).build().unwrap())
+        .clock(clock)
+        .build();
     cache.put("key", 1).await;
     hand.advance(10 * SECOND);
     let fails = || async { Err::<u32, _>(failed()) };
@@ -246,12 +243,12 @@ async fn entries_that_came_together_do_not_end_together_and_none_lives_longer_th
         keys.filter(|key| !cache.peek(key).is_none_or(|it| it.fresh_for().is_zero()))
             .count()
     };
-    hand.advance(8 * SECOND - std::time::Duration::from_nanos(1));
+    hand.advance(8 * SECOND - Duration::from_nanos(1));
     assert_eq!(fresh(&cache), 1_000);
     hand.advance(SECOND);
     let half = fresh(&cache);
     assert!((350..650).contains(&half), "{half}");
-    hand.advance(SECOND + std::time::Duration::from_nanos(1));
+    hand.advance(SECOND + Duration::from_nanos(1));
     assert_eq!(fresh(&cache), 0);
 }
 
@@ -396,7 +393,7 @@ async fn a_loader_has_the_last_word_on_how_its_value_is_kept() {
     stand.cache.expire("not kept").await;
     for unkept in [
         Loaded::new(1).do_not_cache(),
-        Loaded::new(1).ttl(0 * SECOND),
+        Loaded::new(1).ttl(Duration::ZERO),
     ] {
         let served = load("not kept", unkept).await.unwrap();
         let CacheOutcome::Loaded { stored, .. } = served.outcome() else {
@@ -409,7 +406,7 @@ async fn a_loader_has_the_last_word_on_how_its_value_is_kept() {
     stand.hand.advance(seconds(2.5));
     assert_eq!(stand.fail("forgiving").await.unwrap(), 1);
     stand.fail("short").await.unwrap_err();
-    let endless = load("endless", Loaded::new(1).ttl(std::time::Duration::MAX))
+    let endless = load("endless", Loaded::new(1).ttl(Duration::MAX))
         .await
         .unwrap();
     assert_eq!(endless.fresh_for(), 366 * 24 * 3600 * SECOND);
