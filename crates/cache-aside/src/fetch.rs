@@ -125,11 +125,7 @@ async fn look<V: Clone + Send + Sync + 'static>(
     }
     let now = core.clock.now();
     let renews = stale.is_some_and(|slot| core.standing(slot, now) == Standing::Early);
-    let wanted = [Wanted {
-        key: &**key,
-        born,
-        renews,
-    }];
+    let wanted = [Wanted { key, born, renews }];
     let mut found = second.find(core, &wanted).await;
     found.pop().unwrap_or_else(Find::nothing)
 }

@@ -237,7 +237,7 @@ impl<V: Clone + Send + Sync + 'static> Second<V> {
         let entry = Entry {
             value: slot.value.as_ref(),
             tags: tags?,
-            etag: slot.etag().map(|etag| etag.to_string()),
+            etag: slot.etag().map(ToString::to_string),
             stamp,
             fresh: fresh_until.saturating_since(now),
             revalidate: revalidate_until.saturating_since(fresh_until),

@@ -272,11 +272,12 @@ fn hear<V: Clone + Send + Sync + 'static>(core: &Weak<Core<V>>, news: News) {
                 core.expire_local(&key);
             }
         }
-        News::Marked { tag, .. } => match std::str::from_utf8(&tag) {
-            Ok(tag) => core.invalidate_tag_local(tag),
-            // It is nobody's tag here.
-            Err(_) => {}
-        },
+        News::Marked { tag, .. } => {
+            // What is no text is nobody's tag here.
+            if let Ok(tag) = std::str::from_utf8(&tag) {
+                core.invalidate_tag_local(tag);
+            }
+        }
         News::Cleared { .. } => core.clear_local(),
         News::Lost(why) => {
             core.told.tell(EventKind::NewsLost { why });

@@ -43,7 +43,9 @@ async fn swept(what: What) {
     let (a, b) = (node(&url, name, LIFE).await, node(&url, name, LIFE).await);
     for node in [&a, &b] {
         eventually("it hears", PATIENCE, async || {
-            node.cache.heard_within(Duration::from_millis(400)).then_some(())
+            node.cache
+                .heard_within(Duration::from_millis(400))
+                .then_some(())
         })
         .await;
     }

@@ -1,23 +1,13 @@
-//! Every store passes the suite, and the suite catches stores that do not do what they must.
+//! Every store passes the suite, and Redis does what the suite cannot ask.
 
-use std::{
-    collections::HashMap,
-    panic::AssertUnwindSafe,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use buttress_cache_aside::{
-    store::{
-        CacheStore, FillToken, Looked, Marked, Marks, MemoryStore, Missed, Reading, Record,
-        RedisStore, Stamp, Watch,
-    },
+    store::{CacheStore as _, Looked, Marked, MemoryStore, Record, RedisStore, Watch},
     testing::conformance,
 };
-use buttress_store::{Deadline, Key, RedisConnection, StoreError};
+use buttress_store::{Deadline, Key, RedisConnection};
 use buttress_testkit::redis;
-use futures_util::FutureExt as _;
 
 pub(crate) async fn redis_connection(url: &str) -> RedisConnection {
     let client = ::redis::Client::open(url).unwrap();

@@ -56,7 +56,7 @@ async fn a_product_is_loaded_once_and_served_from_then_on() {
     assert_eq!(price(&shop).await, (old + 1, "storefront; fwd=miss".into()));
     // What it does not have to be told lives less than a second.
     eventually("it is loaded anew", 10 * SECOND, async || {
-        (price(&shop).await.1 == "storefront; fwd=miss").then_some(())
+        (price(&shop).await.1 == "storefront; fwd=stale").then_some(())
     })
     .await;
     // A change that is refused changes nothing.

@@ -33,13 +33,16 @@ use crate::stand::SECOND;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Says that a read was answered, and waits before it hands the answer on.
+type Hold = (Arc<Notify>, Arc<Notify>);
+
 /// A store that can be taken away, and held up before it answers a read.
 #[derive(Clone, Debug)]
 pub(crate) struct Shelf {
     pub(crate) store: Arc<MemoryStore>,
     down: Arc<Mutex<Option<StoreErrorKind>>>,
     trips: Arc<AtomicUsize>,
-    hold: Arc<Mutex<Option<(Arc<Notify>, Arc<Notify>)>>>,
+    hold: Arc<Mutex<Option<Hold>>>,
 }
 
 impl Shelf {
@@ -220,7 +223,7 @@ impl Fleet {
 impl Instance {
     /// What the source has.
     async fn get(&self) -> u32 {
-        self.ask("k", |value| Loaded::new(value)).await
+        self.ask("k", Loaded::new).await
     }
 
     async fn ask(&self, key: &str, loaded: fn(u32) -> Loaded<u32>) -> u32 {

@@ -14,23 +14,19 @@ use std::{
     collections::{HashMap, HashSet},
     env,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
 
-use async_trait::async_trait;
 use buttress_cache_aside::{
     Cache, CachePolicy, Loaded, SecondLevel,
-    bus::{Bus, LinePolicy, RedisBus, Subscription},
+    bus::{LinePolicy, RedisBus},
     codec::{Framing, Postcard, Schema},
-    store::{
-        CacheStore, FillToken, Looked, Marked, Marks, Missed, Reading, Record, RedisStore, Stamp,
-        Watch,
-    },
+    store::RedisStore,
 };
-use buttress_store::{Deadline, Gate, Key, RedisConnection, StoreError};
+use buttress_store::{Gate, RedisConnection};
 use buttress_testkit::{
     child::{self, Child},
     proxy::{Proxy, Way},
@@ -350,7 +346,10 @@ async fn fleet(bug: Bug, seconds: u64) -> (HashSet<String>, usize) {
         child.until("ready").await;
     }
     let disturbs = async {
-        while bug == Bug::None {
+        if bug != Bug::None {
+            return std::future::pending().await;
+        }
+        loop {
             let pause = Duration::from_millis(rng.random_range(300..1500));
             tokio::time::sleep(pause).await;
             match rng.random_range(0..4_u8) {
@@ -377,7 +376,6 @@ async fn fleet(bug: Bug, seconds: u64) -> (HashSet<String>, usize) {
                 }
             }
         }
-        std::future::pending::<()>().await;
     };
     let time = Duration::from_secs(seconds);
     let _over = tokio::time::timeout(time, disturbs).await;
