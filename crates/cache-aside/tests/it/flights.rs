@@ -3,6 +3,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use buttress_cache_aside::{Cache, CacheError, CachePolicy};
+use buttress_testkit::tier::short_or_long;
 use futures_util::future::join_all;
 use tokio::sync::{Notify, Semaphore};
 
@@ -33,6 +34,12 @@ async fn ca_01_so_many_callers_make_one_load_and_all_get_its_value() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_tasks_make_one_load_also_when_its_leader_is_dropped() {
+    for _ in 0..short_or_long(3, 100) {
+        one_stampede().await;
+    }
+}
+
+async fn one_stampede() {
     let (cache, loads, gate) = (numbers(), Loads::default(), Arc::new(Semaphore::new(0)));
     let call = |cache: &Cache<u32>| {
         let (cache, loads, gate) = (cache.clone(), loads.clone(), Arc::clone(&gate));
@@ -57,6 +64,27 @@ async fn a_thousand_tasks_make_one_load_also_when_its_leader_is_dropped() {
         assert_eq!(follower.await.unwrap().unwrap(), 7);
     }
     assert_eq!(loads.count(), 1, "the load went on without its leader");
+}
+
+#[tokio::test]
+async fn a_waiter_outlives_any_number_of_callers_who_give_up() {
+    let stand = Stand::new(policy().no_hard_timeout());
+    let (gate, first) = stand.load_behind_gate("key", 1.into()).await;
+    let cache = stand.cache.clone();
+    let never = || async { panic!("he joins") as Result<u32, io::Error> };
+    let waiter = tokio::spawn(async move { cache.get_or_load("key", never).await });
+    stand.settle().await;
+    first.abort();
+    for _ in 0..1_000 {
+        let cache = stand.cache.clone();
+        let short = tokio::spawn(async move { cache.get_or_load("key", never).await });
+        tokio::task::yield_now().await;
+        short.abort();
+    }
+    stand.settle().await;
+    gate.notify_one();
+    assert_eq!(waiter.await.unwrap().unwrap(), 1);
+    assert_eq!(stand.loads.count(), 1);
 }
 
 #[tokio::test]

@@ -71,6 +71,15 @@ async fn a_flood_of_keys_that_are_not_there_is_bounded_and_leaves_what_is_read_o
 }
 
 #[tokio::test]
+async fn a_cache_of_one_entry_keeps_the_last() {
+    let stand = Stand::new(policy().capacity(1));
+    stand.cache.put("a", 1).await;
+    stand.cache.put("b", 2).await;
+    assert_eq!(stand.cache.get("b").await, Some(2));
+    assert_eq!((stand.cache.get("a").await, stand.cache.len()), (None, 1));
+}
+
+#[tokio::test]
 async fn weight_counts_and_the_capacity_holds() {
     let policy = CachePolicy::builder()
         .capacity(10_000)
