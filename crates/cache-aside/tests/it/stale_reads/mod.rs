@@ -20,6 +20,7 @@ use std::{
     time::Duration,
 };
 
+use ::redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use buttress_cache_aside::{
     Cache, CachePolicy, Loaded, SecondLevel,
     bus::{LinePolicy, RedisBus},
@@ -61,6 +62,16 @@ enum Bug {
 struct Source(RedisConnection);
 
 impl Source {
+    /// Whoever is stopped for a while still gets his answers: here nothing is to fail.
+    async fn at(url: &str) -> Self {
+        let client = ::redis::Client::open(url).unwrap();
+        let patient = ConnectionManagerConfig::new()
+            .set_response_timeout(None)
+            .set_connection_timeout(None);
+        let manager = ConnectionManager::new_with_config(client, patient);
+        Self(RedisConnection::new(manager.await.unwrap()))
+    }
+
     async fn ask<T: ::redis::FromRedisValue>(&self, words: &[&str]) -> T {
         let mut command = ::redis::cmd(words[0]);
         command.arg(&words[1..]);
@@ -119,7 +130,7 @@ struct Process {
 impl Process {
     async fn start(bug: Bug) -> Self {
         let variable = |name: &str| env::var(name).unwrap();
-        let source = Source(redis_connection(&variable("STALE_SOURCE")).await);
+        let source = Source::at(&variable("STALE_SOURCE")).await;
         let (proxy, url) = Proxy::before(&variable("STALE_CACHE")).await.unwrap();
         let connection = redis_connection(&url).await;
         let client = ::redis::Client::open(url).unwrap();
