@@ -38,7 +38,7 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 type Value = Arc<[u8; 64]>;
-type Bare = quick_cache::sync::Cache<Box<str>, Value>;
+type Bare = quick_cache::sync::Cache<String, Value>;
 type Moka = moka::future::Cache<String, Value>;
 type Foyer = foyer_memory::Cache<String, Value>;
 
@@ -146,7 +146,7 @@ fn hits(name: &str, keys: &[String], pick: impl Fn(u64) -> usize + Sync + Copy) 
     let moka = Moka::new(CAPACITY as u64);
     let foyer: Foyer = foyer_memory::CacheBuilder::new(CAPACITY).build();
     for key in keys {
-        bare.insert(key.as_str().into(), value());
+        bare.insert(key.clone(), value());
         caches.iter().for_each(|cache| now(cache.put(key, value())));
         now(moka.insert(key.clone(), value()));
         foyer.insert(key.clone(), value());
@@ -309,7 +309,7 @@ fn stampede(_: &mut Criterion) {
     };
     for (what, fails) in [("brings a value", false), ("fails", true)] {
         println!("\n1,000 callers of one key whose load takes 5 ms and {what}");
-        let mut show = |who: &str, round: &dyn Fn() -> Duration| {
+        let show = |who: &str, round: &dyn Fn() -> Duration| {
             loads.store(0, Relaxed);
             let mut times: Vec<_> = (0..5).map(|_| round()).collect();
             times.sort();
