@@ -65,7 +65,7 @@ fn prices(store: &Arc<MemoryStore>) -> Cache<i64> {
 async fn price(cache: &Cache<i64>, pool: &SqlitePool) -> i64 {
     let pool = pool.clone();
     let load = || async move {
-        let query = sqlx::query_scalar("SELECT price FROM prices WHERE id = 'p1'");
+        let query = sqlx::query_scalar::<_, i64>("SELECT price FROM prices WHERE id = 'p1'");
         query.fetch_one(&pool).await
     };
     cache.get_or_load("p1", load).await.unwrap()
