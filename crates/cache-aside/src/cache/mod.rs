@@ -98,8 +98,9 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
             self.core.tell_hit(&slot, now);
             return Ok(slot.value);
         }
-        let served = self.core.ask(key, erased(|_| loader())).await?;
-        Ok(served.into_value())
+        // Boxed, so that the future of a hit is small: it is moved at each call.
+        let asked = Box::pin(self.core.ask(key, erased(|_| loader())));
+        Ok(asked.await?.into_value())
     }
 
     /// The same with everything that can be known: the loader is told what is there, for a conditional load,
@@ -122,7 +123,7 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
         if let Some((slot, now)) = self.core.quiet(key) {
             return Ok(self.core.hit(slot, now));
         }
-        self.core.ask(key, erased(loader)).await
+        Box::pin(self.core.ask(key, erased(loader))).await
     }
 
     /// The value, if it would be served without waiting for a load. Begins none.
