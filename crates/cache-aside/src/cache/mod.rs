@@ -99,8 +99,9 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
             self.core.tell_hit(&slot, now);
             return Ok(slot.value);
         }
-        let served = self.core.ask(key, erased(|_| loader())).await?;
-        Ok(served.into_value())
+        // Boxed, so that the future of a hit is small: it is moved at each call.
+        let asked = Box::pin(self.core.ask(key, erased(|_| loader())));
+        Ok(asked.await?.into_value())
     }
 
     /// The same with everything that can be known: the loader is told what is there, for a conditional load,
@@ -123,7 +124,7 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
         if let Some((slot, now)) = self.core.quiet(key) {
             return Ok(self.core.hit(slot, now));
         }
-        self.core.ask(key, erased(loader)).await
+        Box::pin(self.core.ask(key, erased(loader))).await
     }
 
     /// The value, if it would be served without waiting for a load: from this process, or else from the second level.
