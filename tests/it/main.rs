@@ -1,9 +1,10 @@
 //! What no single crate can prove: breaker, retry, time limits and limits around one another, and
-//! how what they refuse leaves, over real HTTP.
+//! how what they refuse leaves, over real HTTP; an invalidation that goes through the outbox.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![allow(clippy::disallowed_methods, reason = "real sockets live in real time")]
 
+mod invalidation;
 mod leaving;
 mod soak;
 mod stacks;

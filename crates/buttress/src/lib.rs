@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "cache-aside")]
+pub use buttress_cache_aside as cache_aside;
 #[cfg(feature = "circuit-breaker")]
 pub use buttress_circuit_breaker as circuit_breaker;
 pub use buttress_core as core;

@@ -1,8 +1,9 @@
-//! Redis, where instances share what may be lost: rates.
+//! Redis, where instances share what may be lost: rates, and what they have read of the catalogue.
 
 use std::time::Duration;
 
 use anyhow::anyhow;
+use buttress_cache_aside::bus::RedisBus;
 use buttress_store::{Deadline, Gate, Phase, RedisConnection, StoreError};
 use redis::{
     Client, ConnectionInfo, IntoConnectionInfo,
@@ -21,6 +22,8 @@ const SILENT_FOR: Duration = Duration::from_secs(5);
 pub(crate) struct Redis {
     pub(crate) connection: RedisConnection,
     pub(crate) gate: Gate,
+    /// On which instances tell each other what changed.
+    pub(crate) bus: RedisBus,
 }
 
 impl Redis {
@@ -34,9 +37,11 @@ impl Redis {
             .set_connection_timeout(Some(Deadline::REDIS))
             // Who asks has his own deadline, and does without; the next one tries again.
             .set_number_of_retries(0);
-        let connection = ConnectionManager::new_lazy_with_config(client, config)?;
+        let connection = ConnectionManager::new_lazy_with_config(client.clone(), config)?;
+        let connection = RedisConnection::new(connection);
         Ok(Self {
-            connection: RedisConnection::new(connection),
+            bus: RedisBus::new(client, connection.clone(), "storefront")?,
+            connection,
             gate: Gate::redis().with_longest_pause(LONGEST_PAUSE)?,
         })
     }

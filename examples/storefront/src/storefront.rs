@@ -25,7 +25,7 @@ const GRACE: Duration = Duration::from_secs(10);
 pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     pub(crate) database_url: String,
-    /// Where instances share rates. Without it each has its own.
+    /// Where instances share rates and products. Without it each has its own.
     pub(crate) redis_url: Option<String>,
     /// How many orders a second one client may place.
     pub(crate) order_rate: u32,
@@ -65,6 +65,8 @@ impl Storefront {
         let redis = config.redis_url.as_deref().map(Redis::new).transpose()?;
         let rate = OrderRate::new(config.order_rate, redis.as_ref(), &registry)
             .context("the order rate cannot work")?;
+        let catalogue = Catalogue::new(Arc::clone(&database), redis.as_ref(), &registry)
+            .context("the cache of products cannot work")?;
         let clients = Clients::new(&behind, &registry).context("no HTTP client")?;
 
         let settlement = Settlement::new(sagas, &database, &clients)?;
@@ -84,7 +86,7 @@ impl Storefront {
 
         let readiness = Readiness::default();
         let shop = Shop {
-            catalogue: Catalogue::new(Arc::clone(&database)),
+            catalogue,
             ordering: Ordering::new(Arc::clone(&database), settlement),
             rate,
             quoting: Quoting::new(clients.carrier),

@@ -31,6 +31,13 @@ const STORES: &[&str] = &["memory", "mod", "mysql", "postgres", "redis", "sqlite
 const OWN: &[(&str, &[&str])] = &[
     ("buttress", &["tour"]),
     (
+        "cache-aside",
+        &[
+            "batch", "bus", "cache", "codec", "fetch", "flight", "key", "level", "load", "second",
+            "served", "tag",
+        ],
+    ),
+    (
         "circuit-breaker",
         &[
             "breaker",

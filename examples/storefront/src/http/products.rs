@@ -5,6 +5,7 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
+use buttress_cache_aside::{CacheOutcome, Served, http::CACHE_STATUS};
 use buttress_error_envelope::{
     Envelope, Problem,
     axum::{Path, Query},
@@ -12,8 +13,8 @@ use buttress_error_envelope::{
 };
 use garde::Validate;
 use headers::{ETag, HeaderMapExt, IfMatch, IfNoneMatch};
-use http::{HeaderMap, HeaderName, StatusCode};
-use serde::{Deserialize, Deserializer, Serialize};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde::{Deserialize, Deserializer};
 
 use super::{
     Shop, body,
@@ -21,12 +22,13 @@ use super::{
     is_id,
     refusal::Refusal,
 };
-use crate::product::{Product, ProductChange};
+use crate::{
+    product::{Product, ProductChange},
+    service::{Catalogue, Listing},
+};
 
 /// More than this, and an order's total could not be told in an integer that JSON keeps exact.
 const HIGHEST: i64 = 1_000_000_000_000;
-
-const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 pub(super) async fn list(
     State(shop): State<Shop>,
@@ -39,15 +41,6 @@ pub(super) async fn list(
     Ok(page.into())
 }
 
-/// A product without its stock, which changes too often to be cached.
-#[derive(Debug, Serialize)]
-struct ProductView {
-    id: String,
-    name: String,
-    price: i64,
-    version: i64,
-}
-
 pub(super) async fn show(
     State(shop): State<Shop>,
     Path(id): Path<String>,
@@ -56,38 +49,40 @@ pub(super) async fn show(
     if !is_id(&id) {
         return Err(Refusal::ProductNotFound.into());
     }
-    let Product {
-        id,
-        name,
-        price,
-        version,
-        ..
-    } = shop
-        .catalogue
-        .find(&id)
-        .await?
-        .ok_or(Refusal::ProductNotFound)?;
-    let etag = etag(version)?;
+    let served = shop.catalogue.find(&id).await?;
+    let status = cache_status(&served)?;
+    let listing = served.into_value().ok_or(Refusal::ProductNotFound)?;
+    let etag = etag(listing.version)?;
     let fresh = headers.typed_get::<IfNoneMatch>();
     let unchanged = fresh.is_some_and(|theirs| !theirs.precondition_passes(&etag));
     let mut response = if unchanged {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        Envelope::new(ProductView {
-            id,
-            name,
-            price,
-            version,
-        })
-        .into_response()
+        Envelope::new(listing).into_response()
     };
     response.headers_mut().typed_insert(etag);
-    // Until there is a cache, it never has what is asked for.
-    response.headers_mut().insert(
-        CACHE_STATUS,
-        http::HeaderValue::from_static("storefront; fwd=miss"),
-    );
+    response.headers_mut().insert(CACHE_STATUS, status);
     Ok(response)
+}
+
+/// As the contract writes it: with a space behind each semicolon, and no word on what is stored.
+fn cache_status(served: &Served<Listing>) -> Result<HeaderValue, Problem> {
+    let name = Catalogue::CACHE;
+    let status = match served.outcome() {
+        CacheOutcome::Loaded {
+            collapsed: true, ..
+        } => format!("{name}; fwd=miss; collapsed"),
+        CacheOutcome::Loaded {
+            was_stale: true, ..
+        } => format!("{name}; fwd=stale"),
+        CacheOutcome::Loaded { .. } => format!("{name}; fwd=miss"),
+        _ if served.fresh_for().is_zero() => {
+            let past = served.stale_for().as_secs() + 1;
+            format!("{name}; hit; ttl=-{past}")
+        }
+        _ => format!("{name}; hit; ttl={}", served.fresh_for().as_secs()),
+    };
+    status.try_into().map_err(Problem::internal)
 }
 
 #[derive(Debug, Deserialize, Validate)]

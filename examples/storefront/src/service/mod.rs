@@ -8,7 +8,7 @@ mod relaying;
 mod settlement;
 
 pub(crate) use self::{
-    catalogue::{Catalogue, ChangeRefused},
+    catalogue::{Catalogue, ChangeRefused, Listing},
     ordering::Ordering,
     quoting::Quoting,
     rate::OrderRate,

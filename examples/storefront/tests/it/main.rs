@@ -6,6 +6,7 @@
     reason = "the program under test lives in real time"
 )]
 
+mod cache;
 mod demo;
 mod document;
 mod errors;

@@ -1,0 +1,293 @@
+//! In this process: for tests, and for the caches of one process that share a second level.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use buttress_core::{Clock, Moment};
+use buttress_store::{Deadline, Key, StoreError};
+
+use super::{
+    CacheStore, FillToken, Held, Looked, Marked, Marks, Missed, Reading, Record, Stamp, Watch,
+};
+
+/// For how long a token stands after it was last given out.
+const TOKEN_LIFE: Duration = Duration::from_secs(60);
+
+/// A store in this process. What is over is forgotten when the keys have doubled.
+pub struct MemoryStore {
+    clock: Clock,
+    inside: Mutex<Inside>,
+}
+
+#[derive(Default)]
+struct Inside {
+    slots: HashMap<Key, Slot>,
+    spaces: HashMap<Key, Space>,
+    sweep_at: usize,
+}
+
+#[derive(Default)]
+struct Slot {
+    entry: Option<Entry>,
+    token: Option<Given>,
+}
+
+struct Entry {
+    bytes: Vec<u8>,
+    made: Moment,
+    stale_at: Moment,
+    ends: Moment,
+}
+
+struct Given {
+    token: FillToken,
+    first: Moment,
+    ends: Moment,
+}
+
+struct Space {
+    now: Stamp,
+    floor: u64,
+    tags: HashMap<Key, u64>,
+}
+
+impl MemoryStore {
+    /// An empty one, by tokio's clock.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_clock(Clock::default())
+    }
+
+    /// An empty one, by another clock.
+    #[must_use]
+    pub fn with_clock(clock: Clock) -> Self {
+        Self {
+            clock,
+            inside: Mutex::default(),
+        }
+    }
+
+    /// Forgets everything, marks too: entries of before are believed by nobody.
+    pub fn flush(&self) {
+        let mut inside = self.lock();
+        inside.slots.clear();
+        inside.spaces.clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inside {
+    fn slot(&mut self, key: &Key, now: Moment) -> &mut Slot {
+        if self.slots.len() > self.sweep_at {
+            self.slots.retain(|_, slot| slot.lives(now));
+            self.sweep_at = (self.slots.len() * 2).max(1024);
+        }
+        let slot = self.slots.entry(key.clone()).or_default();
+        slot.lives(now);
+        slot
+    }
+
+    fn space(&mut self, space: &Key) -> &mut Space {
+        self.spaces.entry(space.clone()).or_insert_with(Space::new)
+    }
+
+    fn marks(&mut self, watch: Watch<'_>) -> Marks {
+        let space = self.space(watch.space);
+        let mark = |tag| space.tags.get(tag).copied().unwrap_or(0);
+        Marks {
+            now: space.now,
+            floor: space.floor,
+            tags: watch.tags.iter().map(mark).collect(),
+        }
+    }
+}
+
+impl Slot {
+    /// Lets go what is over; whether anything is left.
+    fn lives(&mut self, now: Moment) -> bool {
+        self.entry.take_if(|entry| entry.ends <= now);
+        self.token.take_if(|given| given.ends <= now);
+        self.entry.is_some() || self.token.is_some()
+    }
+
+    fn claim(&mut self, now: Moment) -> Missed {
+        let ends = now.saturating_add(TOKEN_LIFE);
+        match &mut self.token {
+            Some(given) => {
+                given.ends = ends;
+                Missed {
+                    token: given.token,
+                    since: Some(now.saturating_since(given.first)),
+                }
+            }
+            none => {
+                let token = FillToken::random();
+                *none = Some(Given {
+                    token,
+                    first: now,
+                    ends,
+                });
+                Missed { token, since: None }
+            }
+        }
+    }
+
+    fn fill(&mut self, record: Record<'_>, now: Moment) {
+        self.token = None;
+        self.entry = Some(Entry {
+            bytes: record.bytes.to_vec(),
+            made: now,
+            stale_at: now.saturating_add(record.fresh.min(record.life)),
+            ends: now.saturating_add(record.life),
+        });
+    }
+
+    /// As old as it is when it turns stale.
+    fn expire(&mut self, now: Moment) {
+        self.token = None;
+        if let Some(entry) = &mut self.entry {
+            let stale = entry.ends.saturating_since(entry.stale_at);
+            entry.ends = entry.ends.min(now.saturating_add(stale));
+            entry.stale_at = entry.stale_at.min(now);
+        }
+        self.lives(now);
+    }
+}
+
+impl Space {
+    fn new() -> Self {
+        Self {
+            now: Stamp {
+                epoch: rand::random::<u64>() >> 11,
+                sequence: 1,
+            },
+            floor: 1,
+            tags: HashMap::new(),
+        }
+    }
+
+    fn mark(&mut self, what: Marked<'_>) -> Stamp {
+        self.now.sequence += 1;
+        let mark = self.now.sequence;
+        match what {
+            Marked::All => {
+                self.floor = mark;
+                self.tags.clear();
+            }
+            Marked::Tags(tags) => {
+                for tag in tags {
+                    self.tags.insert(tag.clone(), mark);
+                }
+            }
+        }
+        self.now
+    }
+}
+
+#[async_trait]
+impl CacheStore for MemoryStore {
+    async fn read(
+        &self,
+        keys: &[Key],
+        watch: Option<Watch<'_>>,
+        _: Deadline,
+    ) -> Result<Reading, StoreError> {
+        let now = self.clock.now();
+        let mut inside = self.lock();
+        let looked = keys.iter().map(|key| {
+            let slot = inside.slot(key, now);
+            match &slot.entry {
+                Some(entry) => Looked::Held(Held {
+                    bytes: entry.bytes.clone(),
+                    fresh: entry.stale_at.saturating_since(now),
+                    life: entry.ends.saturating_since(now),
+                    age: now.saturating_since(entry.made),
+                }),
+                None => Looked::Missed(slot.claim(now)),
+            }
+        });
+        Ok(Reading {
+            keys: looked.collect(),
+            marks: watch.map(|watch| inside.marks(watch)),
+        })
+    }
+
+    async fn claim(&self, keys: &[Key], _: Deadline) -> Result<Vec<Missed>, StoreError> {
+        let now = self.clock.now();
+        let mut inside = self.lock();
+        let claims = keys.iter().map(|key| inside.slot(key, now).claim(now));
+        Ok(claims.collect())
+    }
+
+    async fn marks(&self, watch: Watch<'_>, _: Deadline) -> Result<Marks, StoreError> {
+        Ok(self.lock().marks(watch))
+    }
+
+    async fn fill(
+        &self,
+        key: &Key,
+        token: &FillToken,
+        record: Record<'_>,
+        _: Deadline,
+    ) -> Result<bool, StoreError> {
+        let now = self.clock.now();
+        let mut inside = self.lock();
+        let slot = inside.slot(key, now);
+        let stands = slot.token.as_ref().is_some_and(|it| it.token == *token);
+        if stands {
+            slot.fill(record, now);
+        }
+        Ok(stands)
+    }
+
+    async fn take_over(&self, key: &Key, _: Deadline) -> Result<FillToken, StoreError> {
+        let now = self.clock.now();
+        let mut inside = self.lock();
+        inside.slots.remove(key);
+        Ok(inside.slot(key, now).claim(now).token)
+    }
+
+    async fn invalidate(&self, keys: &[Key], _: Deadline) -> Result<(), StoreError> {
+        let mut inside = self.lock();
+        for key in keys {
+            inside.slots.remove(key);
+        }
+        Ok(())
+    }
+
+    async fn expire(&self, keys: &[Key], _: Deadline) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let mut inside = self.lock();
+        for key in keys {
+            inside.slot(key, now).expire(now);
+        }
+        Ok(())
+    }
+
+    async fn mark(&self, space: &Key, what: Marked<'_>, _: Deadline) -> Result<Stamp, StoreError> {
+        Ok(self.lock().space(space).mark(what))
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys = self.lock().slots.len();
+        f.debug_struct("MemoryStore")
+            .field("keys", &keys)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,5 @@
+//! The suite by which a second level is judged: ours, and a stranger's.
+
+mod store;
+
+pub use self::store::conformance;

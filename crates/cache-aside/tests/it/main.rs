@@ -1,0 +1,26 @@
+//! What a user of the crate can count on.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "outside of a test function too: what cannot go on fails the test"
+)]
+
+mod batches;
+mod bus;
+mod cancelled;
+mod codec;
+mod dropped;
+mod fences;
+mod fleet;
+mod flights;
+mod freshness;
+mod limits;
+mod metrics;
+mod outage;
+mod planted;
+mod refill;
+mod stale_reads;
+mod stand;
+mod status;
+mod stores;
+mod told;
