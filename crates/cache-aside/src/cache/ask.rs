@@ -142,6 +142,14 @@ impl<V: Clone + Send + Sync + 'static> Core<V> {
         Served::kept(slot, now)
     }
 
+    /// The value alone of what is served at once; `None` inside for that there is none.
+    #[inline]
+    pub(crate) fn quiet_value(&self, key: &[u8]) -> Option<Option<V>> {
+        let (slot, now) = self.quiet(key)?;
+        self.tell_hit(&slot, now);
+        Some(slot.value)
+    }
+
     #[inline]
     pub(crate) fn tell_hit(&self, slot: &Slot<V>, now: Moment) {
         self.told.tell_quietly(|| EventKind::Hit {

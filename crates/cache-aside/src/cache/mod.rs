@@ -9,6 +9,7 @@ mod write;
 use std::{borrow::Cow, error::Error, fmt, sync::Arc, time::Duration};
 
 use buttress_store::AfterCommit;
+use futures_util::future::BoxFuture;
 
 pub use self::builder::CacheBuilder;
 pub(crate) use self::core::{Boarding, Core};
@@ -74,9 +75,12 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
         T: Into<Loaded<V>>,
         E: Into<Box<dyn Error + Send + Sync>>,
     {
-        self.find_or_load(key, loader)
-            .await?
-            .ok_or(CacheError::NotFound)
+        let key = key.as_ref();
+        let value = match self.core.quiet_value(key) {
+            Some(value) => value,
+            None => self.load(key, loader).await?,
+        };
+        value.ok_or(CacheError::NotFound)
     }
 
     /// The same, where it is no error that there is none.
@@ -95,13 +99,25 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
         E: Into<Box<dyn Error + Send + Sync>>,
     {
         let key = key.as_ref();
-        if let Some((slot, now)) = self.core.quiet(key) {
-            self.core.tell_hit(&slot, now);
-            return Ok(slot.value);
+        match self.core.quiet_value(key) {
+            Some(value) => Ok(value),
+            None => self.load(key, loader).await,
         }
-        // Boxed, so that the future of a hit is small: it is moved at each call.
-        let asked = Box::pin(self.core.ask(key, erased(|_| loader())));
-        Ok(asked.await?.into_value())
+    }
+
+    /// The way of a miss. Boxed, so that the future of a hit is small: it is moved at each call.
+    fn load<'a, F, T, E>(
+        &'a self,
+        key: &'a [u8],
+        loader: impl FnOnce() -> F + Send + 'static,
+    ) -> BoxFuture<'a, Result<Option<V>, CacheError>>
+    where
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Into<Loaded<V>>,
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let loader = erased(|_| loader());
+        Box::pin(async move { Ok(self.core.ask(key, loader).await?.into_value()) })
     }
 
     /// The same with everything that can be known: the loader is told what is there, for a conditional load,
