@@ -19,7 +19,7 @@ use tokio::{
 use crate::{
     Event, EventKind, Saga,
     definition::Definition,
-    drive::{Drive, Engine, Stop},
+    drive::{Drive, Engine, Gather, Stop},
     policy::{PolicyError, RunnerPolicy},
     store::{Alone, Ask, Claimed, Store},
 };
@@ -96,6 +96,7 @@ impl RunnerBuilder {
         let (stop, receiver) = watch::channel(Stop::No);
         Ok(Runner {
             engine: Engine {
+                gather: Gather::new(Arc::clone(&self.store)),
                 store: self.store,
                 policy: self.policy,
                 clock: self.clock,
@@ -107,6 +108,35 @@ impl RunnerBuilder {
             definitions: self.definitions,
         })
     }
+}
+
+/// Which questions are worth asking.
+#[derive(Clone, Copy)]
+struct Look {
+    /// For those left behind by the dead, when nothing runs here.
+    alone: bool,
+    /// The same beside others.
+    company: bool,
+    /// For those that are due.
+    due: bool,
+}
+
+impl Look {
+    const ALL: Self = Self {
+        alone: true,
+        company: true,
+        due: true,
+    };
+}
+
+/// Whether there may be more to claim.
+enum Filled {
+    /// Perhaps, and there is room for it.
+    Room,
+    /// Perhaps, once one of those that run has ended, or has shown that it does no harm.
+    Full,
+    /// No: all that was due is here.
+    Dry,
 }
 
 /// The sagas that a runner drives at this moment.
@@ -159,26 +189,46 @@ impl Runner {
         tokio::pin!(shutdown);
         let mut under = Under::default();
         let mut turn = 0;
-        let length = self.engine.policy.lease.length();
-        let mut look = self.engine.clock.now();
+        let (length, poll) = (self.engine.policy.lease.length(), self.engine.policy.poll);
+        let (mut company, mut alone) = (self.engine.clock.now(), self.engine.clock.now());
+        let mut polled = self.engine.clock.now();
+        let mut due = true;
         loop {
             under.reap();
-            // While others are at work here, what was left behind by the dead can wait a lease.
             let now = self.engine.clock.now();
-            let due = now >= look;
-            if due {
-                look = now.saturating_add(length);
+            let look = Look {
+                // What was left behind by the dead comes first, but between two sagas of a long
+                // row it is not asked for each time.
+                alone: now >= alone,
+                // While others are at work here, it can wait a lease.
+                company: now >= company,
+                // Once nothing more was due, it is asked again at the next poll, or when woken,
+                // and not whenever a saga ends.
+                due: due || now >= polled,
+            };
+            if look.company {
+                company = now.saturating_add(length);
             }
+            if look.due {
+                polled = now.saturating_add(poll);
+            }
+            let idle = under.tasks.is_empty();
             // A store that fails is asked again at the next poll.
-            let filled = self.fill(&mut under, &mut turn, due).await;
-            let wake = self.wake.notified();
-            if matches!(filled, Ok(true)) {
-                continue;
+            let filled = self.fill(&mut under, &mut turn, look).await;
+            if look.alone && idle && under.suspect.is_none() && filled.is_ok() {
+                alone = now.saturating_add(poll);
             }
+            let wake = self.wake.notified();
+            match filled {
+                Ok(Filled::Room) => continue,
+                Ok(Filled::Full) => due = true,
+                Ok(Filled::Dry) | Err(_) => due = false,
+            }
+            let rest = polled.saturating_since(self.engine.clock.now());
             tokio::select! {
                 () = &mut shutdown => break,
-                () = wake => {}
-                () = tokio::time::sleep(self.engine.policy.poll) => {}
+                () = wake => due = true,
+                () = tokio::time::sleep(rest) => (due, alone) = (true, now),
                 Some(ended) = under.tasks.join_next_with_id() => under.forget(ended),
             }
         }
@@ -196,7 +246,7 @@ impl Runner {
         let (mut turn, mut count) = (0, 0);
         loop {
             let before = under.of.len();
-            let filled = self.fill(&mut under, &mut turn, true).await;
+            let filled = self.fill(&mut under, &mut turn, Look::ALL).await;
             count += under.of.len() - before;
             match (filled, under.tasks.join_next_with_id().await) {
                 (Err(error), None) => return Err(error),
@@ -206,44 +256,52 @@ impl Runner {
         }
     }
 
-    /// Claims as much as may run beside what does. Says whether there may be more at once.
+    /// Claims as much as may run beside what does.
     async fn fill(
         &self,
         under: &mut Under,
         turn: &mut usize,
-        company: bool,
-    ) -> Result<bool, StoreError> {
+        look: Look,
+    ) -> Result<Filled, StoreError> {
         if under.is_exclusive() {
-            return Ok(false);
+            return Ok(Filled::Full);
         }
         under.suspect = None;
         let count = self.definitions.len();
         // Whom a dead worker left behind comes first, and alone: the next death is its own doing.
-        if under.tasks.is_empty() {
+        if look.alone && under.tasks.is_empty() {
             for place in 0..count {
                 if self.claim(under, place, 1, Some(Alone::Yes)).await? > 0 {
-                    return Ok(false);
+                    return Ok(Filled::Full);
                 }
             }
         }
-        let mut full = false;
+        let (mut full, mut more) = (false, false);
         for offset in 0..count {
             let place = (*turn + offset) % count;
             let room = self.room(under, place);
             if room == 0 {
+                more = true;
                 continue;
             }
             let mut claimed = 0;
-            if company && !under.tasks.is_empty() {
+            if look.company && !under.tasks.is_empty() {
                 claimed = self.claim(under, place, room, Some(Alone::No)).await?;
             }
-            if room > claimed {
+            if look.due && room > claimed {
                 claimed += self.claim(under, place, room - claimed, None).await?;
             }
             full |= claimed >= room;
         }
         *turn = turn.wrapping_add(1);
-        Ok(full && under.tasks.len() < self.engine.policy.concurrency)
+        if full && under.tasks.len() < self.engine.policy.concurrency {
+            return Ok(Filled::Room);
+        }
+        Ok(if full || more {
+            Filled::Full
+        } else {
+            Filled::Dry
+        })
     }
 
     fn room(&self, under: &Under, place: usize) -> usize {

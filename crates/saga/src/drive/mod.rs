@@ -1,6 +1,7 @@
 //! One claimed saga, driven until it rests: it has ended, waits, or is no longer ours.
 
 mod follow;
+mod gather;
 mod pause;
 mod tell;
 mod write;
@@ -16,6 +17,7 @@ use buttress_store::Lease;
 use futures_util::FutureExt as _;
 use tokio::sync::watch;
 
+pub(crate) use self::gather::Gather;
 use self::pause::{stop_before, wait};
 use crate::{
     Effect, Entry, Event, EventKind, FailureKind, State, StepError,
@@ -50,6 +52,7 @@ pub(crate) enum Stop {
 #[derive(Clone)]
 pub(crate) struct Engine {
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) gather: Arc<Gather>,
     pub(crate) policy: RunnerPolicy,
     pub(crate) clock: Clock,
     pub(crate) observers: Observers<Event>,

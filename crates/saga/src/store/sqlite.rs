@@ -9,7 +9,9 @@ use buttress_store::{
 };
 use sqlx::{Sqlite, SqliteConnection, SqlitePool};
 
-use super::{Alone, Ask, Census, Claimed, Filter, Hand, NewSaga, Record, Started, Store, Write};
+use super::{
+    Alone, Append, Ask, Census, Claimed, Filter, Hand, NewSaga, Record, Started, Store, Write,
+};
 use crate::{
     SagaId,
     rows::{self, CensusRow, LineRow, SagaRow},
@@ -349,6 +351,22 @@ impl Store for SqliteStore {
     async fn append(&self, id: SagaId, by: Hand, write: &Write) -> Result<bool, StoreError> {
         self.write(async |connection| self.append_on(connection, id, by, write).await)
             .await
+    }
+
+    fn batches_at_once(&self) -> usize {
+        1 // There is one writer.
+    }
+
+    async fn append_all(&self, writes: &[Append]) -> Result<Vec<bool>, StoreError> {
+        self.write(async |connection| {
+            let mut told = Vec::with_capacity(writes.len());
+            for it in writes {
+                let by = Hand::Holder(it.fence);
+                told.push(self.append_on(connection, it.id, by, &it.write).await?);
+            }
+            Ok(told)
+        })
+        .await
     }
 
     async fn append_in(
