@@ -3,6 +3,7 @@
 mod follow;
 mod gather;
 mod pause;
+mod sleep;
 mod tell;
 mod write;
 
@@ -166,6 +167,9 @@ impl Drive {
             } else if let Some(wait) = self.pause_before(&write) {
                 stop_before(&mut write, wait);
             }
+            if let Some(wait) = self.sleeps_on() {
+                write.then = Then::Release(wait);
+            }
             let released = matches!(write.then, Then::Release(_));
             match self.write(write).await? {
                 Wrote::Done if released => return Ok(()),
@@ -178,6 +182,7 @@ impl Drive {
             write = match self.progress.next(&self.definition.shape) {
                 Next::Run { step, open: true } => self.run(step).await?,
                 Next::Undo { step, open: true } => self.undo(step).await?,
+                Next::Sleep { step, until } => self.sleep(step, until).await,
                 // What can be followed without an attempt has been followed already, unless the
                 // journal had gone on by itself. Nothing runs whose beginning is not written.
                 _ => {
@@ -360,6 +365,10 @@ impl Drive {
         let (mut then, mut progress) = (Vec::new(), self.progress.clone());
         if progress.apply(&done(step, String::new())).is_some() {
             self.follow_in(&mut progress, &mut then);
+        }
+        // A sleep begins when the step has ended, which is not now.
+        if matches!(then.last(), Some(Entry::Sleeping { .. })) {
+            then.pop();
         }
         Work {
             id: self.record.id,

@@ -39,7 +39,7 @@ pub struct SqliteStore {
     lines: Statement,
     extend: Statement,
     append: Statement,
-    line: Statement,
+    written: Statement,
     read: Statement,
     list: Statement,
     census: Statement,
@@ -125,9 +125,11 @@ impl SqliteStore {
                  ended_at = CASE WHEN ?7 IN (2, 3) THEN ?1 ELSE ended_at END \
                  WHERE id = ?2 AND entries = ?12 AND (NOT ?3 OR (epoch = ?4 AND token = ?5))",
             )?,
-            line: render(
+            // All lines at once: texts in an array of JSON, which come back as the bytes they were.
+            written: render(
                 "INSERT INTO {prefix}saga_journal (saga_id, seq, at, epoch, entry) \
-                 SELECT id, ?3, ?1, epoch, ?4 FROM {prefix}saga WHERE id = ?2",
+                 SELECT saga.id, ?3 + line.key, ?1, saga.epoch, CAST(line.value AS BLOB) \
+                 FROM {prefix}saga AS saga, json_each(?4) AS line WHERE saga.id = ?2",
             )?,
             read: render(concat!(
                 "SELECT ",
@@ -265,13 +267,13 @@ impl SqliteStore {
         if moved.rows_affected() == 0 {
             return Ok(false);
         }
-        for (place, entry) in write.entries.iter().enumerate() {
-            sqlx::query(&self.line)
+        if !write.entries.is_empty() {
+            sqlx::query(&self.written)
                 .bind(now)
                 .bind(&id.as_bytes()[..])
-                .bind(rows::place(write.expected, place))
-                .bind(rows::text(entry)?)
-                .execute(&mut *connection)
+                .bind(rows::place(write.expected, 0))
+                .bind(rows::texts(&write.entries)?)
+                .execute(connection)
                 .await
                 .map_err(StoreError::in_transaction)?;
         }
@@ -283,7 +285,7 @@ impl SqliteStore {
         connection: &mut SqliteConnection,
         mut records: Vec<Record>,
     ) -> Result<Vec<Record>, StoreError> {
-        for record in &mut records {
+        for record in records.iter_mut().filter(|it| it.entries > 0) {
             let lines: Vec<LineRow> = sqlx::query_as(&self.lines)
                 .bind(&record.id.as_bytes()[..])
                 .fetch_all(&mut *connection)

@@ -131,6 +131,7 @@ const OWN: &[(&str, &[&str])] = &[
             "definition",
             "drive",
             "id",
+            "pruner",
             "rows",
             "run",
             "runner",
