@@ -7,9 +7,11 @@ use std::{
 
 use buttress_saga::{
     RunnerPolicy, Saga, SagaId, Sagas, StartOptions, State,
-    store::{MemoryStore, Store},
+    store::{MemoryStore, PostgresStore, Store},
 };
-use sqlx::{Connection as _, Executor as _};
+use buttress_store::LeaseTerms;
+use buttress_testkit::{left_out::LeftOut, postgres};
+use sqlx::{Connection as _, Executor as _, postgres::PgPoolOptions};
 
 use crate::{
     shaky::{Fate, Shaky},
@@ -198,4 +200,67 @@ where
         let ended = sagas.get(*id).await.unwrap();
         assert_eq!(ended.state, State::Completed);
     }
+}
+
+/// Whoever is in a commit when the server dies does not know, looks when it is back, and goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_dies_under_full_batches_costs_no_saga_and_leaves_no_half_of_one() {
+    let server = match postgres::Server::start() {
+        Ok(server) => server,
+        Err(postgres::StartError::NotFound(why)) => {
+            return LeftOut::new("a server that dies under batches", why.to_string()).register();
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let pool = PgPoolOptions::new().max_connections(8);
+    let pool = buttress_store::Harden::harden(pool);
+    let pool = pool.connect(&server.url("postgres")).await.unwrap();
+    let store = PostgresStore::new(pool.clone()).unwrap();
+    store.migrate().await.unwrap();
+    let gate = buttress_store::Gate::sql()
+        .with_longest_pause(Duration::from_secs(1))
+        .unwrap();
+    let store = Shaky::new(Arc::new(store.with_gate(gate)), |_| Fate::Well);
+    let store = Arc::new(store);
+    let sagas = Sagas::shared(Arc::clone(&store) as Arc<dyn Store>);
+    let world = World::default();
+    let saga = saga(&world);
+    let ids = started(&sagas, &saga, 400).await;
+    let lease = LeaseTerms::new(Duration::from_secs(3)).unwrap();
+    let policy = RunnerPolicy::default()
+        .concurrency(100)
+        .poll(Duration::from_millis(100))
+        .lease(lease.with_ceiling(1000).unwrap());
+    let runner = sagas.runner().saga(&saga).policy(policy).build().unwrap();
+    let torment = async {
+        for kill in 1..=3 {
+            let enough = kill * 8;
+            while store.batches.load(Relaxed) < enough {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            tokio::task::block_in_place(|| server.kill());
+            tokio::task::block_in_place(|| server.restart()).unwrap();
+        }
+        let clock = Stopwatch::start();
+        for id in &ids {
+            loop {
+                match sagas.get(*id).await {
+                    Ok(saga) if !saga.state.is_active() => break,
+                    _ => tokio::time::sleep(Duration::from_millis(20)).await,
+                }
+                assert!(
+                    clock.elapsed() < Duration::from_secs(90),
+                    "it does not rest"
+                );
+            }
+        }
+    };
+    runner.run_until(torment).await;
+    for id in &ids {
+        let history = sagas.history(&saga, *id).await.unwrap();
+        assert_eq!(history.saga.state, State::Completed, "{history:?}");
+        let there = NAMES.iter().filter(|name| world.has(*id, name)).count();
+        assert_eq!(there, NAMES.len(), "{history:?}");
+    }
+    pool.close().await;
 }

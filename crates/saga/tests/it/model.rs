@@ -172,7 +172,7 @@ impl History {
     async fn run(mut self) -> Tally {
         let saga = self.saga();
         let sagas = Sagas::shared(Arc::clone(&self.store));
-        let count = self.rng.random_range(1..6);
+        let count = self.rng.random_range(1..4);
         let mut ids = Vec::new();
         for number in 0..count {
             for step in NAMES.into_iter().take(self.steps) {
