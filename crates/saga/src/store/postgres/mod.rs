@@ -20,10 +20,16 @@ use crate::{
     rows::{self, CensusRow, LineRow, SagaRow},
 };
 
-const MIGRATIONS: &[Migration] = &[Migration::new(
-    1,
-    include_str!("../../../migrations/postgres/0001_saga.sql"),
-)];
+const MIGRATIONS: &[Migration] = &[
+    Migration::new(
+        1,
+        include_str!("../../../migrations/postgres/0001_saga.sql"),
+    ),
+    Migration::new(
+        2,
+        include_str!("../../../migrations/postgres/0002_room_and_lapses.sql"),
+    ),
+];
 
 /// Sagas on PostgreSQL, on a pool of yours.
 #[derive(Clone, Debug)]
