@@ -138,13 +138,17 @@ impl Store for MemoryStore {
         let mut due: Vec<_> = sagas
             .values_mut()
             .filter(|kept| {
-                kept.record.definition == ask.definition
-                    && kept.record.state.is_active()
-                    && kept.record.due_at <= now
+                kept.record.due_at <= now
                     && kept.token.is_some() == ask.lapsed.is_some()
+                    && kept.record.state.is_active()
+                    && kept.record.definition == ask.definition
             })
             .collect();
-        due.sort_by_key(|kept| kept.record.due_at);
+        // Those that are due longest, of however many there are.
+        let limit = ask.limit as usize;
+        if limit > 0 && limit < due.len() {
+            due.select_nth_unstable_by_key(limit - 1, |kept| kept.record.due_at);
+        }
         let claim = |kept: &mut Kept| {
             let counts = kept.token.is_some() && kept.alone;
             kept.record.lapses += u32::from(counts);
