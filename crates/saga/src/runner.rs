@@ -7,9 +7,10 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
-use buttress_core::{Clock, Observer, Observers};
+use buttress_core::{Clock, Moment, Observer, Observers};
 use buttress_store::{Claim, StoreError, Token};
 use tokio::{
     sync::{Notify, watch},
@@ -110,6 +111,9 @@ impl RunnerBuilder {
     }
 }
 
+/// How long those that end are waited for, while most places of a runner are taken.
+const TOGETHER: Duration = Duration::from_millis(5);
+
 /// Which questions are worth asking.
 #[derive(Clone, Copy)]
 struct Look {
@@ -193,9 +197,19 @@ impl Runner {
         let (mut company, mut alone) = (self.engine.clock.now(), self.engine.clock.now());
         let mut polled = self.engine.clock.now();
         let mut due = true;
+        let mut claimed = None;
         loop {
             under.reap();
             let now = self.engine.clock.now();
+            if let Some(wait) = self.gathers_room(&under, now, claimed) {
+                tokio::select! {
+                    () = &mut shutdown => break,
+                    () = tokio::time::sleep(wait) => claimed = None,
+                    Some(ended) = under.tasks.join_next_with_id() => under.forget(ended),
+                }
+                continue;
+            }
+            claimed = Some(now);
             let look = Look {
                 // What was left behind by the dead comes first, but between two sagas of a long
                 // row it is not asked for each time.
@@ -302,6 +316,22 @@ impl Runner {
         } else {
             Filled::Dry
         })
+    }
+
+    /// Sagas that end one shortly after the other make room together: one question for all of it.
+    /// For how long it is worth waiting, while most places are taken.
+    fn gathers_room(
+        &self,
+        under: &Under,
+        now: Moment,
+        claimed: Option<Moment>,
+    ) -> Option<Duration> {
+        let places = self.engine.policy.concurrency;
+        if places - under.tasks.len().min(places) >= places.div_ceil(4) {
+            return None;
+        }
+        let wait = TOGETHER.saturating_sub(now.saturating_since(claimed?));
+        (!wait.is_zero()).then_some(wait)
     }
 
     fn room(&self, under: &Under, place: usize) -> usize {
