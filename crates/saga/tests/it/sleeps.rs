@@ -14,7 +14,7 @@ use crate::{
     world::{Act, Deed, Scripted, World},
 };
 
-const DAY: Duration = Duration::from_secs(86_400);
+const LONG: Duration = Duration::from_secs(7_200);
 
 /// One, a sleep, two.
 fn define(world: &World, sleep: Duration) -> SagaBuilder<u64> {
@@ -63,9 +63,9 @@ async fn slept(sagas: &Sagas, saga: &Saga<u64>, id: SagaId) -> Option<(Duration,
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_sleeps_for_days_held_by_nobody_and_through_the_deaths_of_all_runners() {
+async fn it_sleeps_for_hours_held_by_nobody_and_through_the_deaths_of_all_runners() {
     let world = World::default();
-    let saga = sleepy(&world, 3 * DAY);
+    let saga = sleepy(&world, 3 * LONG);
     let store = Arc::new(Shaky::new(Arc::new(MemoryStore::new()), |_| Fate::Well));
     let sagas = Sagas::shared(Arc::clone(&store) as Arc<dyn Store>);
     let id = start(&sagas, &saga).await;
@@ -75,20 +75,20 @@ async fn it_sleeps_for_days_held_by_nobody_and_through_the_deaths_of_all_runners
     let history = sagas.history(&saga, id).await.unwrap();
     assert_eq!(history.steps[1].state, StepState::Sleeping);
     assert_eq!(world.log(0), [Deed::Run("a")]);
-    // Two days without a runner, then one that comes and goes, then one that stays.
-    tokio::time::sleep(2 * DAY).await;
+    // Four hours without a runner, then one that comes and goes, then one that stays.
+    tokio::time::sleep(2 * LONG).await;
     for _ in 0..5 {
         live(&sagas, &saga, Duration::from_secs(7)).await;
     }
     assert_eq!(sagas.get(id).await.unwrap().state, State::Running);
-    live(&sagas, &saga, DAY + Duration::from_secs(2)).await;
+    live(&sagas, &saga, LONG + Duration::from_secs(2)).await;
     assert_eq!(sagas.get(id).await.unwrap().state, State::Completed);
     let (slept, asked) = slept(&sagas, &saga, id).await.unwrap();
     assert!(
         slept >= asked && slept < asked + Duration::from_secs(2),
         "{slept:?}"
     );
-    assert_eq!(asked, 3 * DAY);
+    assert_eq!(asked, 3 * LONG);
     assert_eq!(world.log(0), ["a", "b"].map(Deed::Run));
     let appends = store.appends.load(std::sync::atomic::Ordering::Relaxed);
     assert_eq!(appends, 4, "three places, N + 1 commits");
@@ -133,7 +133,7 @@ async fn a_runner_that_stops_gives_a_sleeper_back_until_it_wakes() {
 #[tokio::test(start_paused = true)]
 async fn a_sleep_is_not_undone_and_a_sleeper_that_is_cancelled_wakes() {
     let world = World::default();
-    let saga = sleepy(&world, DAY);
+    let saga = sleepy(&world, LONG);
     let sagas = Sagas::new(MemoryStore::new());
     let id = start(&sagas, &saga).await;
     live(&sagas, &saga, Duration::from_secs(5)).await;
@@ -144,7 +144,7 @@ async fn a_sleep_is_not_undone_and_a_sleeper_that_is_cancelled_wakes() {
     // One that has slept is turned back behind its sleep.
     world.script(0, "b", &[Act::Refused]);
     let id = start(&sagas, &saga).await;
-    live(&sagas, &saga, 2 * DAY).await;
+    live(&sagas, &saga, 2 * LONG).await;
     let history = sagas.history(&saga, id).await.unwrap();
     assert_eq!(history.saga.state, State::Undone);
     let undone = history.lines.iter().filter_map(|(_, entry)| match entry {
@@ -157,7 +157,7 @@ async fn a_sleep_is_not_undone_and_a_sleeper_that_is_cancelled_wakes() {
 #[tokio::test(start_paused = true)]
 async fn a_sleep_before_the_pivot_ends_at_the_deadline_of_the_way_forward() {
     let world = World::default();
-    let mut saga = define(&world, DAY);
+    let mut saga = define(&world, LONG);
     saga.forward_within(Duration::from_secs(3600));
     let saga = saga.build().unwrap();
     let sagas = Sagas::new(MemoryStore::new());
@@ -197,7 +197,7 @@ async fn a_sleep_is_as_long_as_the_input_says_and_one_that_cannot_tell_is_parked
 
 #[test]
 fn a_saga_that_sleeps_stands_every_trouble() {
-    let runs = Harness::new(|| (sleepy(&World::default(), DAY), 0)).run(|outcome, _| {
+    let runs = Harness::new(|| (sleepy(&World::default(), LONG), 0)).run(|outcome, _| {
         let refused = match &outcome.trouble {
             Trouble::None | Trouble::Crash { .. } | Trouble::RepeatStep(_) => false,
             Trouble::FailStep(_, kind) => *kind != buttress_saga::FailureKind::NotDone,
