@@ -1,7 +1,7 @@
 //! What a saga costs: steps a second beside a bare loop of as many commits, on PostgreSQL and SQLite,
-//! in turns on private databases.
+//! and beside steno in memory; in turns, on private databases.
 //!
-//! `cargo bench -p buttress-benches --bench saga`
+//! `cargo bench -p buttress-benches --bench saga`; numbers behind `--` choose how many at once.
 
 #![allow(
     clippy::print_stdout,
@@ -21,7 +21,7 @@ use std::{
 
 use buttress_saga::{
     Context, Event, EventKind, RunnerPolicy, Saga, Sagas, StartOptions, Step, StepError,
-    store::{PostgresStore, SqliteStore, Store},
+    store::{MemoryStore, PostgresStore, SqliteStore, Store},
 };
 use buttress_store::sqlite;
 use buttress_testkit::postgres;
@@ -85,10 +85,11 @@ async fn all() {
     .unwrap();
     let bare = Bare::Sqlite(sqlite::Writer::new(pool));
     rows("SQLite", &Arc::new(store), &bare).await;
+    memory().await;
 }
 
 async fn rows<S: Store>(name: &str, store: &Arc<S>, bare: &Bare) {
-    for at_once in [1, 16, 256] {
+    for at_once in at_once() {
         let count = if at_once == 1 { 60 } else { 400 };
         let (mut bares, mut ours) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
@@ -102,6 +103,83 @@ async fn rows<S: Store>(name: &str, store: &Arc<S>, bare: &Bare) {
             ours * f64::from(STEPS) / f64::from(STEPS + 1)
         );
     }
+}
+
+/// How many sagas at once: those asked for, or all.
+fn at_once() -> Vec<u32> {
+    let asked: Vec<u32> = std::env::args().filter_map(|it| it.parse().ok()).collect();
+    if asked.is_empty() {
+        vec![1, 16, 256]
+    } else {
+        asked
+    }
+}
+
+/// Steps a second in memory, ours and steno's.
+async fn memory() {
+    println!("| in memory | sagas at once | steno steps /s | ours steps /s | ratio |");
+    for at_once in at_once() {
+        let count = if at_once == 1 { 200 } else { 1000 };
+        let (mut theirs, mut ours) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            theirs.push(steno(at_once, count).await);
+            let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+            let rate = drive(store, at_once, count).await;
+            ours.push(rate * f64::from(STEPS) / f64::from(STEPS + 1));
+        }
+        let (theirs, ours) = (median(theirs), median(ours));
+        println!(
+            "| memory | {at_once} | {theirs:.0} | {ours:.0} | {:.2} |",
+            ours / theirs
+        );
+    }
+}
+
+#[derive(Debug)]
+struct Steno;
+
+impl steno::SagaType for Steno {
+    type ExecContextType = ();
+}
+
+/// The same sagas by steno, steps a second: created before, then so many run at once.
+async fn steno(at_once: u32, count: u32) -> f64 {
+    let log = slog::Logger::root(slog::Discard, slog::o!());
+    let store = Arc::new(steno::InMemorySecStore::new());
+    let client = Arc::new(steno::sec(log, store));
+    let mut registry = steno::ActionRegistry::<Steno>::new();
+    let action = steno::new_action_noop_undo("nothing", nothing);
+    registry.register(Arc::clone(&action));
+    let registry = Arc::new(registry);
+    let mut created = Vec::new();
+    for number in 0..count {
+        let mut dag = steno::DagBuilder::new(steno::SagaName::new("bench"));
+        for name in NAMES {
+            dag.append(steno::Node::action(name, name, action.as_ref()));
+        }
+        let dag = steno::SagaDag::new(dag.build().unwrap(), number.into());
+        let id = steno::SagaId::new_v4();
+        let (context, dag) = (Arc::new(()), Arc::new(dag));
+        let ended = client.saga_create(id, context, dag, Arc::clone(&registry));
+        created.push((id, ended.await.unwrap()));
+    }
+    let begun = Instant::now();
+    let mut tasks = JoinSet::new();
+    for (id, ended) in created {
+        while tasks.len() >= at_once as usize {
+            tasks.join_next().await.unwrap().unwrap();
+        }
+        client.saga_start(id).await.unwrap();
+        tasks.spawn(async move { assert!(ended.await.kind.is_ok()) });
+    }
+    while let Some(ended) = tasks.join_next().await {
+        ended.unwrap();
+    }
+    f64::from(count * STEPS) / begun.elapsed().as_secs_f64()
+}
+
+async fn nothing(context: steno::ActionContext<Steno>) -> Result<u32, steno::ActionError> {
+    context.saga_params::<u32>()
 }
 
 /// Commits of journals a second, claims not counted: so many sagas of five steps, so many at once.

@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     PolicyError, Step, StepPolicy,
     machine::{IllegalEntry, Progress, Shape, StepShape},
-    run::{AnyStep, Erased},
+    run::{AnyStep, Erased, Nothing},
     store::{DefinitionKey, Record},
 };
 
@@ -51,9 +51,14 @@ pub(crate) struct Definition {
 /// What a saga was started with, its type forgotten.
 pub(crate) type Input = Box<dyn Any + Send + Sync>;
 
+/// How long a sleep is, by the saga's input.
+pub(crate) type Length = Arc<dyn Fn(&Input) -> Duration + Send + Sync>;
+
 /// A step with its name and policy.
 #[derive(Clone)]
 pub(crate) struct Defined {
+    /// It is a sleep of this length.
+    pub(crate) sleep: Option<Length>,
     pub(crate) name: Arc<str>,
     pub(crate) policy: StepPolicy,
     pub(crate) step: Arc<dyn AnyStep>,
@@ -94,7 +99,7 @@ impl<I> Saga<I> {
         &self.definition.key
     }
 
-    /// The names of its steps, in their order.
+    /// The names of its steps and sleeps, in their order.
     pub fn steps(&self) -> impl Iterator<Item = &str> {
         self.definition.steps.iter().map(|step| &*step.name)
     }
@@ -168,6 +173,7 @@ where
     ) -> Output<S::Output> {
         let place = self.steps.len();
         self.steps.push(Defined {
+            sleep: None,
             name: name.into(),
             policy,
             step: Arc::new(Erased::new(step)),
@@ -177,6 +183,32 @@ where
             place,
             value: PhantomData,
         }
+    }
+
+    /// Between two steps, or before the first, it sleeps for so long: held by nobody, counted by the
+    /// store's clock, through restarts of everybody. It is as exact as a runner's poll. A sleep has
+    /// a place in the journal and a name like a step, and nothing to be undone; before the pivot it
+    /// ends where [`forward_within`](Self::forward_within) does, and a saga that is cancelled wakes.
+    pub fn sleep(&mut self, name: &str, length: Duration) -> &mut Self {
+        self.sleep_by(name, move |_| length)
+    }
+
+    /// The same for as long as the input says. It is asked once, when the sleep begins; should it
+    /// panic, the saga needs attention (`SLEEP`).
+    pub fn sleep_by(
+        &mut self,
+        name: &str,
+        length: impl Fn(&I) -> Duration + Send + Sync + 'static,
+    ) -> &mut Self {
+        // Inputs are of no other type: the definition decodes them.
+        let length = move |input: &Input| input.downcast_ref().map(&length).unwrap_or_default();
+        self.steps.push(Defined {
+            sleep: Some(Arc::new(length)),
+            name: name.into(),
+            policy: StepPolicy::default(),
+            step: Arc::new(Nothing),
+        });
+        self
     }
 
     /// The step added last is the point of no return: once it is done there is only forward, and
@@ -230,12 +262,16 @@ where
                 })?;
             hash.update((step.name.len() as u64).to_be_bytes());
             hash.update(step.name.as_bytes());
+            if step.sleep.is_some() {
+                hash.update(b"\0sleep"); // No name has such bytes.
+            }
         }
         let mut shape = [0; 16];
         shape.copy_from_slice(&hash.finalize()[..16]);
         let rules = self.steps.iter().map(|step| StepShape {
             attempts: step.policy.attempts,
             undo_always: step.policy.undo_always,
+            sleeps: step.sleep.is_some(),
         });
         let definition = Definition {
             key: DefinitionKey {

@@ -11,6 +11,7 @@ mod machine;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod policy;
+mod pruner;
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod rows;
 mod run;
@@ -32,6 +33,7 @@ pub use self::{
     id::{NoSagaId, SagaId},
     machine::{By, Entry, FailureKind, IllegalEntry, State, StepState},
     policy::{PolicyError, RunnerPolicy, StepPolicy},
+    pruner::Pruner,
     runner::{Runner, RunnerBuilder},
     sagas::{Sagas, StartOptions},
     step::{Effect, Step, StepError},

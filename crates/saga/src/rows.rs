@@ -103,7 +103,17 @@ pub(crate) fn id(bytes: Vec<u8>) -> Result<SagaId, StoreError> {
     Ok(SagaId::from_bytes(bytes))
 }
 
+/// The lines of a write, each as it is stored, in an array of JSON.
+#[cfg(feature = "sqlite")]
+pub(crate) fn texts(entries: &[Entry]) -> Result<String, StoreError> {
+    let texts = entries.iter().map(serde_json::to_string);
+    let texts: Result<Vec<_>, _> = texts.collect();
+    let array = texts.and_then(|texts| serde_json::to_string(&texts));
+    array.map_err(|_| StoreError::new(StoreErrorKind::Misused, Phase::Connect))
+}
+
 /// As a line is stored.
+#[cfg(any(feature = "mysql", feature = "postgres"))]
 pub(crate) fn text(entry: &Entry) -> Result<Vec<u8>, StoreError> {
     serde_json::to_vec(entry).map_err(|_| StoreError::new(StoreErrorKind::Misused, Phase::Connect))
 }

@@ -62,6 +62,27 @@ impl<S: Step> AnyStep for Erased<S> {
     }
 }
 
+/// A sleep, which does nothing: its runner waits for it.
+pub(crate) struct Nothing;
+
+#[async_trait]
+impl AnyStep for Nothing {
+    async fn run(&self, _: &Input, _: &Work) -> Result<String, StepError> {
+        Ok(SLEPT.to_owned())
+    }
+
+    async fn undo(&self, _: &Input, _: &Work, _: Effect<String>) -> Result<(), StepError> {
+        Ok(())
+    }
+
+    fn paused_for(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// What a sleep returns.
+pub(crate) const SLEPT: &str = "null";
+
 /// The builder takes only steps of the saga's own input, so it always is of this type.
 fn typed<S: Step>(input: &Input) -> Result<&S::Input, StepError> {
     input

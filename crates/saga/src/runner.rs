@@ -7,9 +7,10 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
-use buttress_core::{Clock, Observer, Observers};
+use buttress_core::{Clock, Moment, Observer, Observers};
 use buttress_store::{Claim, StoreError, Token};
 use tokio::{
     sync::{Notify, watch},
@@ -19,7 +20,7 @@ use tokio::{
 use crate::{
     Event, EventKind, Saga,
     definition::Definition,
-    drive::{Drive, Engine, Stop},
+    drive::{Drive, Engine, Gather, Stop},
     policy::{PolicyError, RunnerPolicy},
     store::{Alone, Ask, Claimed, Store},
 };
@@ -96,6 +97,7 @@ impl RunnerBuilder {
         let (stop, receiver) = watch::channel(Stop::No);
         Ok(Runner {
             engine: Engine {
+                gather: Gather::new(Arc::clone(&self.store)),
                 store: self.store,
                 policy: self.policy,
                 clock: self.clock,
@@ -107,6 +109,38 @@ impl RunnerBuilder {
             definitions: self.definitions,
         })
     }
+}
+
+/// How long those that end are waited for, while most places of a runner are taken.
+const TOGETHER: Duration = Duration::from_millis(5);
+
+/// Which questions are worth asking.
+#[derive(Clone, Copy)]
+struct Look {
+    /// For those left behind by the dead, when nothing runs here.
+    alone: bool,
+    /// The same beside others.
+    company: bool,
+    /// For those that are due.
+    due: bool,
+}
+
+impl Look {
+    const ALL: Self = Self {
+        alone: true,
+        company: true,
+        due: true,
+    };
+}
+
+/// Whether there may be more to claim.
+enum Filled {
+    /// Perhaps, and there is room for it.
+    Room,
+    /// Perhaps, once one of those that run has ended, or has shown that it does no harm.
+    Full,
+    /// No: all that was due is here.
+    Dry,
 }
 
 /// The sagas that a runner drives at this moment.
@@ -159,26 +193,56 @@ impl Runner {
         tokio::pin!(shutdown);
         let mut under = Under::default();
         let mut turn = 0;
-        let length = self.engine.policy.lease.length();
-        let mut look = self.engine.clock.now();
+        let (length, poll) = (self.engine.policy.lease.length(), self.engine.policy.poll);
+        let (mut company, mut alone) = (self.engine.clock.now(), self.engine.clock.now());
+        let mut polled = self.engine.clock.now();
+        let mut due = true;
+        let mut claimed = None;
         loop {
             under.reap();
-            // While others are at work here, what was left behind by the dead can wait a lease.
             let now = self.engine.clock.now();
-            let due = now >= look;
-            if due {
-                look = now.saturating_add(length);
-            }
-            // A store that fails is asked again at the next poll.
-            let filled = self.fill(&mut under, &mut turn, due).await;
-            let wake = self.wake.notified();
-            if matches!(filled, Ok(true)) {
+            if let Some(wait) = self.gathers_room(&under, now, claimed) {
+                tokio::select! {
+                    () = &mut shutdown => break,
+                    () = tokio::time::sleep(wait) => claimed = None,
+                    Some(ended) = under.tasks.join_next_with_id() => under.forget(ended),
+                }
                 continue;
             }
+            claimed = Some(now);
+            let look = Look {
+                // What was left behind by the dead comes first, but between two sagas of a long
+                // row it is not asked for each time.
+                alone: now >= alone,
+                // While others are at work here, it can wait a lease.
+                company: now >= company,
+                // Once nothing more was due, it is asked again at the next poll, or when woken,
+                // and not whenever a saga ends.
+                due: due || now >= polled,
+            };
+            if look.company {
+                company = now.saturating_add(length);
+            }
+            if look.due {
+                polled = now.saturating_add(poll);
+            }
+            let idle = under.tasks.is_empty();
+            // A store that fails is asked again at the next poll.
+            let filled = self.fill(&mut under, &mut turn, look).await;
+            if look.alone && idle && under.suspect.is_none() && filled.is_ok() {
+                alone = now.saturating_add(poll);
+            }
+            let wake = self.wake.notified();
+            match filled {
+                Ok(Filled::Room) => continue,
+                Ok(Filled::Full) => due = true,
+                Ok(Filled::Dry) | Err(_) => due = false,
+            }
+            let rest = polled.saturating_since(self.engine.clock.now());
             tokio::select! {
                 () = &mut shutdown => break,
-                () = wake => {}
-                () = tokio::time::sleep(self.engine.policy.poll) => {}
+                () = wake => due = true,
+                () = tokio::time::sleep(rest) => (due, alone) = (true, now),
                 Some(ended) = under.tasks.join_next_with_id() => under.forget(ended),
             }
         }
@@ -196,7 +260,7 @@ impl Runner {
         let (mut turn, mut count) = (0, 0);
         loop {
             let before = under.of.len();
-            let filled = self.fill(&mut under, &mut turn, true).await;
+            let filled = self.fill(&mut under, &mut turn, Look::ALL).await;
             count += under.of.len() - before;
             match (filled, under.tasks.join_next_with_id().await) {
                 (Err(error), None) => return Err(error),
@@ -206,44 +270,68 @@ impl Runner {
         }
     }
 
-    /// Claims as much as may run beside what does. Says whether there may be more at once.
+    /// Claims as much as may run beside what does.
     async fn fill(
         &self,
         under: &mut Under,
         turn: &mut usize,
-        company: bool,
-    ) -> Result<bool, StoreError> {
+        look: Look,
+    ) -> Result<Filled, StoreError> {
         if under.is_exclusive() {
-            return Ok(false);
+            return Ok(Filled::Full);
         }
         under.suspect = None;
         let count = self.definitions.len();
         // Whom a dead worker left behind comes first, and alone: the next death is its own doing.
-        if under.tasks.is_empty() {
+        if look.alone && under.tasks.is_empty() {
             for place in 0..count {
                 if self.claim(under, place, 1, Some(Alone::Yes)).await? > 0 {
-                    return Ok(false);
+                    return Ok(Filled::Full);
                 }
             }
         }
-        let mut full = false;
+        let (mut full, mut more) = (false, false);
         for offset in 0..count {
             let place = (*turn + offset) % count;
             let room = self.room(under, place);
             if room == 0 {
+                more = true;
                 continue;
             }
             let mut claimed = 0;
-            if company && !under.tasks.is_empty() {
+            if look.company && !under.tasks.is_empty() {
                 claimed = self.claim(under, place, room, Some(Alone::No)).await?;
             }
-            if room > claimed {
+            if look.due && room > claimed {
                 claimed += self.claim(under, place, room - claimed, None).await?;
             }
             full |= claimed >= room;
         }
         *turn = turn.wrapping_add(1);
-        Ok(full && under.tasks.len() < self.engine.policy.concurrency)
+        if full && under.tasks.len() < self.engine.policy.concurrency {
+            return Ok(Filled::Room);
+        }
+        Ok(if full || more {
+            Filled::Full
+        } else {
+            Filled::Dry
+        })
+    }
+
+    /// Sagas that end one shortly after the other make room together: one question for all of it.
+    /// For how long it is worth waiting, while most places are taken.
+    fn gathers_room(
+        &self,
+        under: &Under,
+        now: Moment,
+        claimed: Option<Moment>,
+    ) -> Option<Duration> {
+        let places = self.engine.policy.concurrency;
+        if places - under.tasks.len().min(places) >= places.div_ceil(4) {
+            return None;
+        }
+        let wait = TOGETHER.saturating_sub(now.saturating_since(claimed?));
+        (!wait.is_zero()).then_some(wait)
     }
 
     fn room(&self, under: &Under, place: usize) -> usize {

@@ -251,8 +251,11 @@ impl Sagas {
     pub async fn cancel<I>(&self, saga: &Saga<I>, id: SagaId, by: By) -> Result<(), SagaError> {
         let (record, progress) = self.fold(saga, id).await?;
         let next = progress.next(&saga.definition.shape);
-        let passed =
-            matches!(next, Next::Run { step, .. } if step >= saga.definition.shape.forward_from);
+        let passed = matches!(
+            next,
+            Next::Run { step, .. } | Next::Sleep { step, .. }
+                if step >= saga.definition.shape.forward_from
+        );
         if passed {
             let state = record.state;
             return Err(SagaError::WrongState { state });

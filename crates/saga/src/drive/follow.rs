@@ -20,9 +20,15 @@ impl Drive {
                 Next::Run { open: true, .. } | Next::Undo { open: true, .. } | Next::Nothing => {
                     return;
                 }
-                Next::Run { step, .. } if self.is_late(step) => Entry::TurnedBack {
-                    code: DEADLINE.to_owned(),
-                },
+                Next::Run { step, .. } | Next::Sleep { step, .. } if self.is_late(step) => {
+                    Entry::TurnedBack {
+                        code: DEADLINE.to_owned(),
+                    }
+                }
+                Next::Sleep { .. } => return,
+                Next::Run { step, .. } if self.definition.steps[step].sleep.is_some() => {
+                    self.fall_asleep(step)
+                }
                 Next::Run { step, .. } => Entry::Started {
                     step,
                     name: self.definition.steps[step].name.to_string(),
@@ -51,15 +57,16 @@ impl Drive {
 
     /// Whether the way forward has taken too long for this step to begin.
     pub(super) fn is_late(&self, step: usize) -> bool {
-        let passed = self.engine.clock.now().saturating_since(self.claimed);
-        let age = self.age.saturating_add(passed);
+        let age = self.age();
         let limit = self.definition.forward_within;
         step < self.definition.shape.forward_from && limit.is_some_and(|limit| age > limit)
     }
 
     pub(super) fn next(&self) -> Next {
         match self.progress.next(&self.definition.shape) {
-            Next::Run { step, .. } if self.is_late(step) => Next::TurnBack { step },
+            Next::Run { step, .. } | Next::Sleep { step, .. } if self.is_late(step) => {
+                Next::TurnBack { step }
+            }
             next => next,
         }
     }

@@ -1,7 +1,9 @@
 //! One claimed saga, driven until it rests: it has ended, waits, or is no longer ours.
 
 mod follow;
+mod gather;
 mod pause;
+mod sleep;
 mod tell;
 mod write;
 
@@ -16,6 +18,7 @@ use buttress_store::Lease;
 use futures_util::FutureExt as _;
 use tokio::sync::watch;
 
+pub(crate) use self::gather::Gather;
 use self::pause::{stop_before, wait};
 use crate::{
     Effect, Entry, Event, EventKind, FailureKind, State, StepError,
@@ -50,6 +53,7 @@ pub(crate) enum Stop {
 #[derive(Clone)]
 pub(crate) struct Engine {
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) gather: Arc<Gather>,
     pub(crate) policy: RunnerPolicy,
     pub(crate) clock: Clock,
     pub(crate) observers: Observers<Event>,
@@ -163,6 +167,9 @@ impl Drive {
             } else if let Some(wait) = self.pause_before(&write) {
                 stop_before(&mut write, wait);
             }
+            if let Some(wait) = self.sleeps_on() {
+                write.then = Then::Release(wait);
+            }
             let released = matches!(write.then, Then::Release(_));
             match self.write(write).await? {
                 Wrote::Done if released => return Ok(()),
@@ -175,6 +182,7 @@ impl Drive {
             write = match self.progress.next(&self.definition.shape) {
                 Next::Run { step, open: true } => self.run(step).await?,
                 Next::Undo { step, open: true } => self.undo(step).await?,
+                Next::Sleep { step, until } => self.sleep(step, until).await,
                 // What can be followed without an attempt has been followed already, unless the
                 // journal had gone on by itself. Nothing runs whose beginning is not written.
                 _ => {
@@ -357,6 +365,10 @@ impl Drive {
         let (mut then, mut progress) = (Vec::new(), self.progress.clone());
         if progress.apply(&done(step, String::new())).is_some() {
             self.follow_in(&mut progress, &mut then);
+        }
+        // A sleep begins when the step has ended, which is not now.
+        if matches!(then.last(), Some(Entry::Sleeping { .. })) {
+            then.pop();
         }
         Work {
             id: self.record.id,

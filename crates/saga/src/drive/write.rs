@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Drive, Lost, Wrote};
-use crate::store::{Hand, Record, Then, Write};
+use crate::store::{Record, Then, Write};
 
 /// How soon a store that failed is asked again.
 const AGAIN: Duration = Duration::from_millis(50);
@@ -15,10 +15,10 @@ impl Drive {
         if write.entries.is_empty() && write.then == Then::Keep {
             return Ok(Wrote::Done);
         }
-        let by = Hand::Holder(self.lease.fence());
+        let (id, fence) = (self.record.id, self.lease.fence());
         let mut unsure = false;
         loop {
-            match self.engine.store.append(self.record.id, by, &write).await {
+            match self.engine.gather.append(id, fence, &write).await {
                 Ok(true) => {
                     self.record.entries += write.entries.len() as u64;
                     if write.progress {

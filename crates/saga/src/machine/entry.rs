@@ -39,6 +39,16 @@ pub enum Entry {
         /// The code that the step gave.
         code: String,
     },
+    /// It sleeps, held by nobody, until this time by the store's clock: microseconds since 1970.
+    /// Ends with [`Succeeded`](Self::Succeeded).
+    Sleeping {
+        /// The sleep's place among the steps.
+        step: usize,
+        /// Its name.
+        name: String,
+        /// Until when.
+        until: i64,
+    },
     /// The worker died, or was stopped, while a step or an undo was under way. Nobody's verdict.
     Interrupted,
     /// It goes no further: what was done is to be undone.

@@ -18,6 +18,8 @@ pub(crate) struct StepProgress {
     pub(crate) refused: bool,
     /// How its last failure was called.
     pub(crate) code: Option<String>,
+    /// It is a sleep, and this is when it ends, by the store's clock in microseconds.
+    pub(crate) asleep: Option<i64>,
     pub(crate) undo_open: bool,
     pub(crate) undone: bool,
     pub(crate) undo_refused: bool,
@@ -36,6 +38,8 @@ impl StepProgress {
             StepState::Undoing
         } else if self.output.is_some() {
             StepState::Done
+        } else if self.asleep.is_some() {
+            StepState::Sleeping
         } else if self.attempts == 0 && !self.doubtful {
             StepState::Pending
         } else if self.refused && !self.doubtful {
@@ -90,7 +94,7 @@ impl Progress {
     ) -> Result<Self, IllegalEntry> {
         let mut progress = Self::new(names.len());
         for (line, entry) in entries.into_iter().enumerate() {
-            if let Entry::Started { step, name, .. } = entry
+            if let Entry::Started { step, name, .. } | Entry::Sleeping { step, name, .. } = entry
                 && names.get(*step) != Some(&name.as_str())
             {
                 return Err(IllegalEntry { line });
@@ -109,15 +113,32 @@ impl Progress {
                 // One after the other: what is before is done, what is behind has not begun.
                 let place = self.steps.iter().position(|it| it.output.is_none())?;
                 let it = self.steps.get_mut(*step)?;
-                if place != *step || it.open || it.refused || *attempt != it.attempts + 1 {
+                if place != *step
+                    || it.open
+                    || it.asleep.is_some()
+                    || it.refused
+                    || *attempt != it.attempts + 1
+                {
                     return None;
                 }
                 it.attempts = *attempt;
                 it.open = true;
             }
+            Entry::Sleeping { step, until, .. } if forward => {
+                let place = self.steps.iter().position(|it| it.output.is_none())?;
+                let it = self.steps.get_mut(*step)?;
+                if place != *step || it.open || it.asleep.is_some() {
+                    return None;
+                }
+                it.asleep = Some(*until);
+            }
             Entry::Succeeded { step, output } if forward => {
-                let it = self.steps.get_mut(*step).filter(|it| it.open)?;
+                let it = self.steps.get_mut(*step)?;
+                if !it.open && it.asleep.is_none() {
+                    return None;
+                }
                 it.open = false;
+                it.asleep = None;
                 it.doubtful = false;
                 it.output = Some(output.clone());
             }
@@ -197,6 +218,7 @@ impl Progress {
                         it.output = Some(output.clone());
                         it.attempts = it.attempts.max(1);
                         it.open = false;
+                        it.asleep = None;
                         it.doubtful = false;
                         it.refused = false;
                     }
@@ -222,6 +244,9 @@ impl Progress {
     fn turn_back(&mut self, code: &str) {
         self.state = State::Undoing;
         self.back = true;
+        for it in &mut self.steps {
+            it.asleep = None;
+        }
         self.parked = None;
         // The first reason is the one that its user asks for.
         self.reason.get_or_insert_with(|| code.to_owned());

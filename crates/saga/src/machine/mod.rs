@@ -109,6 +109,8 @@ pub enum StepState {
     Pending,
     /// It is under way, or waits for its next attempt.
     Running,
+    /// It is a sleep that has not ended.
+    Sleeping,
     /// It was done.
     Done,
     /// It was refused, and had no effect.
@@ -130,6 +132,7 @@ impl StepState {
         match self {
             Self::Pending => "pending",
             Self::Running => "running",
+            Self::Sleeping => "sleeping",
             Self::Done => "done",
             Self::Failed => "failed",
             Self::Unknown => "unknown",

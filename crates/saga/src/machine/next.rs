@@ -17,6 +17,8 @@ pub(crate) struct StepShape {
     pub(crate) attempts: u32,
     /// Whether it is undone even if it certainly had no effect.
     pub(crate) undo_always: bool,
+    /// It only waits, and leaves nothing to be undone.
+    pub(crate) sleeps: bool,
 }
 
 /// What is to be done next.
@@ -28,6 +30,8 @@ pub(crate) enum Next {
         /// Its attempt is written down as begun already: a worker died, or has just begun it.
         open: bool,
     },
+    /// Sleep until this time, by the store's clock in microseconds: that is written down already.
+    Sleep { step: usize, until: i64 },
     /// Undo this step.
     Undo { step: usize, open: bool },
     /// Go no further: this step has failed for good.
@@ -56,6 +60,9 @@ impl Progress {
             return Next::Complete;
         };
         let (it, rules) = (&self.steps[step], &shape.steps[step]);
+        if let Some(until) = it.asleep {
+            return Next::Sleep { step, until };
+        }
         let after_pivot = step >= shape.forward_from;
         if it.refused {
             return if after_pivot {
@@ -77,7 +84,7 @@ impl Progress {
         for (step, (it, rules)) in self.steps.iter().zip(&shape.steps).enumerate().rev() {
             let touched = it.output.is_some() || it.doubtful;
             let asked = rules.undo_always && it.attempts > 0;
-            if (touched || asked) && !it.undone && !it.undo_refused {
+            if (touched || asked) && !rules.sleeps && !it.undone && !it.undo_refused {
                 return Next::Undo {
                     step,
                     open: it.undo_open,

@@ -12,7 +12,8 @@ use buttress_core::Clock;
 use buttress_store::{Fence, Lent, Micros, Phase, StoreError, StoreErrorKind, Token};
 
 use super::{
-    Alone, Ask, Census, Claimed, Filter, Hand, Line, NewSaga, Record, Started, Store, Then, Write,
+    Alone, Append, Ask, Census, Claimed, Filter, Hand, Line, NewSaga, Record, Started, Store, Then,
+    Write,
 };
 use crate::SagaId;
 
@@ -137,13 +138,17 @@ impl Store for MemoryStore {
         let mut due: Vec<_> = sagas
             .values_mut()
             .filter(|kept| {
-                kept.record.definition == ask.definition
-                    && kept.record.state.is_active()
-                    && kept.record.due_at <= now
+                kept.record.due_at <= now
                     && kept.token.is_some() == ask.lapsed.is_some()
+                    && kept.record.state.is_active()
+                    && kept.record.definition == ask.definition
             })
             .collect();
-        due.sort_by_key(|kept| kept.record.due_at);
+        // Those that are due longest, of however many there are.
+        let limit = ask.limit as usize;
+        if limit > 0 && limit < due.len() {
+            due.select_nth_unstable_by_key(limit - 1, |kept| kept.record.due_at);
+        }
         let claim = |kept: &mut Kept| {
             let counts = kept.token.is_some() && kept.alone;
             kept.record.lapses += u32::from(counts);
@@ -174,49 +179,13 @@ impl Store for MemoryStore {
     }
 
     async fn append(&self, id: SagaId, by: Hand, write: &Write) -> Result<bool, StoreError> {
-        let now = self.now();
-        let mut sagas = self.sagas();
-        let Some(kept) = sagas.get_mut(&id) else {
-            return Ok(false);
-        };
-        let may = match by {
-            Hand::Holder(fence) => kept.is_held_by(fence),
-            Hand::Operator => true,
-        };
-        if !may || kept.record.entries != write.expected {
-            return Ok(false);
-        }
-        if by == Hand::Operator {
-            kept.epoch += 1;
-            kept.token = None;
-            kept.record.due_at = now;
-        }
-        let epoch = kept.epoch;
-        let lines = write.entries.iter().cloned();
-        let lines = lines.map(|entry| Line {
-            at: now,
-            epoch,
-            entry,
-        });
-        kept.record.journal.extend(lines);
-        kept.record.entries += write.entries.len() as u64;
-        kept.record.state = write.state;
-        kept.record.reason.clone_from(&write.reason);
-        if write.progress {
-            kept.alone = false;
-            kept.record.lapses = 0;
-        }
-        if let Then::Release(after) = write.then {
-            kept.token = None;
-            kept.record.due_at = now + after;
-        }
-        if !write.state.is_active() {
-            kept.token = None;
-        }
-        if write.state.has_ended() {
-            kept.record.ended_at = Some(now);
-        }
-        Ok(true)
+        Ok(append(&mut self.sagas(), self.now(), id, by, write))
+    }
+
+    async fn append_all(&self, writes: &[Append]) -> Result<Vec<bool>, StoreError> {
+        let (now, mut sagas) = (self.now(), self.sagas());
+        let write = |it: &Append| append(&mut sagas, now, it.id, Hand::Holder(it.fence), &it.write);
+        Ok(writes.iter().map(write).collect())
     }
 
     async fn append_in(
@@ -300,6 +269,57 @@ impl Store for MemoryStore {
         }
         Ok(old.len() as u64)
     }
+}
+
+/// Writes to one journal, if it may.
+fn append(
+    sagas: &mut BTreeMap<SagaId, Kept>,
+    now: Micros,
+    id: SagaId,
+    by: Hand,
+    write: &Write,
+) -> bool {
+    let Some(kept) = sagas.get_mut(&id) else {
+        return false;
+    };
+    let may = match by {
+        Hand::Holder(fence) => kept.is_held_by(fence),
+        Hand::Operator => true,
+    };
+    if !may || kept.record.entries != write.expected {
+        return false;
+    }
+    if by == Hand::Operator {
+        kept.epoch += 1;
+        kept.token = None;
+        kept.record.due_at = now;
+    }
+    let epoch = kept.epoch;
+    let lines = write.entries.iter().cloned();
+    let lines = lines.map(|entry| Line {
+        at: now,
+        epoch,
+        entry,
+    });
+    kept.record.journal.extend(lines);
+    kept.record.entries += write.entries.len() as u64;
+    kept.record.state = write.state;
+    kept.record.reason.clone_from(&write.reason);
+    if write.progress {
+        kept.alone = false;
+        kept.record.lapses = 0;
+    }
+    if let Then::Release(after) = write.then {
+        kept.token = None;
+        kept.record.due_at = now + after;
+    }
+    if !write.state.is_active() {
+        kept.token = None;
+    }
+    if write.state.has_ended() {
+        kept.record.ended_at = Some(now);
+    }
+    true
 }
 
 fn refused(connection: &Lent<'_>) -> StoreError {

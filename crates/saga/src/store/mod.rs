@@ -44,7 +44,21 @@ pub trait Store: Send + Sync + 'static {
     /// Writes to a journal. `false`: it is another's, or has gone on since, and nothing was done.
     async fn append(&self, id: SagaId, by: Hand, write: &Write) -> Result<bool, StoreError>;
 
-    /// The same in the user's transaction.
+    /// How many commits of several sagas' writes are worth being under way at once. Zero unless a
+    /// store can do better: then each is written alone.
+    fn batches_at_once(&self) -> usize {
+        0
+    }
+
+    /// Writes to the journals of several sagas, no two of them the same, in one commit. For each,
+    /// in order, whether it was written. It must not wait for whoever locks one of them: what is
+    /// locked is not written, like what is another's, and is asked for again by
+    /// [`append`](Self::append). Unless a store can do better it writes none of them.
+    async fn append_all(&self, writes: &[Append]) -> Result<Vec<bool>, StoreError> {
+        Ok(vec![false; writes.len()])
+    }
+
+    /// The same as [`append`](Self::append) in the user's transaction.
     async fn append_in(
         &self,
         connection: Lent<'_>,
@@ -185,6 +199,18 @@ pub struct Write {
     pub then: Then,
     /// It got further: deaths of workers before this do not count any more.
     pub progress: bool,
+}
+
+/// One of several writes that go into one commit, by the holder of a claim.
+#[derive(Clone, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "stores of others read it")]
+pub struct Append {
+    /// To whose journal.
+    pub id: SagaId,
+    /// Only while this claim is his.
+    pub fence: Fence,
+    /// What.
+    pub write: Write,
 }
 
 /// What becomes of a claim.

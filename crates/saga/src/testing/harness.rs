@@ -11,13 +11,16 @@ use super::point::Point;
 use crate::{
     Effect, FailureKind, Saga, SagaId, Sagas, StartOptions, State, StepError,
     context::Work,
-    definition::{Defined, Definition, Input},
+    definition::{Defined, Definition, Input, Length},
     run::AnyStep,
     store::{MemoryStore, Store},
 };
 
 /// How long a saga may take to come to rest, in virtual time.
 const PATIENCE: Duration = Duration::from_secs(3600);
+
+/// Longer sleeps are shortened to this.
+const SLEEP: Duration = Duration::from_secs(1);
 
 /// What is done to a saga.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,7 +91,8 @@ pub struct HarnessError {
 /// Runs a saga of yours through every [`Trouble`], each time in a world of its own.
 ///
 /// It runs on a clock that jumps, in memory, so an hour of backoff takes a moment. Steps that talk
-/// to real servers cannot be run by it: their answers do not come while the clock jumps.
+/// to real servers cannot be run by it: their answers do not come while the clock jumps. Sleeps are
+/// shortened to a second.
 ///
 /// ```
 /// use buttress_saga::{Context, Saga, State, Step, StepError, testing::Harness};
@@ -142,7 +146,9 @@ where
             .build()
             .expect("a runtime without I/O needs nothing of the system");
         let (saga, _) = (self.make)();
-        let names: Vec<String> = saga.steps().map(str::to_owned).collect();
+        let steps = saga.definition.steps.iter();
+        let steps = steps.filter(|step| step.sleep.is_none());
+        let names: Vec<String> = steps.map(|step| step.name.to_string()).collect();
         let mut runs = 0;
         let mut one = |trouble: Trouble| {
             let (saga, input) = (self.make)();
@@ -288,7 +294,12 @@ impl Definition {
                 Trouble::CrashOnTheWayBack { refused, .. } => acts.refuse_if(refused == name),
                 _ => {}
             }
+            let shortened = defined.sleep.clone().map(|length| {
+                let shortened = move |input: &Input| length(input).min(SLEEP);
+                Arc::new(shortened) as Length
+            });
             Defined {
+                sleep: shortened,
                 step: Arc::new(Troubled {
                     inner: Arc::clone(&defined.step),
                     acts,

@@ -8,14 +8,17 @@
 mod bank;
 mod calls;
 mod conformance;
+mod gathered;
 mod harness;
 mod killed;
 mod lapses;
 mod metrics;
 mod model;
 mod postponed;
+mod pruned;
 mod runners;
 mod shaky;
+mod sleeps;
 mod stand;
 mod stores;
 mod vectors;

@@ -10,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 use buttress_retry_backoff::Backoff;
 use buttress_saga::{
-    Effect, RunnerPolicy, Saga, SagaId, Sagas, StartOptions, State, StepPolicy,
+    Effect, Entry, RunnerPolicy, Saga, SagaId, Sagas, StartOptions, State, StepPolicy,
     store::{
         Ask, Census, Claimed, Filter, Hand, MemoryStore, NewSaga, Record, Started, Store, Write,
     },
@@ -35,8 +35,12 @@ struct History {
     rng: StdRng,
     steps: usize,
     pivot: Option<usize>,
+    /// Before which step it sleeps, and for how long.
+    sleep: Option<(usize, Duration)>,
     world: World,
     store: Arc<dyn Store>,
+    /// The planted bug: whoever was in a batch is told that he was written.
+    boasts: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -47,15 +51,21 @@ struct Tally {
 }
 
 impl History {
-    fn new(mut rng: StdRng, store: Arc<dyn Store>) -> Self {
+    fn new(mut rng: StdRng, store: Arc<dyn Store>, boasts: bool) -> Self {
         let steps = rng.random_range(1..=NAMES.len());
         let pivot = rng.random_bool(0.5).then(|| rng.random_range(0..steps));
+        let sleep = rng.random_bool(0.3).then(|| {
+            let length = Duration::from_millis(rng.random_range(0..3000));
+            (rng.random_range(0..steps), length)
+        });
         Self {
             rng,
             steps,
             pivot,
+            sleep,
             world: World::default(),
             store,
+            boasts,
         }
     }
 
@@ -71,6 +81,11 @@ impl History {
         let mut saga = Saga::define("random", 1);
         for (place, name) in NAMES.into_iter().take(self.steps).enumerate() {
             let world = self.world.clone();
+            if let Some((before, length)) = self.sleep
+                && before == place
+            {
+                saga.sleep("sleep", length);
+            }
             saga.step_with(name, Scripted { name, world }, policy.clone());
             if self.pivot == Some(place) {
                 saga.pivot();
@@ -120,7 +135,10 @@ impl History {
                 Fate::LateAfter(late),
             ][rng.random_range(0..4)]
         };
-        Arc::new(Shaky::new(Arc::clone(&self.store), fate))
+        let at_once = self.rng.random_range(0..3);
+        let mut shaky = Shaky::new(Arc::clone(&self.store), fate).gathering(at_once);
+        shaky.boasts = self.boasts;
+        Arc::new(shaky)
     }
 
     /// A process: it drives, dies in the middle of whatever it does, and comes again.
@@ -230,6 +248,7 @@ impl History {
             }
             _ => panic!("it does not rest: {}", said()),
         }
+        self.judge_sleep(&history);
         // Whoever was refused behind the pivot, or at an undo, and nothing else, is parked; and
         // before the first undo is asked for, no later step may run.
         if let Some(first) = deeds.iter().position(|it| matches!(it, Deed::Undo(..))) {
@@ -257,8 +276,40 @@ impl History {
     }
 }
 
+impl History {
+    /// Who went on from a sleep had slept for as long as it was to be.
+    fn judge_sleep(&self, history: &buttress_saga::History) {
+        let Some((place, length)) = self.sleep else {
+            return;
+        };
+        let at = |wanted: fn(&Entry, usize) -> bool| {
+            let mut lines = history.lines.iter();
+            lines.find(|(_, entry)| wanted(entry, place)).map(|it| it.0)
+        };
+        let fell =
+            at(|entry, place| matches!(entry, Entry::Sleeping { step, .. } if *step == place));
+        let woke =
+            at(|entry, place| matches!(entry, Entry::Succeeded { step, .. } if *step == place));
+        if let Some(woke) = woke {
+            let fell = fell.expect("it fell asleep before");
+            let slept = woke.duration_since(fell).unwrap();
+            // It sleeps from when it was decided, which is a write earlier.
+            let late = Duration::from_secs(2);
+            assert!(
+                slept + late >= length,
+                "{slept:?} of {length:?}: {history:#?}"
+            );
+        }
+    }
+}
+
 /// Runs histories on all cores, and returns the first that failed.
-fn histories(count: u64, seed: u64, store: fn() -> Arc<dyn Store>) -> Result<Tally, u64> {
+fn histories(
+    count: u64,
+    seed: u64,
+    store: fn() -> Arc<dyn Store>,
+    boasts: bool,
+) -> Result<Tally, u64> {
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get);
     let worker = |first: usize| -> Result<Tally, u64> {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -269,7 +320,7 @@ fn histories(count: u64, seed: u64, store: fn() -> Arc<dyn Store>) -> Result<Tal
         let mut tally = Tally::default();
         for number in (first as u64..count).step_by(threads) {
             let rng = StdRng::seed_from_u64(seed.wrapping_add(number));
-            let run = || runtime.block_on(History::new(rng, store()).run());
+            let run = || runtime.block_on(History::new(rng, store(), boasts).run());
             let one = catch_unwind(AssertUnwindSafe(run)).map_err(|_| number)?;
             tally.completed += one.completed;
             tally.undone += one.undone;
@@ -300,6 +351,7 @@ fn no_random_saga_ends_half_done_unseen() {
         count,
         seed.rng().next_u64(),
         || Arc::new(MemoryStore::new()),
+        false,
     );
     let tally = tally.unwrap_or_else(|number| panic!("history {number} failed"));
     println!("{count} histories: {tally:?}");
@@ -367,6 +419,12 @@ impl Store for Unfenced {
 
 #[test]
 fn a_store_that_forgets_the_fence_is_found_out() {
-    let found = histories(2_000, 7, || Arc::new(Unfenced(MemoryStore::new())));
-    assert!(found.is_err());
+    let unfenced = || Arc::new(Unfenced(MemoryStore::new())) as Arc<dyn Store>;
+    assert!(histories(2_000, 7, unfenced, false).is_err());
+}
+
+#[test]
+fn a_batch_that_does_not_say_who_was_left_out_is_found_out() {
+    let memory = || Arc::new(MemoryStore::new()) as Arc<dyn Store>;
+    assert!(histories(2_000, 7, memory, true).is_err());
 }

@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use buttress_saga::{
     SagaId,
-    store::{Ask, Census, Claimed, Filter, Hand, NewSaga, Record, Started, Store, Write},
+    store::{Append, Ask, Census, Claimed, Filter, Hand, NewSaga, Record, Started, Store, Write},
 };
 use buttress_store::{Fence, Lent, Phase, StoreError, StoreErrorKind};
 
@@ -39,16 +39,33 @@ pub(crate) struct Shaky<F> {
     pub(crate) fate: F,
     pub(crate) operations: AtomicU64,
     pub(crate) appends: AtomicU64,
+    /// How many sagas' writes came together, and in how many commits.
+    pub(crate) gathered: AtomicU64,
+    pub(crate) batches: AtomicU64,
+    /// As the store that suffers says, unless a test knows better.
+    pub(crate) at_once: usize,
+    /// A planted bug: all of a batch are told that they were written.
+    pub(crate) boasts: bool,
 }
 
 impl<F: Fn(u64) -> Fate + Send + Sync + 'static> Shaky<F> {
     pub(crate) fn new(inner: Arc<dyn Store>, fate: F) -> Self {
         Self {
+            at_once: inner.batches_at_once(),
             inner,
             fate,
             operations: AtomicU64::new(0),
             appends: AtomicU64::new(0),
+            gathered: AtomicU64::new(0),
+            batches: AtomicU64::new(0),
+            boasts: false,
         }
+    }
+
+    /// Many sagas' writes in one commit, so many commits at once.
+    pub(crate) const fn gathering(mut self, at_once: usize) -> Self {
+        self.at_once = at_once;
+        self
     }
 
     async fn suffer<T>(
@@ -102,6 +119,26 @@ impl<F: Fn(u64) -> Fate + Send + Sync + 'static> Store for Shaky<F> {
         self.suffer(self.inner.append(id, by, write)).await
     }
 
+    fn batches_at_once(&self) -> usize {
+        self.at_once
+    }
+
+    async fn append_all(&self, writes: &[Append]) -> Result<Vec<bool>, StoreError> {
+        let number = self.batches.fetch_add(1, Ordering::Relaxed);
+        // Somebody locks every fifth of them.
+        let free = |place: u64| !(place + number).is_multiple_of(5);
+        let asked: Vec<_> = (0..).zip(writes).filter(|it| free(it.0)).collect();
+        let count = asked.len() as u64;
+        let free: Vec<_> = asked.iter().map(|it| it.1.clone()).collect();
+        let told = self.suffer(self.inner.append_all(&free)).await?;
+        self.gathered.fetch_add(count, Ordering::Relaxed);
+        let mut all = vec![self.boasts; writes.len()];
+        for ((place, _), told) in asked.into_iter().zip(told) {
+            all[usize::try_from(place).unwrap_or_default()] |= told;
+        }
+        Ok(all)
+    }
+
     async fn append_in(
         &self,
         connection: Lent<'_>,
@@ -125,6 +162,6 @@ impl<F: Fn(u64) -> Fate + Send + Sync + 'static> Store for Shaky<F> {
     }
 
     async fn prune(&self, age: Duration, limit: u32) -> Result<u64, StoreError> {
-        self.inner.prune(age, limit).await
+        self.suffer(self.inner.prune(age, limit)).await
     }
 }

@@ -152,6 +152,7 @@ const OWN: &[(&str, &[&str])] = &[
             "definition",
             "drive",
             "id",
+            "pruner",
             "rows",
             "run",
             "runner",

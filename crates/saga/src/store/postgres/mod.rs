@@ -12,16 +12,24 @@ use buttress_store::{
 use sqlx::{PgConnection, PgPool};
 
 use self::statements::Statements;
-use super::{Alone, Ask, Census, Claimed, Filter, Hand, NewSaga, Record, Started, Store, Write};
+use super::{
+    Alone, Append, Ask, Census, Claimed, Filter, Hand, NewSaga, Record, Started, Store, Write,
+};
 use crate::{
     SagaId,
     rows::{self, CensusRow, LineRow, SagaRow},
 };
 
-const MIGRATIONS: &[Migration] = &[Migration::new(
-    1,
-    include_str!("../../../migrations/postgres/0001_saga.sql"),
-)];
+const MIGRATIONS: &[Migration] = &[
+    Migration::new(
+        1,
+        include_str!("../../../migrations/postgres/0001_saga.sql"),
+    ),
+    Migration::new(
+        2,
+        include_str!("../../../migrations/postgres/0002_room_and_lapses.sql"),
+    ),
+];
 
 /// Sagas on PostgreSQL, on a pool of yours.
 #[derive(Clone, Debug)]
@@ -157,6 +165,58 @@ impl PostgresStore {
         Ok(done.rows_affected() > 0)
     }
 
+    async fn append_all_on(
+        &self,
+        connection: &mut PgConnection,
+        writes: &[Append],
+    ) -> Result<Vec<bool>, StoreError> {
+        let (mut of, mut seq, mut entries) = (Vec::new(), Vec::new(), Vec::new());
+        for (place, it) in (1_i64..).zip(writes) {
+            for (line, entry) in (0_i64..).zip(&it.write.entries) {
+                of.push(place);
+                seq.push(line);
+                entries.push(rows::text(entry)?);
+            }
+        }
+        let writes = writes.iter();
+        let each = || writes.clone().map(|it| &it.write);
+        let ids: Vec<&[u8]> = writes.clone().map(|it| &it.id.as_bytes()[..]).collect();
+        let epochs: Vec<i64> = writes.clone().map(|it| it.fence.epoch()).collect();
+        let tokens = writes.clone().map(|it| &it.fence.token().as_bytes()[..]);
+        let written: Vec<(i64,)> = sqlx::query_as(&self.sql.append_all)
+            .bind(ids)
+            .bind(epochs)
+            .bind(tokens.collect::<Vec<_>>())
+            .bind(
+                each()
+                    .map(|it| rows::count(it.entries.len()))
+                    .collect::<Vec<_>>(),
+            )
+            .bind(each().map(|it| it.state.code()).collect::<Vec<_>>())
+            .bind(each().map(|it| it.reason.as_deref()).collect::<Vec<_>>())
+            .bind(each().map(|it| rows::released(it.then)).collect::<Vec<_>>())
+            .bind(each().map(|it| it.progress).collect::<Vec<_>>())
+            .bind(
+                each()
+                    .map(|it| rows::place(it.expected, 0))
+                    .collect::<Vec<_>>(),
+            )
+            .bind(of)
+            .bind(seq)
+            .bind(entries)
+            .fetch_all(connection)
+            .await
+            .map_err(|error| StoreError::of_sqlx(error, Phase::Statement))?;
+        let mut told = vec![false; writes.len()];
+        for (place,) in written {
+            let place = usize::try_from(place - 1).unwrap_or(usize::MAX);
+            if let Some(it) = told.get_mut(place) {
+                *it = true;
+            }
+        }
+        Ok(told)
+    }
+
     async fn with_lines(
         &self,
         loan: &mut PgConnection,
@@ -250,6 +310,22 @@ impl Store for PostgresStore {
                 let done = deadline.run(Phase::Statement, append).await?;
                 loan.give_back();
                 Ok(done)
+            })
+            .await
+    }
+
+    fn batches_at_once(&self) -> usize {
+        2
+    }
+
+    async fn append_all(&self, writes: &[Append]) -> Result<Vec<bool>, StoreError> {
+        self.gate
+            .run(async |deadline| {
+                let mut loan = Loan::acquire(&self.pool, deadline).await?;
+                let append = self.append_all_on(&mut loan, writes);
+                let told = deadline.run(Phase::Statement, append).await?;
+                loan.give_back();
+                Ok(told)
             })
             .await
     }

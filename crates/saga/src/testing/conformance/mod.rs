@@ -1,5 +1,6 @@
 //! The suite that every store passes: what is started, and who may claim it.
 
+mod batch;
 mod journal;
 
 use std::{sync::Arc, time::Duration};
@@ -42,6 +43,7 @@ pub async fn conformance(store: Arc<dyn Store>) -> Result<(), StoreError> {
         .only_deaths_of_lone_workers_count_and_progress_forgets_them()
         .await?;
     suite.a_write_needs_the_claim_and_the_length().await?;
+    suite.a_batch_is_written_but_for_what_is_anothers().await?;
     suite.what_is_given_back_is_due_when_it_says().await?;
     suite.an_operator_takes_the_claim().await?;
     suite

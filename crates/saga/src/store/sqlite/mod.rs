@@ -1,15 +1,20 @@
 //! Sagas on SQLite.
 
+mod statements;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
 use buttress_store::{
-    Dialect, Fence, Gate, Lent, Loan, Micros, MigrateError, Migration, Migrations, NameError,
-    Phase, Statement, StoreError, Tables, sqlite::Writer,
+    Dialect, Fence, Gate, Lent, Loan, Micros, MigrateError, Migration, Migrations, Phase,
+    StoreError, Tables, sqlite::Writer,
 };
 use sqlx::{Sqlite, SqliteConnection, SqlitePool};
 
-use super::{Alone, Ask, Census, Claimed, Filter, Hand, NewSaga, Record, Started, Store, Write};
+use self::statements::Statements;
+use super::{
+    Alone, Append, Ask, Census, Claimed, Filter, Hand, NewSaga, Record, Started, Store, Write,
+};
 use crate::{
     SagaId,
     rows::{self, CensusRow, LineRow, SagaRow},
@@ -17,7 +22,7 @@ use crate::{
 
 const MIGRATIONS: &[Migration] = &[Migration::new(
     1,
-    include_str!("../../migrations/sqlite/0001_saga.sql"),
+    include_str!("../../../migrations/sqlite/0001_saga.sql"),
 )];
 
 /// Sagas on SQLite, in a file of yours. It is told the time: by this host's clock.
@@ -30,28 +35,7 @@ pub struct SqliteStore {
     gate: Gate,
     read_gate: Gate,
     migrations: Migrations,
-    insert: Statement,
-    rival: Statement,
-    claim: Statement,
-    claim_lapsed: Statement,
-    lines: Statement,
-    extend: Statement,
-    append: Statement,
-    line: Statement,
-    read: Statement,
-    list: Statement,
-    census: Statement,
-    old: Statement,
-    prune_lines: Statement,
-    prune: Statement,
-}
-
-/// `?1` is the time.
-macro_rules! columns {
-    () => {
-        "id, name, version, shape, business_key, input, state, reason, due_at, epoch, \
-         token IS NOT NULL, lapses, entries, created_at, ended_at, ?1"
-    };
+    sql: Statements,
 }
 
 impl SqliteStore {
@@ -71,15 +55,6 @@ impl SqliteStore {
     /// [`MigrateError::Name`], when an identifier becomes too long or a schema is asked for.
     pub fn with_tables(writer: Writer, tables: &Tables) -> Result<Self, MigrateError> {
         let migrations = Migrations::new("saga", MIGRATIONS, tables, Dialect::Sqlite)?;
-        Ok(Self::rendered(writer, migrations, tables)?)
-    }
-
-    fn rendered(
-        writer: Writer,
-        migrations: Migrations,
-        tables: &Tables,
-    ) -> Result<Self, NameError> {
-        let render = |sql| Statement::new(sql, tables, Dialect::Sqlite);
         let gate = Gate::sql();
         Ok(Self {
             reader: writer.pool().clone(),
@@ -87,64 +62,7 @@ impl SqliteStore {
             read_gate: gate.clone(),
             gate,
             migrations,
-            insert: render(
-                "INSERT INTO {prefix}saga (id, name, version, shape, business_key, running_key, input, state, due_at, created_at) \
-                 VALUES (?2, ?3, ?4, ?5, ?6, ?6, ?7, 0, ?1, ?1) ON CONFLICT DO NOTHING",
-            )?,
-            rival: render(
-                "SELECT id FROM {prefix}saga WHERE id = ?1 OR (name = ?2 AND running_key = ?3) ORDER BY id = ?1 DESC LIMIT 1",
-            )?,
-            claim: render(concat!(
-                "UPDATE {prefix}saga SET epoch = epoch + 1, token = ?6, alone = 0, due_at = ?1 + ?7 WHERE id IN (",
-                "SELECT id FROM {prefix}saga WHERE name = ?2 AND version = ?3 AND shape = ?4 AND state < 2 ",
-                "AND token IS NULL AND due_at <= ?1 ORDER BY due_at LIMIT ?5) RETURNING ",
-                columns!()
-            ))?,
-            claim_lapsed: render(concat!(
-                "UPDATE {prefix}saga SET epoch = epoch + 1, token = ?6, lapses = lapses + alone, alone = ?8, ",
-                "due_at = ?1 + ?7 WHERE id IN (",
-                "SELECT id FROM {prefix}saga WHERE name = ?2 AND version = ?3 AND shape = ?4 AND state < 2 ",
-                "AND token IS NOT NULL AND due_at <= ?1 ORDER BY due_at LIMIT ?5) RETURNING ",
-                columns!()
-            ))?,
-            lines: render(
-                "SELECT saga_id, at, epoch, entry FROM {prefix}saga_journal WHERE saga_id = ?1 ORDER BY seq",
-            )?,
-            extend: render(
-                "UPDATE {prefix}saga SET due_at = ?1 + ?5 WHERE id = ?2 AND epoch = ?3 AND token = ?4",
-            )?,
-            append: render(
-                "UPDATE {prefix}saga SET entries = entries + ?6, state = ?7, reason = ?8, \
-                 epoch = CASE WHEN ?3 THEN epoch ELSE epoch + 1 END, \
-                 token = CASE WHEN ?9 OR ?7 >= 2 OR NOT ?3 THEN NULL ELSE token END, \
-                 due_at = CASE WHEN ?9 THEN ?1 + ?10 ELSE due_at END, \
-                 alone = alone AND NOT ?11, lapses = CASE WHEN ?11 THEN 0 ELSE lapses END, \
-                 running_key = CASE WHEN ?7 IN (2, 3) THEN NULL ELSE running_key END, \
-                 ended_at = CASE WHEN ?7 IN (2, 3) THEN ?1 ELSE ended_at END \
-                 WHERE id = ?2 AND entries = ?12 AND (NOT ?3 OR (epoch = ?4 AND token = ?5))",
-            )?,
-            line: render(
-                "INSERT INTO {prefix}saga_journal (saga_id, seq, at, epoch, entry) \
-                 SELECT id, ?3, ?1, epoch, ?4 FROM {prefix}saga WHERE id = ?2",
-            )?,
-            read: render(concat!(
-                "SELECT ",
-                columns!(),
-                " FROM {prefix}saga WHERE id = ?2"
-            ))?,
-            list: render(concat!(
-                "SELECT ",
-                columns!(),
-                " FROM {prefix}saga WHERE (?2 IS NULL OR name = ?2) ",
-                "AND (?3 IS NULL OR state = ?3) AND (?4 IS NULL OR business_key = ?4) ",
-                "AND (?5 IS NULL OR id < ?5) ORDER BY id DESC LIMIT ?6"
-            ))?,
-            census: render(
-                "SELECT name, version, shape, state, count(*), min(due_at), ?1 FROM {prefix}saga GROUP BY name, version, shape, state",
-            )?,
-            old: render("SELECT id FROM {prefix}saga WHERE ended_at < ?1 LIMIT ?2")?,
-            prune_lines: render("DELETE FROM {prefix}saga_journal WHERE saga_id = ?1")?,
-            prune: render("DELETE FROM {prefix}saga WHERE id = ?1")?,
+            sql: Statements::new(tables)?,
         })
     }
 
@@ -211,7 +129,7 @@ impl SqliteStore {
         new: &NewSaga,
     ) -> Result<Started, StoreError> {
         let key = new.business_key.as_ref().map(buttress_store::Key::as_bytes);
-        let insert = sqlx::query(&self.insert)
+        let insert = sqlx::query(&self.sql.insert)
             .bind(Micros::of_host().get())
             .bind(&new.id.as_bytes()[..])
             .bind(&new.definition.name)
@@ -225,7 +143,7 @@ impl SqliteStore {
             return Ok(Started::New(new.id));
         }
         // Nobody else writes while this transaction does.
-        let (rival,): (Vec<u8>,) = sqlx::query_as(&self.rival)
+        let (rival,): (Vec<u8>,) = sqlx::query_as(&self.sql.rival)
             .bind(&new.id.as_bytes()[..])
             .bind(&new.definition.name)
             .bind(key)
@@ -244,7 +162,7 @@ impl SqliteStore {
     ) -> Result<bool, StoreError> {
         let now = Micros::of_host().get();
         let (fence, after) = (rows::fence(by), rows::released(write.then));
-        let moved = sqlx::query(&self.append)
+        let moved = sqlx::query(&self.sql.append)
             .bind(now)
             .bind(&id.as_bytes()[..])
             .bind(fence.is_some())
@@ -263,13 +181,13 @@ impl SqliteStore {
         if moved.rows_affected() == 0 {
             return Ok(false);
         }
-        for (place, entry) in write.entries.iter().enumerate() {
-            sqlx::query(&self.line)
+        if !write.entries.is_empty() {
+            sqlx::query(&self.sql.written)
                 .bind(now)
                 .bind(&id.as_bytes()[..])
-                .bind(rows::place(write.expected, place))
-                .bind(rows::text(entry)?)
-                .execute(&mut *connection)
+                .bind(rows::place(write.expected, 0))
+                .bind(rows::texts(&write.entries)?)
+                .execute(connection)
                 .await
                 .map_err(StoreError::in_transaction)?;
         }
@@ -281,8 +199,8 @@ impl SqliteStore {
         connection: &mut SqliteConnection,
         mut records: Vec<Record>,
     ) -> Result<Vec<Record>, StoreError> {
-        for record in &mut records {
-            let lines: Vec<LineRow> = sqlx::query_as(&self.lines)
+        for record in records.iter_mut().filter(|it| it.entries > 0) {
+            let lines: Vec<LineRow> = sqlx::query_as(&self.sql.lines)
                 .bind(&record.id.as_bytes()[..])
                 .fetch_all(&mut *connection)
                 .await
@@ -307,8 +225,8 @@ impl Store for SqliteStore {
     async fn claim(&self, ask: &Ask) -> Result<Vec<Claimed>, StoreError> {
         self.write(async |connection| {
             let statement = match ask.lapsed {
-                None => &self.claim,
-                Some(_) => &self.claim_lapsed,
+                None => &self.sql.claim,
+                Some(_) => &self.sql.claim_lapsed,
             };
             let mut claim = sqlx::query_as(statement)
                 .bind(Micros::of_host().get())
@@ -333,7 +251,7 @@ impl Store for SqliteStore {
 
     async fn extend(&self, id: SagaId, fence: Fence, length: Duration) -> Result<bool, StoreError> {
         self.write(async |connection| {
-            let extend = sqlx::query(&self.extend)
+            let extend = sqlx::query(&self.sql.extend)
                 .bind(Micros::of_host().get())
                 .bind(&id.as_bytes()[..])
                 .bind(fence.epoch())
@@ -349,6 +267,22 @@ impl Store for SqliteStore {
     async fn append(&self, id: SagaId, by: Hand, write: &Write) -> Result<bool, StoreError> {
         self.write(async |connection| self.append_on(connection, id, by, write).await)
             .await
+    }
+
+    fn batches_at_once(&self) -> usize {
+        1 // There is one writer.
+    }
+
+    async fn append_all(&self, writes: &[Append]) -> Result<Vec<bool>, StoreError> {
+        self.write(async |connection| {
+            let mut told = Vec::with_capacity(writes.len());
+            for it in writes {
+                let by = Hand::Holder(it.fence);
+                told.push(self.append_on(connection, it.id, by, &it.write).await?);
+            }
+            Ok(told)
+        })
+        .await
     }
 
     async fn append_in(
@@ -384,7 +318,7 @@ impl Store for SqliteStore {
         self.read_gate
             .run(async |deadline| {
                 let mut loan = Loan::acquire(&self.reader, deadline).await?;
-                let list = sqlx::query_as(&self.list)
+                let list = sqlx::query_as(&self.sql.list)
                     .bind(Micros::of_host().get())
                     .bind(&filter.name)
                     .bind(filter.state.map(crate::State::code))
@@ -408,7 +342,7 @@ impl Store for SqliteStore {
         self.read_gate
             .run(async |deadline| {
                 let mut loan = Loan::acquire(&self.reader, deadline).await?;
-                let census = sqlx::query_as(&self.census)
+                let census = sqlx::query_as(&self.sql.census)
                     .bind(Micros::of_host().get())
                     .fetch_all(&mut *loan);
                 let counted: Vec<CensusRow> = deadline.run(Phase::Read, census).await?;
@@ -421,14 +355,14 @@ impl Store for SqliteStore {
     async fn prune(&self, age: Duration, limit: u32) -> Result<u64, StoreError> {
         self.write(async |connection| {
             let before = Micros::of_host() - age;
-            let old: Vec<(Vec<u8>,)> = sqlx::query_as(&self.old)
+            let old: Vec<(Vec<u8>,)> = sqlx::query_as(&self.sql.old)
                 .bind(before.get())
                 .bind(i64::from(limit))
                 .fetch_all(&mut *connection)
                 .await
                 .map_err(StoreError::in_transaction)?;
             for (id,) in &old {
-                for statement in [&self.prune_lines, &self.prune] {
+                for statement in [&self.sql.prune_lines, &self.sql.prune] {
                     let delete = sqlx::query(statement).bind(id).execute(&mut *connection);
                     delete.await.map_err(StoreError::in_transaction)?;
                 }
@@ -445,7 +379,7 @@ impl SqliteStore {
         connection: &mut SqliteConnection,
         id: SagaId,
     ) -> Result<Option<Record>, StoreError> {
-        let row: Option<SagaRow> = sqlx::query_as(&self.read)
+        let row: Option<SagaRow> = sqlx::query_as(&self.sql.read)
             .bind(Micros::of_host().get())
             .bind(&id.as_bytes()[..])
             .fetch_optional(&mut *connection)

@@ -1,0 +1,76 @@
+//! What ended long ago is removed, and nothing else.
+
+use std::{sync::Arc, time::Duration};
+
+use buttress_saga::{
+    Sagas, StartOptions, State,
+    store::{MemoryStore, Store},
+};
+
+use crate::{
+    calls::order,
+    shaky::{Fate, Shaky},
+    world::{Act, World},
+};
+
+const KEPT: Duration = Duration::from_secs(3600);
+
+#[tokio::test(start_paused = true)]
+async fn what_ended_is_kept_for_as_long_as_it_says_and_what_did_not_for_ever() {
+    let world = World::default();
+    let saga = order(&world);
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let sagas = Sagas::shared(Arc::clone(&store));
+    // Of thirty, one is refused behind its pivot, and parked.
+    world.script(7, "ship", &[Act::Refused]);
+    let mut ids = Vec::new();
+    for number in 0..30 {
+        let started = sagas.start(&saga, &number, StartOptions::new()).await;
+        ids.push(started.unwrap().id());
+    }
+    let runner = sagas.runner().saga(&saga).build().unwrap();
+    assert_eq!(runner.run_once().await.unwrap(), 30);
+    let waits = sagas.start(&saga, &30, StartOptions::new()).await.unwrap();
+    // The store fails every third time, and batches are small.
+    let shaky = Shaky::new(Arc::clone(&store), |number| match number % 3 {
+        0 => Fate::Fails,
+        _ => Fate::Well,
+    });
+    let shaky = Sagas::new(shaky);
+    let pruner = shaky.pruner(KEPT).with(Duration::from_secs(60), 7).unwrap();
+    pruner
+        .run_until(tokio::time::sleep(KEPT - Duration::from_secs(5)))
+        .await;
+    for id in &ids {
+        assert!(sagas.get(*id).await.is_ok(), "it was removed too early");
+    }
+    pruner
+        .run_until(tokio::time::sleep(Duration::from_secs(1800)))
+        .await;
+    let mut left = Vec::new();
+    for id in ids {
+        if let Ok(saga) = sagas.get(id).await {
+            left.push(saga.state);
+        }
+    }
+    assert_eq!(
+        left,
+        [State::NeedsAttention],
+        "all that ended, and nothing else"
+    );
+    assert_eq!(sagas.get(waits.id()).await.unwrap().state, State::Running);
+}
+
+#[test]
+fn a_pruner_that_cannot_work_is_refused() {
+    let sagas = Sagas::new(MemoryStore::new());
+    let second = Duration::from_secs(1);
+    for (every, batch) in [
+        (Duration::ZERO, 1),
+        (Duration::MAX, 1),
+        (second, 0),
+        (second, 100_001),
+    ] {
+        assert!(sagas.pruner(KEPT).with(every, batch).is_err());
+    }
+}
