@@ -10,7 +10,9 @@ use tokio::time::timeout;
 use crate::{
     message::Topic,
     operations::{Counts, DeadRow, WaitingRow},
-    store::{AsideRow, Beat, Claimed, Held, LeaveOut, NewRow, Row, Settlement, Store},
+    store::{
+        AsideRow, Beat, Bounds, Claimed, Held, LeaveOut, NewRow, Row, Settlement, Sighting, Store,
+    },
 };
 
 /// What hangs is ended then, as by a store's own deadline: later than a heartbeat is due.
@@ -49,6 +51,14 @@ impl FaultStore {
 impl Store for FaultStore {
     fn dialect(&self) -> Dialect {
         self.inner.dialect()
+    }
+
+    fn bounds(&self) -> Bounds {
+        self.inner.bounds()
+    }
+
+    async fn sight(&self) -> Result<Sighting, StoreError> {
+        self.around("sight", self.inner.sight()).await
     }
 
     fn lanes(&self) -> i16 {

@@ -19,8 +19,8 @@ use sqlx::{
 
 use self::statements::Statements;
 use super::{
-    AsideRow, Beat, Claimed, Heard, Held, LeaveOut, NewRow, OutboxStore, Row, Settlement, Store,
-    history, micros,
+    AsideRow, Beat, Bounds, Claimed, Heard, Held, LeaveOut, NewRow, OutboxStore, Row, Settlement,
+    Sighting, Store, history, micros,
 };
 use crate::{
     message::Topic,
@@ -123,6 +123,10 @@ impl PostgresStore {
 impl Store for PostgresStore {
     fn dialect(&self) -> Dialect {
         Dialect::Postgres
+    }
+
+    fn bounds(&self) -> Bounds {
+        Bounds::Watched
     }
 
     fn lanes(&self) -> i16 {
@@ -303,6 +307,20 @@ impl Store for PostgresStore {
             payload,
         };
         Ok(rows.into_iter().map(row).collect())
+    }
+
+    async fn sight(&self) -> Result<Sighting, StoreError> {
+        let sight = sqlx::query_as(&self.sql.sight);
+        let rows: Vec<(bool, Option<i64>, Vec<String>)> = self.fetch(Phase::Read, sight).await?;
+        let Some((in_order, given, writers)) = rows.into_iter().next() else {
+            return Ok(Sighting::default());
+        };
+        Ok(Sighting {
+            in_order,
+            given,
+            prepared: writers.iter().any(|writer| writer.starts_with("-1/")),
+            writers,
+        })
     }
 
     async fn alone(&self, topic: &Topic, held: Held, id: i64) -> Result<bool, StoreError> {
