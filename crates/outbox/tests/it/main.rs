@@ -9,6 +9,7 @@
 
 mod backlog;
 mod base;
+mod bound;
 mod conformance;
 mod crash;
 mod hints;
