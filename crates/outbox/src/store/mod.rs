@@ -7,10 +7,13 @@ mod postgres;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
+#[cfg(feature = "postgres")]
+pub use self::postgres::AppendAfter;
+
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use buttress_store::{Dialect, Fence, Lent, MigrateError, StoreError};
+use buttress_store::{Dialect, Fence, Lent, MigrateError, Statement, StoreError};
 
 use crate::{
     machine::History,
@@ -300,6 +303,11 @@ pub(crate) trait Store: Send + Sync {
 
     /// In the user's transaction.
     async fn append(&self, connection: Lent<'_>, rows: &[NewRow<'_>]) -> Result<(), StoreError>;
+
+    /// The head of an append that rides in another statement, where the dialect can do that.
+    fn insert_into(&self) -> Option<&Statement> {
+        None
+    }
 
     /// Hints at all who listen, other processes too, where the dialect can do that.
     async fn notify(&self, _sender: &str) -> Result<(), StoreError> {

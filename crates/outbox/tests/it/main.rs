@@ -7,6 +7,7 @@
     reason = "a test fails by a panic, prints its figures, and measures in real time"
 )]
 
+mod after;
 mod backlog;
 mod base;
 mod bound;

@@ -1,5 +1,6 @@
 //! The tables on PostgreSQL.
 
+mod after;
 mod hints;
 mod operations;
 mod settle;
@@ -10,13 +11,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use buttress_store::{
     Deadline, Dialect, Fence, Gate, Lent, Loan, MigrateError, Migration, Migrations, Phase,
-    StoreError, Tables, Token,
+    Statement, StoreError, Tables, Token,
 };
 use sqlx::{
     PgPool, Postgres,
     postgres::{PgArguments, PgRow},
 };
 
+pub use self::after::AppendAfter;
 use self::statements::Statements;
 use super::{
     AsideRow, Beat, Bounds, Claimed, Heard, Held, LeaveOut, NewRow, OutboxStore, Row, Settlement,
@@ -171,6 +173,10 @@ impl Store for PostgresStore {
         };
         let done = query.execute(connection).await;
         done.map(drop).map_err(StoreError::in_transaction)
+    }
+
+    fn insert_into(&self) -> Option<&Statement> {
+        Some(&self.sql.insert_into)
     }
 
     async fn notify(&self, sender: &str) -> Result<(), StoreError> {

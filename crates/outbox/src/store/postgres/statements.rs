@@ -70,6 +70,8 @@ statements! {
            (topic, lane, key, created_at, not_before, attributes, payload)
          SELECT $1, $2, $3, c.now, CASE WHEN $4 > 0 THEN c.now + $4 ELSE $5 END, $6, $7
            FROM (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now) c",
+    insert_into: "INSERT INTO {schema}{prefix}outbox
+           (topic, lane, key, created_at, not_before, attributes, payload)",
     append_all: "INSERT INTO {schema}{prefix}outbox
            (topic, lane, key, created_at, not_before, attributes, payload)
          SELECT t.topic, t.lane, t.key, c.now,
