@@ -57,7 +57,7 @@ impl TopicRun {
         let none = work.iter().filter(|lane| passed_over(lane)).count();
         let (others, _) = work.split_at_mut(work.len() - none);
         let (wholes, others) = others.split_at_mut(wholes);
-        let full: HashSet<i16> = wholes.iter().map(|lane| lane.number()).collect();
+        let full: HashSet<i16> = wholes.iter().map(Lane::number).collect();
         let mut part = Part::default();
         if !wholes.is_empty() {
             // Known before it is read: a key that somebody frees in between is passed over once

@@ -15,12 +15,11 @@ use crate::{
     },
 };
 
-/// What hangs is ended then, as by a store's own deadline: later than a heartbeat is due.
-const DEADLINE: Duration = Duration::from_millis(250);
-
 pub(super) struct FaultStore {
     pub(super) inner: Arc<dyn Store>,
     pub(super) plan: Plan<StoreError>,
+    /// What hangs is ended then, as by a store's own deadline.
+    pub(super) deadline: Duration,
 }
 
 pub(super) fn error(injected: Injected) -> StoreError {
@@ -42,7 +41,7 @@ impl FaultStore {
         name: &'static str,
         operation: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
-        let done = timeout(DEADLINE, self.plan.around(name, operation)).await;
+        let done = timeout(self.deadline, self.plan.around(name, operation)).await;
         done.unwrap_or_else(|_| Err(unknown()))
     }
 }

@@ -79,7 +79,6 @@ impl AppendAfter {
     }
 
     /// Binds the message behind the parameters of your own: seven values.
-    #[must_use]
     pub fn bind<'q>(
         &self,
         query: Query<'q, Postgres, PgArguments>,
