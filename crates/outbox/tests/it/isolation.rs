@@ -56,9 +56,8 @@ macro_rules! histories {
             let create = "CREATE TABLE business (k SMALLINT PRIMARY KEY, n BIGINT NOT NULL)";
             sqlx::raw_sql(create).execute(&base.pool).await.unwrap();
             for key in 0..KEYS {
-                let row = format!("INSERT INTO business VALUES ({key}, 0)");
-                let row = sqlx::raw_sql(sqlx::AssertSqlSafe(row));
-                row.execute(&base.pool).await.unwrap();
+                let row: &'static str = format!("INSERT INTO business VALUES ({key}, 0)").leak();
+                sqlx::raw_sql(row).execute(&base.pool).await.unwrap();
             }
             let history = Arc::new(Mutex::new(String::new()));
             let outbox = Outbox::new(base.store.clone());
@@ -138,18 +137,17 @@ async fn postgres_level(
     connection: &mut sqlx::PgConnection,
     level: &str,
 ) -> Result<(), sqlx::Error> {
-    let set = format!("SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL {level}");
-    let set = sqlx::raw_sql(sqlx::AssertSqlSafe(set));
-    set.execute(connection).await.map(drop)
+    let set: &'static str =
+        format!("SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL {level}").leak();
+    sqlx::raw_sql(set).execute(connection).await.map(drop)
 }
 
 async fn mariadb_level(
     connection: &mut sqlx::MySqlConnection,
     level: &str,
 ) -> Result<(), sqlx::Error> {
-    let set = format!("SET SESSION TRANSACTION ISOLATION LEVEL {level}");
-    let set = sqlx::raw_sql(sqlx::AssertSqlSafe(set));
-    set.execute(connection).await.map(drop)
+    let set: &'static str = format!("SET SESSION TRANSACTION ISOLATION LEVEL {level}").leak();
+    sqlx::raw_sql(set).execute(connection).await.map(drop)
 }
 
 histories!(
