@@ -13,7 +13,7 @@ pub use self::postgres::AppendAfter;
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use buttress_store::{Dialect, Fence, Lent, MigrateError, Statement, StoreError};
+use buttress_store::{Dialect, Fence, Lent, MigrateError, StoreError};
 
 use crate::{
     machine::History,
@@ -150,6 +150,10 @@ pub(crate) enum LeaveOut {
 /// What tells from where on a lane may be read. An id below all that can be seen may yet be
 /// committed, and after it a later one of the same key, which must not overtake it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(all(feature = "mysql", feature = "postgres", feature = "sqlite")),
+    allow(dead_code, reason = "each is a dialect's")
+)]
 pub(crate) enum Bounds {
     /// One transaction writes at a time: ids are committed in the order in which they are given.
     InOrder,
@@ -305,7 +309,11 @@ pub(crate) trait Store: Send + Sync {
     async fn append(&self, connection: Lent<'_>, rows: &[NewRow<'_>]) -> Result<(), StoreError>;
 
     /// The head of an append that rides in another statement, where the dialect can do that.
-    fn insert_into(&self) -> Option<&Statement> {
+    #[cfg_attr(
+        not(feature = "postgres"),
+        allow(dead_code, reason = "no other dialect can do it")
+    )]
+    fn insert_into(&self) -> Option<&str> {
         None
     }
 

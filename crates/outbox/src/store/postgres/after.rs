@@ -53,9 +53,7 @@ impl Outbox {
             return Err(wrong("first", "1 to 1000").into());
         }
         let into = self.store.store.insert_into();
-        let into = into
-            .ok_or_else(|| wrong("outbox", "on PostgreSQL"))?
-            .as_str();
+        let into = into.ok_or_else(|| wrong("outbox", "on PostgreSQL"))?;
         let [topic, lane, key, delay, not_before, attributes, payload] =
             [0, 1, 2, 3, 4, 5, 6].map(|place: u16| first + place);
         // From your part, so that its first row is locked before the place is given.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use buttress_store::{
     Deadline, Dialect, Fence, Gate, Lent, Loan, MigrateError, Migration, Migrations, Phase,
-    Statement, StoreError, Tables, Token,
+    StoreError, Tables, Token,
 };
 use sqlx::{
     PgPool, Postgres,
@@ -175,8 +175,8 @@ impl Store for PostgresStore {
         done.map(drop).map_err(StoreError::in_transaction)
     }
 
-    fn insert_into(&self) -> Option<&Statement> {
-        Some(&self.sql.insert_into)
+    fn insert_into(&self) -> Option<&str> {
+        Some(self.sql.insert_into.as_str())
     }
 
     async fn notify(&self, sender: &str) -> Result<(), StoreError> {
