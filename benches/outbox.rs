@@ -46,18 +46,24 @@ async fn all() {
     sqlx::raw_sql(
         "CREATE TABLE business (id BIGINT PRIMARY KEY, n BIGINT NOT NULL);
          INSERT INTO business SELECT n, 0 FROM generate_series(0, 31) n;
+         CREATE TABLE bare (id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, key BYTEA NOT NULL,
+           attributes BYTEA NOT NULL, payload BYTEA NOT NULL);
          CREATE TABLE flat (id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, key BYTEA NOT NULL,
            attributes BYTEA NOT NULL, payload BYTEA NOT NULL, claimed_until BIGINT NOT NULL DEFAULT 0)",
     )
     .execute(&pool)
     .await
     .unwrap();
-    println!("| clients | bare tx/s | with pg_notify | ratio | with the outbox row | ratio |");
+    println!(
+        "| clients | bare tx/s | with pg_notify | with a bare INSERT | with the outbox row \
+         | of the bare INSERT | one statement, bare | with the outbox row |"
+    );
     for clients in [1, 8, 32] {
         append(&pool, &outbox, clients).await;
     }
     println!("| messages of 200 bytes, batch 500, one worker | bare loop /s | relay /s | ratio |");
     for (name, keys) in [
+        ("no order: without a key", 0),
         ("a key each", 50_000),
         ("1,000 keys", 1000),
         ("10 keys", 10),
@@ -78,67 +84,103 @@ async fn all() {
     pin.rollback().await.unwrap();
 }
 
-#[derive(Clone, Copy)]
+/// What goes with the change of one row.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum With {
     Nothing,
     Notify,
+    /// Another row, by the simplest statement: what one more statement costs by itself.
+    Bare,
     Outbox,
+    /// The change is a commit by itself.
+    Alone,
+    /// The append rides in it.
+    Riding,
 }
 
+const ALL: [With; 6] = [
+    With::Nothing,
+    With::Notify,
+    With::Bare,
+    With::Outbox,
+    With::Alone,
+    With::Riding,
+];
+
 async fn append(pool: &PgPool, outbox: &Outbox, clients: i64) {
-    let mut rates = [Vec::new(), Vec::new(), Vec::new()];
+    let mut rates = ALL.map(|_| Vec::new());
     for _ in 0..ROUNDS {
-        for (place, with) in [With::Nothing, With::Notify, With::Outbox]
-            .into_iter()
-            .enumerate()
-        {
+        for (place, with) in ALL.into_iter().enumerate() {
             rates[place].push(business(pool, outbox, clients, with).await);
         }
     }
-    let [bare, notify, ours] = rates.map(median);
+    let [nothing, notify, bare, ours, alone, riding] = rates.map(median);
     println!(
-        "| {clients} | {bare:.0} | {notify:.0} | {:.2} | {ours:.0} | {:.2} |",
-        notify / bare,
-        ours / bare
+        "| {clients} | {nothing:.0} | {:.2} | {:.2} | {:.2} | {:.2} | {alone:.0} | {:.2} |",
+        notify / nothing,
+        bare / nothing,
+        ours / nothing,
+        ours / bare,
+        riding / alone,
     );
-    sqlx::raw_sql("TRUNCATE buttress_outbox")
+    sqlx::raw_sql("TRUNCATE buttress_outbox, bare")
         .execute(pool)
         .await
         .unwrap();
 }
 
+const CHANGE: &str = "UPDATE business SET n = n + 1 WHERE id = $1";
+
 /// Transactions a second: one row changed, and what goes with it.
 async fn business(pool: &PgPool, outbox: &Outbox, clients: i64, with: With) -> f64 {
     let begun = Instant::now();
-    let time = Duration::from_millis(700);
+    let time = Duration::from_millis(500);
+    let append = outbox.append_after("changed", 2).unwrap();
+    let riding = format!("WITH changed AS ({CHANGE} RETURNING 1) {}", append.sql());
+    let riding: std::sync::Arc<str> = riding.into();
     let mut tasks = tokio::task::JoinSet::new();
     for client in 0..clients {
-        let (pool, outbox) = (pool.clone(), outbox.clone());
+        let (pool, outbox, append) = (pool.clone(), outbox.clone(), append.clone());
+        let riding = riding.clone();
         tasks.spawn(async move {
+            let message = note(usize::try_from(client).unwrap(), 1000);
             let mut done = 0_u32;
             while begun.elapsed() < time {
+                done += 1;
+                if with == With::Alone {
+                    let change = sqlx::query(CHANGE).bind(client);
+                    change.execute(&pool).await.unwrap();
+                    continue;
+                }
+                if with == With::Riding {
+                    let both = sqlx::query(sqlx::AssertSqlSafe(std::sync::Arc::clone(&riding)))
+                        .bind(client);
+                    let both = append.bind(both, &message);
+                    both.execute(&pool).await.unwrap();
+                    continue;
+                }
                 let mut transaction = pool.begin().await.unwrap();
-                sqlx::query("UPDATE business SET n = n + 1 WHERE id = $1")
-                    .bind(client)
-                    .execute(&mut *transaction)
-                    .await
-                    .unwrap();
+                let change = sqlx::query(CHANGE).bind(client);
+                change.execute(&mut *transaction).await.unwrap();
                 match with {
-                    With::Nothing => {}
                     With::Notify => {
-                        sqlx::query("SELECT pg_notify('orders', 'x')")
-                            .execute(&mut *transaction)
-                            .await
-                            .unwrap();
+                        let notify = sqlx::query("SELECT pg_notify('orders', 'x')");
+                        notify.execute(&mut *transaction).await.unwrap();
+                    }
+                    With::Bare => {
+                        let insert = "INSERT INTO bare (key, attributes, payload)
+                             VALUES ($1, $2, $3)";
+                        let insert = sqlx::query(insert).bind(&b"key"[..]).bind(&ATTRIBUTES[..]);
+                        let insert = insert.bind(&message.payload()[..]);
+                        insert.execute(&mut *transaction).await.unwrap();
                     }
                     With::Outbox => {
-                        let message = note(usize::try_from(client).unwrap(), 1000);
                         let wake = outbox.append_in(&mut *transaction, &message).await;
                         drop(wake.unwrap());
                     }
+                    With::Nothing | With::Alone | With::Riding => {}
                 }
                 transaction.commit().await.unwrap();
-                done += 1;
             }
             done
         });
@@ -147,9 +189,15 @@ async fn business(pool: &PgPool, outbox: &Outbox, clients: i64, with: With) -> f
     f64::from(done) / begun.elapsed().as_secs_f64()
 }
 
+/// As long as the attributes of [`note`]'s messages are.
+const ATTRIBUTES: [u8; 90] = [b'a'; 90];
+
 fn note(number: usize, keys: usize) -> Message {
-    let message = Message::builder("orders", "/bench", "note").key((number % keys).to_string());
-    message.payload(vec![b'x'; 200]).build().unwrap()
+    let mut message = Message::builder("orders", "/bench", "note").payload(vec![b'x'; 200]);
+    if keys > 0 {
+        message = message.key((number % keys).to_string());
+    }
+    message.build().unwrap()
 }
 
 /// Takes everything at once and says yes.

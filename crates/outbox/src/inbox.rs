@@ -6,14 +6,18 @@ use buttress_store::{Key, SqlConnection};
 
 use crate::{MessageError, OutboxError, OutboxStore, policy};
 
+/// How often an inbox forgets by itself, and how much at once.
+const PRUNE: Duration = Duration::from_secs(60);
+const PRUNED: u64 = 1000;
+
 /// Takes each message once: its id is written in *your* transaction, with what the message makes
 /// you do. Who comes second learns it before he does anything.
 ///
 /// The consumer's name is part of the key: two consumers of one database each take each message.
 ///
 /// It must remember longer than a message can come again: the relay's longest wait, a broker's
-/// redelivery, a dead letter requeued by hand. [`Inbox::prune`] forgets what is older; a week is
-/// [`Inbox::KEPT`].
+/// redelivery, a dead letter requeued by hand. Nothing is forgotten by itself: spawn
+/// [`Inbox::prune_until`], or call [`Inbox::prune`]; a week is [`Inbox::KEPT`].
 #[derive(Clone)]
 pub struct Inbox {
     store: OutboxStore,
@@ -83,15 +87,46 @@ impl Inbox {
         Ok(store.was_taken(&self.consumer, &id).await?)
     }
 
+    /// Forgets what this consumer took longer than `kept` ago: at once, and then once a minute, until
+    /// `shutdown` is ready. Spawn it beside whoever takes messages; several at once do no harm.
+    ///
+    /// It deletes a thousand at a time, each time a commit by itself. While the store is away it
+    /// waits for the next minute. Dropping the future ends it; what was forgotten is forgotten.
+    ///
+    /// # Errors
+    ///
+    /// [`OutboxError::Policy`], at once, for less than a minute or more than ten years.
+    pub async fn prune_until(
+        &self,
+        kept: Duration,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<(), OutboxError> {
+        check_kept(kept)?;
+        let pruning = async {
+            loop {
+                while let Ok(PRUNED) = self.prune_some(kept).await {}
+                tokio::time::sleep(PRUNE).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = shutdown => Ok(()),
+            () = pruning => Ok(()),
+        }
+    }
+
+    async fn prune_some(&self, kept: Duration) -> Result<u64, OutboxError> {
+        let most = u32::try_from(PRUNED).unwrap_or(u32::MAX);
+        self.prune(kept, most).await
+    }
+
     /// Forgets what this consumer took longer than `kept` ago, at most `most`. Returns how many.
     ///
     /// # Errors
     ///
     /// [`OutboxError::Policy`] for less than a minute or more than ten years, [`OutboxError::Store`].
     pub async fn prune(&self, kept: Duration, most: u32) -> Result<u64, OutboxError> {
-        let years = Duration::from_secs(3650 * 24 * 60 * 60);
-        let range = Duration::from_secs(60)..=years;
-        policy::time("kept", kept, range, "1 min to 10 years")?;
+        check_kept(kept)?;
         let store = &self.store.store;
         Ok(store.prune_inbox(&self.consumer, kept, most).await?)
     }
@@ -101,6 +136,12 @@ impl fmt::Debug for Inbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Inbox").finish_non_exhaustive()
     }
+}
+
+fn check_kept(kept: Duration) -> Result<(), OutboxError> {
+    let years = Duration::from_secs(3650 * 24 * 60 * 60);
+    let range = Duration::from_secs(60)..=years;
+    Ok(policy::time("kept", kept, range, "1 min to 10 years")?)
 }
 
 fn key(field: &'static str, bytes: &[u8]) -> Result<Key, MessageError> {

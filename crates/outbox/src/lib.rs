@@ -31,6 +31,8 @@ pub mod webhook;
 
 #[cfg(feature = "metrics")]
 pub use self::metrics::MetricsObserver;
+#[cfg(feature = "postgres")]
+pub use self::store::AppendAfter;
 pub use self::{
     error::{MessageError, OutboxError, PolicyError, PublishError, PublishErrorKind},
     event::{Event, EventKind, TraceEvents},

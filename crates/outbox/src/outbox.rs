@@ -71,9 +71,16 @@ impl Outbox {
         let store = self.store.clone();
         Ok(AfterCommit::new(move || store.hint()))
     }
+
+    /// Has relays of this process look at once, and those of others
+    /// [`with_notify`](OutboxStore::with_notify): for who has committed a message by a statement of
+    /// his own.
+    pub fn look(&self) {
+        self.store.hint();
+    }
 }
 
-fn row(message: &Message, lanes: i16) -> NewRow<'_> {
+pub(crate) fn row(message: &Message, lanes: i16) -> NewRow<'_> {
     let key = match &message.key {
         Some(key) => key.as_bytes().to_vec(),
         // A key of its own: it waits for no other, and lies in any lane.

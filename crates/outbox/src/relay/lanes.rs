@@ -9,9 +9,12 @@ use crate::{
     store::{Claimed, Held},
 };
 
-/// How often at least a lane is read from its start, and what is set aside in it is learned anew. In
-/// between, reads begin at its lower bound, where it can have one.
+/// How often at least it is learned anew what is set aside in a lane, and all is read that is due.
+/// In between, reads begin at its lower bound, where it can have one.
 pub(super) const FULL_READ: Duration = Duration::from_secs(1);
+/// How often at least such a read begins at the lane's start where it need not: for what nobody
+/// should have put there.
+pub(super) const DEEP_READ: Duration = Duration::from_secs(60);
 
 /// What a worker knows about a lane that it works on.
 #[derive(Debug)]
@@ -20,12 +23,14 @@ pub(super) struct Lane {
     pub(super) pace: Pace,
     /// The message that its last owner died over, to be charged.
     pub(super) charge: Option<i64>,
-    /// Below it there was nothing left but keys that are set aside, when the lane was last read
-    /// from its start. Always the start where a lower id may be committed after a greater one: a
-    /// later message of its key would overtake it.
+    /// Below it there is nothing left but keys that are set aside, and nothing will come: whatever
+    /// has a lower id is decided. Always the start where that cannot be told, or a later message
+    /// of a key would overtake one that is committed late.
     pub(super) low: i64,
-    /// When it is to be read from its start.
+    /// When all is to be read that is due, with what is set aside.
     pub(super) full_at: Moment,
+    /// When that is to begin at the lane's start.
+    pub(super) deep_at: Moment,
     /// Keys that are set aside as far as this relay knows. A read that does not begin at the start
     /// passes over them, for their head may be below it.
     pub(super) aside: HashMap<Vec<u8>, Known>,
@@ -51,6 +56,13 @@ impl Lane {
     pub(super) const fn doubt(&mut self, now: Moment) {
         self.low = 0;
         self.full_at = now;
+        self.deep_at = now;
+    }
+
+    /// The lowest id that may be left: of the keys that were set aside, the heads.
+    pub(super) fn lowest(&self) -> i64 {
+        let heads = self.aside.values().map(|known| known.head);
+        heads.fold(self.low, i64::min)
     }
 }
 
@@ -97,6 +109,7 @@ impl Lanes {
             charge: claimed.alone.filter(|_| claimed.lapsed),
             low: 0,
             full_at: now,
+            deep_at: now,
             aside: HashMap::new(),
             empty: false,
             crowded: false,
@@ -171,10 +184,10 @@ impl Lanes {
         }
     }
 
-    /// All lanes are read from their start next.
-    pub(super) fn doubt_all(&mut self, now: Moment) {
+    /// All that is due in all lanes is read next.
+    pub(super) fn look_again(&mut self, now: Moment) {
         for lane in self.slots.values_mut().filter_map(|it| it.lane.as_mut()) {
-            lane.doubt(now);
+            lane.full_at = now;
         }
     }
 

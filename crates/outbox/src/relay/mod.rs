@@ -1,5 +1,6 @@
 //! The handle that delivers: it claims lanes, publishes what is in them, and settles.
 
+mod bound;
 mod builder;
 #[cfg(all(test, feature = "sqlite"))]
 mod faults;
@@ -8,6 +9,7 @@ mod keeper;
 mod lanes;
 mod ledger;
 mod publish;
+mod read;
 mod round;
 mod run;
 mod send;

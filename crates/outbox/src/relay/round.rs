@@ -2,12 +2,11 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use buttress_core::Moment;
 use buttress_store::{Micros, StoreError};
 
 use super::{
     Pass,
-    lanes::{FULL_READ, Known, Lane},
+    lanes::{Known, Lane},
     ledger::Ledger,
     run::TopicRun,
     send::Item,
@@ -17,11 +16,6 @@ use crate::{
     machine::{self, History, Outcome},
     store::{Held, LeaveOut, Row, SetAside, Until},
 };
-
-/// So many set-aside keys a turn's lanes are remembered; with more, every read is a full one.
-const REMEMBERED: u32 = 10_000;
-/// Of one lane at least so many rows are read at once.
-const PER_LANE: u32 = 32;
 
 /// What a turn did.
 #[derive(Debug, Default)]
@@ -96,7 +90,8 @@ impl TopicRun {
             let mut ledger = Ledger::new(self);
             ledger.not_alone(number);
             if let Some(row) = row {
-                self.remember(&mut work[place..=place]).await?;
+                let now = self.clock.now();
+                self.remember(&mut work[place..=place], now).await?;
                 let known = work[place].aside.get(&row.key).copied();
                 let known = known.filter(|known| known.head == id);
                 if let Some(item) = self.item(row, known, Some(&mut ledger)) {
@@ -107,108 +102,6 @@ impl TopicRun {
             }
             ledger.settle(work, pass).await?;
             work[place].charge = None;
-        }
-        Ok(())
-    }
-
-    /// Reads from the lanes: those whose time has come from their start, the others from their
-    /// lower bound. While there is much to do, lanes that were empty are looked at with the next
-    /// full read.
-    async fn read(
-        &self,
-        work: &mut [Lane],
-        limit: u32,
-        busy: bool,
-    ) -> Result<HashMap<i16, Vec<Row>>, StoreError> {
-        let now = self.clock.now();
-        let in_order = self.store.store.commits_in_order();
-        let whole = |lane: &Lane| lane.crowded || now >= lane.full_at;
-        let passed_over = |lane: &Lane| busy && lane.empty && !whole(lane);
-        work.sort_by_key(|lane| (!whole(lane), passed_over(lane)));
-        let wholes = work.iter().filter(|lane| whole(lane)).count();
-        let none = work.iter().filter(|lane| passed_over(lane)).count();
-        let (others, _) = work.split_at_mut(work.len() - none);
-        let (wholes, others) = others.split_at_mut(wholes);
-        let mut rows = Vec::new();
-        if !wholes.is_empty() {
-            // Known before it is read: a key that somebody frees in between is passed over once
-            // more, and none is overtaken.
-            self.remember(wholes).await?;
-            rows = self.read_part(wholes, true, limit).await?;
-            note_full_read(wholes, &rows, limit, now);
-        }
-        let left = limit.saturating_sub(u32::try_from(rows.len()).unwrap_or(u32::MAX));
-        if !others.is_empty() && left > 0 {
-            let more = self.read_part(others, false, left).await?;
-            let passed: HashSet<(i16, &[u8])> = others
-                .iter()
-                .flat_map(|lane| lane.aside.keys().map(|key| (lane.number(), &key[..])))
-                .collect();
-            let more = more
-                .into_iter()
-                .filter(|row| !passed.contains(&(row.lane, &row.key[..])));
-            rows.extend(more);
-        }
-        let mut by_lane: HashMap<i16, Vec<Row>> = HashMap::new();
-        for row in rows {
-            by_lane.entry(row.lane).or_default().push(row);
-        }
-        for lane in work {
-            if let Some(rows) = by_lane.get_mut(&lane.number()) {
-                rows.sort_unstable_by_key(|row| row.id);
-                lane.low = match rows.first() {
-                    Some(first) if in_order => first.id,
-                    _ => 0,
-                };
-                lane.empty = false;
-            }
-        }
-        Ok(by_lane)
-    }
-
-    async fn read_part(
-        &self,
-        lanes: &[Lane],
-        whole: bool,
-        limit: u32,
-    ) -> Result<Vec<Row>, StoreError> {
-        let from: Vec<(i16, i64)> = lanes.iter().map(|it| (it.number(), it.low)).collect();
-        let leave_out = if lanes.iter().all(|it| it.aside.is_empty() && !it.crowded) {
-            LeaveOut::Nothing
-        } else if whole {
-            LeaveOut::Waiting
-        } else {
-            LeaveOut::Aside
-        };
-        let many = u32::try_from(lanes.len()).unwrap_or(u32::MAX).max(1);
-        let per_lane = limit.div_ceil(many).saturating_mul(4);
-        let per_lane = per_lane.max(PER_LANE).min(limit);
-        let store = &self.store.store;
-        store
-            .window(self.topic(), &from, leave_out, per_lane, limit)
-            .await
-    }
-
-    /// Learns which keys of these lanes are set aside.
-    async fn remember(&self, lanes: &mut [Lane]) -> Result<(), StoreError> {
-        let numbers: Vec<i16> = lanes.iter().map(Lane::number).collect();
-        let store = &self.store.store;
-        let asides = store.asides(self.topic(), &numbers, REMEMBERED).await?;
-        let crowded = asides.len() >= usize::try_from(REMEMBERED).unwrap_or(usize::MAX);
-        for lane in lanes.iter_mut() {
-            lane.aside.clear();
-            lane.low = 0;
-            lane.crowded = crowded;
-        }
-        for aside in asides {
-            let lane = lanes.iter_mut().find(|it| it.number() == aside.lane);
-            if let Some(lane) = lane {
-                let known = Known {
-                    head: aside.head,
-                    history: aside.history,
-                };
-                lane.aside.insert(aside.key, known);
-            }
         }
         Ok(())
     }
@@ -280,19 +173,6 @@ impl TopicRun {
             history,
             delivery: Delivery::new(message, row.id, attempt, created_at),
         })
-    }
-}
-
-/// A full read is one of all the rows that there were room for: a lane of which nothing came may
-/// not have been reached.
-fn note_full_read(lanes: &mut [Lane], rows: &[Row], limit: u32, now: Moment) {
-    let cut = rows.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
-    let seen: HashSet<i16> = rows.iter().map(|row| row.lane).collect();
-    for lane in lanes {
-        if !cut || seen.contains(&lane.number()) {
-            lane.full_at = now.saturating_add(FULL_READ);
-            lane.empty = !seen.contains(&lane.number());
-        }
     }
 }
 

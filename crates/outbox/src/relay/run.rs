@@ -17,7 +17,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::{Pass, Served, keeper::Keeper, lanes::Lanes, worker::After};
+use super::{Pass, Served, bound::Bound, keeper::Keeper, lanes::Lanes, worker::After};
 use crate::{
     Event, EventKind, OutboxStore, RelayPolicy, Topic, TopicPolicy,
     machine::{Outage, wait},
@@ -25,6 +25,12 @@ use crate::{
 
 /// How many messages a publisher is given at first; more or fewer when it turns out how fast it is.
 const FIRST_CALL: u32 = 64;
+
+/// A read that takes longer is divided: well within a store's deadline.
+const LONG_READ: Duration = Duration::from_millis(800);
+
+/// More lanes than a relay can hold.
+const MOST_LANES: u32 = 1024;
 
 /// A pass ends after so many turns that only set keys aside: without a wait between attempts they
 /// would come again for ever.
@@ -51,6 +57,9 @@ pub(super) struct TopicRun {
     /// One worker asks whether the destination is back.
     pub(super) probe: Semaphore,
     call: AtomicU32,
+    /// How many lanes are read at once.
+    stretch: AtomicU32,
+    bound: Mutex<(Bound, Moment)>,
 }
 
 impl TopicRun {
@@ -64,6 +73,8 @@ impl TopicRun {
     ) -> Self {
         Self {
             outage: Mutex::new((Outage::default(), clock.now())),
+            bound: Mutex::new((Bound::default(), clock.now())),
+            stretch: AtomicU32::new(MOST_LANES),
             call: AtomicU32::new(FIRST_CALL.min(relay.batch)),
             store,
             relay,
@@ -166,6 +177,28 @@ impl TopicRun {
         self.call.store(1, Ordering::Relaxed);
     }
 
+    pub(super) fn bound(&self) -> MutexGuard<'_, (Bound, Moment)> {
+        self.bound.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many lanes are read by one statement: all, unless they have many rows that are deleted
+    /// and cannot be cleared away, so that one read of all would not be done by its deadline.
+    pub(super) fn stretch(&self) -> usize {
+        usize::try_from(self.stretch.load(Ordering::Relaxed)).unwrap_or(1)
+    }
+
+    /// A read took so long; `None`: it failed.
+    pub(super) fn read_took(&self, time: Option<Duration>, lanes: usize) {
+        let lanes = u32::try_from(lanes).unwrap_or(u32::MAX);
+        let size = self.stretch.load(Ordering::Relaxed);
+        let next = match time {
+            Some(time) if time < LONG_READ / 8 => size.saturating_mul(2).min(MOST_LANES),
+            Some(time) if time < LONG_READ => return,
+            _ => (size.min(lanes) / 2).max(1),
+        };
+        self.stretch.store(next, Ordering::Relaxed);
+    }
+
     /// Until it is told to stop.
     pub(super) async fn deliver(self: Arc<Self>, stop: watch::Receiver<bool>) {
         if !self.prepared(stop.clone()).await {
@@ -236,7 +269,7 @@ impl TopicRun {
                 }
                 After::Nothing if all => return Ok(()),
                 After::Nothing => {
-                    self.lanes().doubt_all(self.clock.now());
+                    self.lanes().look_again(self.clock.now());
                     all = true;
                 }
             }

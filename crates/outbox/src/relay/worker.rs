@@ -108,6 +108,10 @@ impl TopicRun {
         }
         let result = self.round(&mut work, limit, busy, pass).await;
         let now = self.clock.now();
+        if result.is_err() {
+            // It may be another server from now on.
+            self.bound().0.forget();
+        }
         let mut lanes = self.lanes();
         for mut lane in work {
             let mut served = false;

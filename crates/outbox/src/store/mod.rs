@@ -7,6 +7,9 @@ mod postgres;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
+#[cfg(feature = "postgres")]
+pub use self::postgres::AppendAfter;
+
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
@@ -144,6 +147,36 @@ pub(crate) enum LeaveOut {
     Aside,
 }
 
+/// What tells from where on a lane may be read. An id below all that can be seen may yet be
+/// committed, and after it a later one of the same key, which must not overtake it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(all(feature = "mysql", feature = "postgres", feature = "sqlite")),
+    allow(dead_code, reason = "each is a dialect's")
+)]
+pub(crate) enum Bounds {
+    /// One transaction writes at a time: ids are committed in the order in which they are given.
+    InOrder,
+    /// [`Store::sight`], again and again.
+    Watched,
+    /// Nothing: every read begins at the start.
+    Unknown,
+}
+
+/// A look at who writes into the table of messages.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sighting {
+    /// Ids are given one by one, each greater than all before.
+    pub(crate) in_order: bool,
+    /// The last that was given, if that may be asked.
+    pub(crate) given: Option<i64>,
+    /// Transactions that have written, or are about to, and have not ended: each from before it is
+    /// given an id, until what it did can be seen by others.
+    pub(crate) writers: Vec<String>,
+    /// One of them is prepared for a commit in two phases, and has another name than before.
+    pub(crate) prepared: bool,
+}
+
 /// A message as it was read.
 #[derive(Debug)]
 pub(crate) struct Row {
@@ -264,12 +297,8 @@ pub(crate) enum Heard {
 #[async_trait]
 pub(crate) trait Store: Send + Sync {
     fn dialect(&self) -> Dialect;
-    /// Whether ids are committed in the order in which they are given: where one transaction writes
-    /// at a time. Elsewhere an id below all that can be seen may yet be committed, and after it a
-    /// later one of the same key; so nothing tells from where on it is safe to read.
-    fn commits_in_order(&self) -> bool {
-        self.dialect() == Dialect::Sqlite
-    }
+    /// What tells from where on a lane may be read.
+    fn bounds(&self) -> Bounds;
     /// How many lanes a topic has: fixed, for a key must stay in its lane.
     fn lanes(&self) -> i16;
     async fn migrate(&self) -> Result<(), MigrateError>;
@@ -278,6 +307,15 @@ pub(crate) trait Store: Send + Sync {
 
     /// In the user's transaction.
     async fn append(&self, connection: Lent<'_>, rows: &[NewRow<'_>]) -> Result<(), StoreError>;
+
+    /// The head of an append that rides in another statement, where the dialect can do that.
+    #[cfg_attr(
+        not(feature = "postgres"),
+        allow(dead_code, reason = "no other dialect can do it")
+    )]
+    fn insert_into(&self) -> Option<&str> {
+        None
+    }
 
     /// Hints at all who listen, other processes too, where the dialect can do that.
     async fn notify(&self, _sender: &str) -> Result<(), StoreError> {
@@ -323,6 +361,10 @@ pub(crate) trait Store: Send + Sync {
         per_lane: u32,
         limit: u32,
     ) -> Result<Vec<Row>, StoreError>;
+    /// Who writes into the table, where that [bounds](Bounds::Watched) what may yet be committed.
+    async fn sight(&self) -> Result<Sighting, StoreError> {
+        Ok(Sighting::default())
+    }
     /// Notes that this message alone is being published of its lane. False: the lane is lost.
     async fn alone(&self, topic: &Topic, held: Held, id: i64) -> Result<bool, StoreError>;
     /// Returns the lanes that were still held; of the others nothing was written.

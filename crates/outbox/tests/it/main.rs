@@ -7,16 +7,21 @@
     reason = "a test fails by a panic, prints its figures, and measures in real time"
 )]
 
+mod after;
 mod backlog;
 mod base;
+mod bound;
+mod broker;
 mod conformance;
 mod crash;
 mod hints;
+mod isolation;
 mod lab;
 mod late;
 mod planted;
 mod rebalance;
 mod restart;
+mod retention;
 mod trouble;
 mod vectors;
 mod webhook;

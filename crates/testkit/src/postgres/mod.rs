@@ -38,12 +38,14 @@ const USER: &str = "postgres";
 /// still survives the server's own death by any signal. Full page writes stay on: a kill can tear
 /// a page of 8 KiB between two of the system's.
 /// Its shared memory segments are files in its directory, so that a kill leaves none in /dev/shm.
-const SETTINGS: [&str; 6] = [
+const SETTINGS: [&str; 7] = [
     "listen_addresses=127.0.0.1",
     // The path of a socket may not exceed 107 bytes, and that of a temporary directory may.
     "unix_socket_directories=",
     "dynamic_shared_memory_type=mmap",
     "fsync=off",
+    // For tests of commits in two phases.
+    "max_prepared_transactions=10",
     "max_connections=200",
     "timezone=UTC",
 ];

@@ -18,7 +18,7 @@ use std::{
 
 use buttress_retry_backoff::Backoff;
 use buttress_store::{
-    Deadline, Guarded, StoreError,
+    Deadline, Guarded, SqlDatabase, StoreError,
     sqlite::{Writer, options},
 };
 use buttress_testkit::{
@@ -26,7 +26,7 @@ use buttress_testkit::{
     short_or_long,
 };
 use futures_util::StreamExt as _;
-use sqlx::{Sqlite, SqlitePool, sqlite::SqlitePoolOptions};
+use sqlx::{Pool, Sqlite, sqlite::SqlitePoolOptions};
 
 use self::store::{FaultStore, error};
 use crate::{
@@ -34,7 +34,6 @@ use crate::{
     Taken, Topic, TopicPolicy, publisher::in_process, wake::Wake,
 };
 
-const TOPIC: &str = "story";
 const KEYS: [&str; 4] = ["calm", "refused", "dies", "panics"];
 const EACH: u32 = 2;
 /// The shortest; what a fault leaves claimed lapses so soon.
@@ -51,25 +50,53 @@ struct Seen {
     said: BTreeSet<&'static str>,
 }
 
-struct Story {
-    pool: SqlitePool,
+/// A database for stories: each has topics of its own on it.
+struct Stage<DB: SqlDatabase> {
+    pool: Pool<DB>,
+    store: OutboxStore,
+    /// What hangs is ended then, as by a store's own deadline.
+    deadline: Duration,
+}
+
+impl Stage<Sqlite> {
+    async fn on(folder: &tempfile::TempDir) -> Self {
+        let pool = SqlitePoolOptions::new().max_connections(3);
+        let pool = pool.connect_lazy_with(options(folder.path().join("story.db")));
+        let store = OutboxStore::sqlite(Writer::new(pool.clone())).unwrap();
+        store.migrate().await.unwrap();
+        // Later than a heartbeat is due.
+        let deadline = Duration::from_millis(250);
+        Self {
+            pool,
+            store,
+            deadline,
+        }
+    }
+}
+
+struct Story<DB: SqlDatabase> {
+    topic: Topic,
+    pool: Pool<DB>,
     outbox: Outbox,
     inbox: Inbox,
+    /// Where the consumer's effects go: messages, for these can be written on every database.
+    effects: Outbox,
     seen: Arc<Mutex<Seen>>,
 }
 
-impl Story {
-    async fn on(pool: SqlitePool, plan: Plan<StoreError>) -> Self {
-        let inner = OutboxStore::sqlite(Writer::new(pool.clone())).unwrap();
-        inner.migrate().await.unwrap();
-        sqlx::query("CREATE TABLE effects (subject TEXT NOT NULL)")
-            .execute(&pool)
-            .await
-            .unwrap();
+/// What its messages make a consumer do.
+const EFFECTS: &str = "effects";
+
+impl<DB: SqlDatabase> Story<DB> {
+    fn on(stage: &Stage<DB>, plan: Plan<StoreError>) -> Self {
+        let (pool, inner) = (stage.pool.clone(), stage.store.clone());
+        let effects = Outbox::new(inner.clone());
+        let topic = Topic::new(format!("story-{}", uuid::Uuid::now_v7())).unwrap();
         let store = OutboxStore {
             store: Arc::new(FaultStore {
                 inner: inner.store,
                 plan,
+                deadline: stage.deadline,
             }),
             wake: Wake::default(),
             announcer: None,
@@ -77,18 +104,20 @@ impl Story {
         Self {
             pool,
             outbox: Outbox::new(store.clone()),
-            inbox: Inbox::new(store, "story").unwrap(),
+            inbox: Inbox::new(store, topic.as_str()).unwrap(),
+            topic,
+            effects,
             seen: Arc::default(),
         }
     }
 
-    async fn begin(pool: &SqlitePool) -> Result<Guarded<Sqlite>, StoreError> {
+    async fn begin(pool: &Pool<DB>) -> Result<Guarded<DB>, StoreError> {
         Guarded::begin(pool, Deadline::after(Deadline::SQL)).await
     }
 
     /// A transaction of business; whoever is told that it failed does it again.
     async fn append(&self, key: &str, subject: &str, commits: bool) {
-        let message = Message::builder(TOPIC, "/story", "told").key(key);
+        let message = Message::builder(self.topic.as_str(), "/story", "told").key(key);
         let message = message.subject(subject).build().unwrap();
         for _ in 0..PATIENCE {
             let mut transaction = Self::begin(&self.pool).await.unwrap();
@@ -110,21 +139,43 @@ impl Story {
     }
 
     fn relay(&self) -> Relay {
-        let (pool, inbox) = (self.pool.clone(), self.inbox.clone());
-        let seen = Arc::clone(&self.seen);
+        let consumer = Arc::new(Consumer {
+            pool: self.pool.clone(),
+            inbox: self.inbox.clone(),
+            effects: self.effects.clone(),
+            topic: self.effects_of(),
+            seen: Arc::clone(&self.seen),
+        });
         let publisher = in_process(move |delivery| {
-            let (pool, inbox) = (pool.clone(), inbox.clone());
-            let seen = Arc::clone(&seen);
-            async move { hear(&pool, &inbox, &seen, &delivery).await }
+            let consumer = Arc::clone(&consumer);
+            async move { consumer.hear(&delivery).await }
         });
         let policy = TopicPolicy::new()
             .with_backoff(Backoff::none())
             .with_outage_backoff(Backoff::none());
         Relay::builder(&self.outbox)
             .policy(RelayPolicy::new().with_lease(LEASE))
-            .topic_with(TOPIC, policy, publisher)
+            .topic_with(self.topic.as_str(), policy, publisher)
             .build()
             .unwrap()
+    }
+
+    fn effects_of(&self) -> String {
+        format!("{EFFECTS}-of-{}", self.topic.as_str())
+    }
+
+    /// The subjects of all effects, once.
+    async fn effects(&self) -> Vec<String> {
+        let effects = Arc::new(Mutex::new(Vec::new()));
+        let had = Arc::clone(&effects);
+        let publisher = in_process(move |delivery| {
+            let subject = delivery.message().subject().unwrap_or_default().to_owned();
+            had.lock().unwrap().push(subject);
+            std::future::ready(Ok(()))
+        });
+        let relay = Relay::builder(&self.effects).topic(self.effects_of(), publisher);
+        relay.build().unwrap().run_once().await.unwrap();
+        std::mem::take(&mut *effects.lock().unwrap())
     }
 
     /// The operator, who repeats what he is told has failed.
@@ -138,7 +189,7 @@ impl Story {
     }
 
     async fn tell(&self) {
-        let topic = Topic::new(TOPIC).unwrap();
+        let topic = self.topic.clone();
         for number in 1..=EACH {
             for key in KEYS {
                 self.append(key, &format!("{key} {number}"), true).await;
@@ -179,11 +230,7 @@ impl Story {
     }
 
     /// What must be, whatever failed.
-    async fn check(&self) -> Result<(), String> {
-        let effects: Vec<String> = sqlx::query_scalar("SELECT subject FROM effects")
-            .fetch_all(&self.pool)
-            .await
-            .unwrap();
+    fn check(&self, effects: &[String]) -> Result<(), String> {
         let seen = self.seen.lock().unwrap();
         let mut once: Vec<&String> = effects.iter().collect();
         once.sort();
@@ -209,129 +256,207 @@ impl Story {
 }
 
 /// The destination, and its consumer behind the inbox. What it says no to it has not heard.
-async fn hear(
-    pool: &SqlitePool,
-    inbox: &Inbox,
-    seen: &Mutex<Seen>,
-    delivery: &Delivery,
-) -> Result<(), PublishError> {
-    let subject = delivery.message().subject().unwrap_or_default().to_owned();
-    let first = |word| seen.lock().unwrap().said.insert(word);
-    let said = |word| seen.lock().unwrap().said.contains(word);
-    match subject.as_str() {
-        // What is said beside a panic is not heard.
-        "refused 1" if said("panic") && first("not yet") => {
-            return Err(PublishError::refused("not yet"));
-        }
-        "dies 1" if !said("put back") => return Err(PublishError::refused_for_good("never")),
-        "panics 1" if first("panic") => panic!("planted"),
-        _ => {}
-    }
-    seen.lock().unwrap().heard.push(subject.clone());
-    let taking = async {
-        let mut transaction = Story::begin(pool).await?;
-        let taken = inbox.take_in(&mut *transaction, delivery.message().id());
-        if taken.await? == Taken::First {
-            sqlx::query("INSERT INTO effects (subject) VALUES (?)")
-                .bind(&subject)
-                .execute(&mut *transaction)
-                .await
-                .map_err(StoreError::in_transaction)?;
-        }
-        transaction.commit().await?;
-        Ok::<(), OutboxError>(())
-    };
-    taking.await.map_err(|_| PublishError::down("its database"))
+struct Consumer<DB: SqlDatabase> {
+    pool: Pool<DB>,
+    inbox: Inbox,
+    effects: Outbox,
+    topic: String,
+    seen: Arc<Mutex<Seen>>,
 }
 
-/// The story with that fault. Which operation was struck, if any was.
-async fn told(injection: Option<Injection>) -> Option<&'static str> {
-    let folder = tempfile::tempdir().unwrap();
-    let pool = SqlitePoolOptions::new().max_connections(3);
-    let pool = pool.connect_lazy_with(options(folder.path().join("story.db")));
+impl<DB: SqlDatabase> Consumer<DB> {
+    async fn hear(&self, delivery: &Delivery) -> Result<(), PublishError> {
+        let subject = delivery.message().subject().unwrap_or_default().to_owned();
+        let first = |word| self.seen.lock().unwrap().said.insert(word);
+        let said = |word| self.seen.lock().unwrap().said.contains(word);
+        match subject.as_str() {
+            // What is said beside a panic is not heard.
+            "refused 1" if said("panic") && first("not yet") => {
+                return Err(PublishError::refused("not yet"));
+            }
+            "dies 1" if !said("put back") => return Err(PublishError::refused_for_good("never")),
+            "panics 1" if first("panic") => panic!("planted"),
+            _ => {}
+        }
+        self.seen.lock().unwrap().heard.push(subject.clone());
+        let taken = self.take(delivery, &subject).await;
+        taken.map_err(|_| PublishError::down("its database"))
+    }
+
+    async fn take(&self, delivery: &Delivery, subject: &str) -> Result<(), OutboxError> {
+        let mut transaction = Story::begin(&self.pool).await?;
+        let taken = self
+            .inbox
+            .take_in(&mut *transaction, delivery.message().id());
+        if taken.await? == Taken::First {
+            let effect = Message::builder(&self.topic, "/story", "had").subject(subject);
+            let effect = effect.build()?;
+            drop(self.effects.append_in(&mut *transaction, &effect).await?);
+        }
+        Ok(transaction.commit().await?)
+    }
+}
+
+/// Which operation was struck, if any was, and all of them.
+type Told = (Option<&'static str>, Vec<&'static str>);
+
+/// The story with that fault.
+async fn told<DB: SqlDatabase>(stage: &Stage<DB>, injection: Option<Injection>) -> Told {
     let plan = injection.map_or_else(Plan::none, |it| Plan::new([it], error));
-    let story = Story::on(pool.clone(), plan.clone()).await;
+    let story = Story::on(stage, plan.clone());
     story.tell().await;
     let names = plan.names();
-    if let Err(what) = story.check().await {
+    let effects = story.effects().await;
+    if let Err(what) = story.check(&effects) {
         panic!("{injection:?}: {what}, of {names:?}");
     }
-    drop(story);
-    pool.close().await;
-    let place = injection.filter(|_| plan.struck() == 1)?.operation;
-    names.get(usize::try_from(place).ok()? - 1).copied()
+    let place = injection.filter(|_| plan.struck() == 1);
+    let place = place.and_then(|it| usize::try_from(it.operation - 1).ok());
+    (place.and_then(|place| names.get(place).copied()), names)
+}
+
+/// What every story does often. What it does once is not always struck where its place depends on
+/// the time, as over a network.
+const OFTEN: [&str; 5] = ["append", "claim", "settle", "take", "window"];
+
+/// All that every story does.
+const ALL: [&str; 16] = [
+    "alone", "append", "asides", "beat", "claim", "counts", "dead", "leave", "pause", "prepare",
+    "prune", "release", "requeue", "settle", "take", "window",
+];
+
+/// Each operation of the story fails in each of these ways, on a stage that is made for each story.
+async fn sweep(
+    kind: &str,
+    faults: &[Fault],
+    must: &[&str],
+    tell: impl AsyncFn(Option<Injection>) -> Told,
+) {
+    let (_, calm) = tell(None).await;
+    let mut struck = BTreeSet::new();
+    let mut injected = 0;
+    for fault in faults {
+        // On until all come too late to strike: how many operations there are is not known, and
+        // how often it is looked at who writes depends on the time.
+        for from in (1..).step_by(8) {
+            let some = futures_util::stream::iter(from..from + 8);
+            let some = some.map(|operation| tell(Some(Injection::new(operation, *fault))));
+            let some: Vec<Told> = some.buffer_unordered(8).collect().await;
+            let names: Vec<_> = some.into_iter().map(|(name, _)| name).collect();
+            injected += names.iter().flatten().count();
+            struck.extend(names.iter().copied().flatten());
+            if names.iter().all(Option::is_none) {
+                break;
+            }
+        }
+    }
+    // How many operations there were before one depends on the time: it may have been missed.
+    for name in must {
+        let place = calm.iter().rposition(|it| it == name).unwrap();
+        for before in 0..8 {
+            if !struck.contains(name) {
+                let operation = u32::try_from(place + 1).unwrap().saturating_sub(before);
+                let fault = Injection::new(operation.max(1), faults[0]);
+                let (name, _) = tell(Some(fault)).await;
+                struck.extend(name);
+            }
+        }
+    }
+    println!("{kind}: {injected} faults, at {struck:?}");
+    for name in must {
+        assert!(struck.contains(name), "{name} was never struck: {struck:?}");
+    }
 }
 
 /// What was committed is delivered, what was not is not, of each key in order, and its effect is
 /// had once: whichever operation fails, in whichever way.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_store_operation_may_fail_in_every_way() {
-    told(None).await;
     let few = &[Fault::Before, Fault::DoneThenError, Fault::DoneThenHang];
     let faults = short_or_long(&few[..], &Fault::ALL[..]);
-    let mut struck = BTreeSet::new();
-    let mut injected = 0;
-    for fault in faults {
-        // On until one comes too late to strike: how many operations there are is not known.
-        for from in (1..).step_by(8) {
-            let some = futures_util::stream::iter(from..from + 8);
-            let some = some.map(|operation| told(Some(Injection::new(operation, *fault))));
-            let names: Vec<_> = some.buffer_unordered(8).collect().await;
-            injected += names.iter().flatten().count();
-            struck.extend(names.iter().copied().flatten());
-            if names.contains(&None) {
-                break;
-            }
-        }
-    }
-    println!("{injected} faults, at {struck:?}");
-    let must = [
-        "alone", "append", "asides", "beat", "claim", "counts", "dead", "leave", "pause",
-        "prepare", "prune", "release", "requeue", "settle", "take", "window",
-    ];
-    for name in must {
-        assert!(struck.contains(name), "{name} was never struck: {struck:?}");
-    }
+    sweep("sqlite", faults, &ALL, async |injection| {
+        let folder = tempfile::tempdir().unwrap();
+        let stage = Stage::<Sqlite>::on(&folder).await;
+        let struck = told(&stage, injection).await;
+        stage.pool.close().await;
+        struck
+    })
+    .await;
+}
+
+/// The same over a network: what is done and not answered is what differs there.
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_store_operation_may_fail_on_postgres() {
+    let Some(database) = buttress_testkit::postgres::fresh_database().await else {
+        return;
+    };
+    let pool = sqlx::postgres::PgPoolOptions::new().max_connections(32);
+    let pool = pool.connect(database.url()).await.unwrap();
+    let store = OutboxStore::postgres(pool.clone()).unwrap();
+    store.migrate().await.unwrap();
+    let deadline = Duration::from_secs(2);
+    let stage = Stage {
+        pool,
+        store,
+        deadline,
+    };
+    let faults = short_or_long(&[Fault::DoneThenError][..], &Fault::ALL[..]);
+    let tell = async |injection| told(&stage, injection).await;
+    sweep("postgres", faults, &OFTEN, tell).await;
+}
+
+#[cfg(feature = "mysql")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_store_operation_may_fail_on_mariadb() {
+    let Some(database) = buttress_testkit::mysql::fresh_database().await else {
+        return;
+    };
+    let pool = sqlx::mysql::MySqlPoolOptions::new().max_connections(32);
+    let pool = pool.connect(database.url()).await.unwrap();
+    let store = OutboxStore::mysql(pool.clone()).unwrap();
+    store.migrate().await.unwrap();
+    let deadline = Duration::from_secs(2);
+    let stage = Stage {
+        pool,
+        store,
+        deadline,
+    };
+    let faults = short_or_long(&[Fault::DoneThenError][..], &Fault::ALL[..]);
+    let tell = async |injection| told(&stage, injection).await;
+    sweep("mariadb", faults, &OFTEN, tell).await;
 }
 
 /// The check must be able to fail: each of these is one change to what a whole story leaves.
 #[tokio::test]
 async fn what_is_lost_overtaken_made_up_or_done_twice_fails_the_check() {
-    type Plant = fn(&mut Seen) -> Option<&'static str>;
+    type Plant = fn(&mut Seen, &mut Vec<String>);
     let plants: [(&str, Plant); 5] = [
-        ("overtook", |seen| {
+        ("overtook", |seen, _| {
             let place = |of: &str| seen.heard.iter().position(|it| it == of).unwrap();
             let (first, second) = (place("calm 1"), place("calm 2"));
             seen.heard.swap(first, second);
-            None
         }),
-        ("was not heard", |seen| {
+        ("was not heard", |seen, _| {
             seen.heard.retain(|it| it != "calm 2");
-            None
         }),
-        ("never", |seen| {
-            seen.heard.push("never".to_owned());
-            None
+        ("never", |seen, _| seen.heard.push("never".to_owned())),
+        ("the effects were", |_, effects| {
+            effects.push("calm 1".to_owned());
         }),
-        ("the effects were", |_| {
-            Some("INSERT INTO effects VALUES ('calm 1')")
-        }),
-        ("the effects were", |_| {
-            Some("DELETE FROM effects WHERE subject = 'dies 1'")
+        ("the effects were", |_, effects| {
+            effects.retain(|it| it != "dies 1");
         }),
     ];
     for (expected, plant) in plants {
         let folder = tempfile::tempdir().unwrap();
-        let pool = SqlitePoolOptions::new().max_connections(3);
-        let pool = pool.connect_lazy_with(options(folder.path().join("story.db")));
-        let story = Story::on(pool.clone(), Plan::none()).await;
+        let stage = Stage::<Sqlite>::on(&folder).await;
+        let story = Story::on(&stage, Plan::none());
         story.tell().await;
-        assert_eq!(story.check().await, Ok(()));
-        let sql = plant(&mut story.seen.lock().unwrap());
-        if let Some(sql) = sql {
-            sqlx::query(sql).execute(&pool).await.unwrap();
-        }
-        let found = story.check().await.unwrap_err();
+        let mut effects = story.effects().await;
+        assert_eq!(story.check(&effects), Ok(()));
+        plant(&mut story.seen.lock().unwrap(), &mut effects);
+        let found = story.check(&effects).unwrap_err();
         assert!(found.contains(expected), "{expected}: {found}");
     }
 }

@@ -10,15 +10,16 @@ use tokio::time::timeout;
 use crate::{
     message::Topic,
     operations::{Counts, DeadRow, WaitingRow},
-    store::{AsideRow, Beat, Claimed, Held, LeaveOut, NewRow, Row, Settlement, Store},
+    store::{
+        AsideRow, Beat, Bounds, Claimed, Held, LeaveOut, NewRow, Row, Settlement, Sighting, Store,
+    },
 };
-
-/// What hangs is ended then, as by a store's own deadline: later than a heartbeat is due.
-const DEADLINE: Duration = Duration::from_millis(250);
 
 pub(super) struct FaultStore {
     pub(super) inner: Arc<dyn Store>,
     pub(super) plan: Plan<StoreError>,
+    /// What hangs is ended then, as by a store's own deadline.
+    pub(super) deadline: Duration,
 }
 
 pub(super) fn error(injected: Injected) -> StoreError {
@@ -40,7 +41,7 @@ impl FaultStore {
         name: &'static str,
         operation: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
-        let done = timeout(DEADLINE, self.plan.around(name, operation)).await;
+        let done = timeout(self.deadline, self.plan.around(name, operation)).await;
         done.unwrap_or_else(|_| Err(unknown()))
     }
 }
@@ -49,6 +50,14 @@ impl FaultStore {
 impl Store for FaultStore {
     fn dialect(&self) -> Dialect {
         self.inner.dialect()
+    }
+
+    fn bounds(&self) -> Bounds {
+        self.inner.bounds()
+    }
+
+    async fn sight(&self) -> Result<Sighting, StoreError> {
+        self.around("sight", self.inner.sight()).await
     }
 
     fn lanes(&self) -> i16 {

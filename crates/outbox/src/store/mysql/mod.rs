@@ -19,8 +19,8 @@ use sqlx::{
 
 use self::statements::{AT_ONCE, Statements};
 use super::{
-    AsideRow, Beat, Claimed, Held, LeaveOut, NewRow, OutboxStore, Row, Settlement, Store, history,
-    micros,
+    AsideRow, Beat, Bounds, Claimed, Held, LeaveOut, NewRow, OutboxStore, Row, Settlement, Store,
+    history, micros,
 };
 use crate::{
     message::Topic,
@@ -145,6 +145,10 @@ impl MySqlStore {
 impl Store for MySqlStore {
     fn dialect(&self) -> Dialect {
         Dialect::MySql
+    }
+
+    fn bounds(&self) -> Bounds {
+        Bounds::Unknown
     }
 
     fn lanes(&self) -> i16 {

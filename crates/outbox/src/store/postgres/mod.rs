@@ -1,5 +1,6 @@
 //! The tables on PostgreSQL.
 
+mod after;
 mod hints;
 mod operations;
 mod settle;
@@ -17,10 +18,11 @@ use sqlx::{
     postgres::{PgArguments, PgRow},
 };
 
+pub use self::after::AppendAfter;
 use self::statements::Statements;
 use super::{
-    AsideRow, Beat, Claimed, Heard, Held, LeaveOut, NewRow, OutboxStore, Row, Settlement, Store,
-    history, micros,
+    AsideRow, Beat, Bounds, Claimed, Heard, Held, LeaveOut, NewRow, OutboxStore, Row, Settlement,
+    Sighting, Store, history, micros,
 };
 use crate::{
     message::Topic,
@@ -125,6 +127,10 @@ impl Store for PostgresStore {
         Dialect::Postgres
     }
 
+    fn bounds(&self) -> Bounds {
+        Bounds::Watched
+    }
+
     fn lanes(&self) -> i16 {
         LANES
     }
@@ -167,6 +173,10 @@ impl Store for PostgresStore {
         };
         let done = query.execute(connection).await;
         done.map(drop).map_err(StoreError::in_transaction)
+    }
+
+    fn insert_into(&self) -> Option<&str> {
+        Some(self.sql.insert_into.as_str())
     }
 
     async fn notify(&self, sender: &str) -> Result<(), StoreError> {
@@ -303,6 +313,20 @@ impl Store for PostgresStore {
             payload,
         };
         Ok(rows.into_iter().map(row).collect())
+    }
+
+    async fn sight(&self) -> Result<Sighting, StoreError> {
+        let sight = sqlx::query_as(&self.sql.sight);
+        let rows: Vec<(bool, Option<i64>, Vec<String>)> = self.fetch(Phase::Read, sight).await?;
+        let Some((in_order, given, writers)) = rows.into_iter().next() else {
+            return Ok(Sighting::default());
+        };
+        Ok(Sighting {
+            in_order,
+            given,
+            prepared: writers.iter().any(|writer| writer.starts_with("-1/")),
+            writers,
+        })
     }
 
     async fn alone(&self, topic: &Topic, held: Held, id: i64) -> Result<bool, StoreError> {

@@ -70,6 +70,8 @@ statements! {
            (topic, lane, key, created_at, not_before, attributes, payload)
          SELECT $1, $2, $3, c.now, CASE WHEN $4 > 0 THEN c.now + $4 ELSE $5 END, $6, $7
            FROM (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now) c",
+    insert_into: "INSERT INTO {schema}{prefix}outbox
+           (topic, lane, key, created_at, not_before, attributes, payload)",
     append_all: "INSERT INTO {schema}{prefix}outbox
            (topic, lane, key, created_at, not_before, attributes, payload)
          SELECT t.topic, t.lane, t.key, c.now,
@@ -125,6 +127,19 @@ statements! {
         "AND NOT EXISTS (SELECT 1 FROM {schema}{prefix}outbox_aside a
            WHERE a.topic = o.topic AND a.lane = o.lane AND a.key = o.key)"
     ),
+    // Whoever inserts holds this lock on the table: from before the id is given to him, and until
+    // after his commit can be seen. A sequence with a cache would give ids to a connection long
+    // before it inserts.
+    sight: "SELECT s.seqcache = 1 AND s.seqincrement > 0 AND NOT s.seqcycle,
+            CASE WHEN has_sequence_privilege(s.seqrelid, 'SELECT, USAGE')
+                 THEN pg_sequence_last_value(s.seqrelid) END,
+            ARRAY(SELECT l.virtualtransaction FROM pg_locks l
+                   WHERE l.locktype = 'relation' AND l.mode = 'RowExclusiveLock' AND l.granted
+                     AND l.relation = '{schema}{prefix}outbox'::regclass
+                     AND l.database = (SELECT d.oid FROM pg_database d
+                                        WHERE d.datname = current_database()))
+       FROM pg_sequence s
+      WHERE s.seqrelid = pg_get_serial_sequence('{schema}{prefix}outbox', 'id')::regclass",
     alone: "UPDATE {schema}{prefix}outbox_lane SET alone = $5
              WHERE topic = $1 AND lane = $2 AND epoch = $3 AND token = $4",
     mine: mine!(),
@@ -193,13 +208,17 @@ statements! {
     dead: "SELECT id, key, created_at, died_at, failures, lapses, attributes, payload, error
              FROM {schema}{prefix}outbox_dead WHERE topic = $1 AND id > $2
             ORDER BY topic, id LIMIT $3",
+    // Its place is below where reads begin: the mark on its key, due at once, is what makes the
+    // next full read begin there. It is of a time that pruning leaves alone.
     requeue: "WITH letter AS (DELETE FROM {schema}{prefix}outbox_dead
            WHERE topic = $1 AND id = $2
            RETURNING topic, id, lane, key, created_at, attributes, payload),
-         freed AS (UPDATE {schema}{prefix}outbox_aside a
-             SET until = 0, failures = 0, lapses = 0, waits = 0
-            FROM letter d WHERE a.topic = d.topic AND a.lane = d.lane AND a.key = d.key
-             AND a.head = d.id)
+         marked AS (INSERT INTO {schema}{prefix}outbox_aside AS a
+             (topic, lane, key, head, failures, lapses, waits, until, error)
+           SELECT topic, lane, key, id, 0, 0, 0, 1, '' FROM letter
+             ON CONFLICT (topic, lane, key) DO UPDATE
+            SET head = least(a.head, excluded.head), until = 1, failures = 0, lapses = 0, waits = 0
+          WHERE a.head = excluded.head OR a.until < 2)
          INSERT INTO {schema}{prefix}outbox
            (id, topic, lane, key, created_at, not_before, attributes, payload)
          SELECT id, topic, lane, key, created_at, 0, coalesce($3, attributes), payload FROM letter",

@@ -19,7 +19,8 @@ use sqlx::{
 
 use self::statements::Statements;
 use super::{
-    AsideRow, Beat, Claimed, Held, LeaveOut, NewRow, OutboxStore, Row, Settlement, Store, history,
+    AsideRow, Beat, Bounds, Claimed, Held, LeaveOut, NewRow, OutboxStore, Row, Settlement, Store,
+    history,
 };
 use crate::{
     message::{Due, Topic},
@@ -142,6 +143,10 @@ impl SqliteStore {
 impl Store for SqliteStore {
     fn dialect(&self) -> Dialect {
         Dialect::Sqlite
+    }
+
+    fn bounds(&self) -> Bounds {
+        Bounds::InOrder
     }
 
     fn lanes(&self) -> i16 {

@@ -11,7 +11,7 @@ mod endpoints;
 mod layer;
 mod publisher;
 mod signatures;
-mod stand;
+pub(crate) mod stand;
 mod through;
 mod tls;
 mod vectors;
