@@ -6,7 +6,7 @@ mod memory;
 mod redis;
 mod seat;
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
@@ -44,6 +44,18 @@ pub trait Board: Send + Sync + fmt::Debug {
         post: Option<&Post>,
         deadline: Deadline,
     ) -> Result<Page, StoreError>;
+}
+
+#[async_trait]
+impl<B: Board + ?Sized> Board for Arc<B> {
+    async fn exchange(
+        &self,
+        page: &Key,
+        post: Option<&Post>,
+        deadline: Deadline,
+    ) -> Result<Page, StoreError> {
+        (**self).exchange(page, post, deadline).await
+    }
 }
 
 /// Who pins notices: a number that is drawn when a handle is made, so that no two instances, and no
