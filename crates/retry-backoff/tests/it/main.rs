@@ -14,6 +14,7 @@ mod counted;
 mod deadlines;
 mod distribution;
 mod extremes;
+mod fleet;
 mod hedged_layer;
 mod hedging;
 mod hints;
