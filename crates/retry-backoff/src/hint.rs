@@ -20,6 +20,10 @@ pub enum RetryAfterRule {
     /// five seconds.
     Clamp {
         /// How much longer than the own delay it may be.
+        #[cfg_attr(
+            feature = "serde",
+            serde(rename = "above_ms", with = "crate::policy::millis")
+        )]
         above: Duration,
     },
     /// The longer of `own` and a draw between `asked` and one and a half times of it, so that

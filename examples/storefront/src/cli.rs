@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     demo,
+    service::OrderRate,
     storefront::{Config, Storefront},
     telemetry,
 };
@@ -46,6 +47,18 @@ struct ServeArgs {
         hide_env_values = true
     )]
     database_url: String,
+    /// redis: and a host. With it several instances share the rates of their clients; while it is
+    /// away each goes by its own.
+    #[arg(long, env = "STOREFRONT_REDIS_URL", hide_env_values = true)]
+    redis_url: Option<String>,
+    /// How many orders a second one client may place; twice as many at once.
+    #[arg(
+        long,
+        env = "STOREFRONT_ORDER_RATE",
+        default_value_t = 10,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(OrderRate::HIGHEST))
+    )]
+    order_rate: u32,
     /// After a stop signal, answer 503 on /readyz for so many milliseconds before the listener
     /// closes.
     #[arg(long, env = "STOREFRONT_DRAIN_MS", default_value_t = 0)]
@@ -81,6 +94,8 @@ async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let config = Config {
         listen: args.listen,
         database_url: args.database_url,
+        redis_url: args.redis_url,
+        order_rate: args.order_rate,
         drain: Duration::from_millis(args.drain_ms),
         faults: args.faults,
         webhook_secret: webhook_secret()?,

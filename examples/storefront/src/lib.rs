@@ -16,6 +16,7 @@ mod event;
 mod http;
 mod order;
 mod product;
+mod redis;
 mod repository;
 mod service;
 mod storefront;

@@ -11,8 +11,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     clients::Clients,
     http::{self, Readiness, Shop},
+    redis::Redis,
     repository::{self, Database},
-    service::{Catalogue, Ordering, Quoting, Settlement, relay},
+    service::{Catalogue, OrderRate, Ordering, Quoting, Settlement, relay},
     upstreams::Upstreams,
 };
 
@@ -24,6 +25,10 @@ const GRACE: Duration = Duration::from_secs(10);
 pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     pub(crate) database_url: String,
+    /// Where instances share rates. Without it each has its own.
+    pub(crate) redis_url: Option<String>,
+    /// How many orders a second one client may place.
+    pub(crate) order_rate: u32,
     /// How long to answer "not ready" before the listener closes.
     pub(crate) drain: Duration,
     pub(crate) faults: bool,
@@ -57,6 +62,9 @@ impl Storefront {
             .await
             .context("the services behind the shop cannot listen")?;
         let registry = Registry::new();
+        let redis = config.redis_url.as_deref().map(Redis::new).transpose()?;
+        let rate = OrderRate::new(config.order_rate, redis.as_ref(), &registry)
+            .context("the order rate cannot work")?;
         let clients = Clients::new(&behind, &registry).context("no HTTP client")?;
 
         let settlement = Settlement::new(sagas, &database, &clients)?;
@@ -78,8 +86,10 @@ impl Storefront {
         let shop = Shop {
             catalogue: Catalogue::new(Arc::clone(&database)),
             ordering: Ordering::new(Arc::clone(&database), settlement),
+            rate,
             quoting: Quoting::new(clients.carrier),
             database: Arc::clone(&database),
+            redis,
             readiness: readiness.clone(),
             faults: config.faults.then_some(behind.faults),
         };

@@ -4,7 +4,7 @@ use buttress_core::Fault;
 use http::{HeaderValue, Response, StatusCode, header};
 
 /// Makes the response of a refusal. Every `Fn(&dyn Fault) -> Response<B>` is one: with
-/// `buttress-error-envelope`, `|fault| Problem::of(fault)…`.
+/// `buttress-error-envelope` and axum, `|fault: &dyn Fault| fault.to_problem().into_response()`.
 ///
 /// The layer adds `Retry-After` and the fields that were asked for.
 pub trait Respond<B> {

@@ -33,6 +33,10 @@ pub enum Jitter {
     /// of the delays are the cap.
     Proportional(f64),
     /// The nominal delay give or take so long. A constant delay with it is one from a range.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "spread_ms", with = "crate::policy::millis")
+    )]
     Spread(Duration),
     /// Up to three times the delay before: the AWS blog's "decorrelated".
     Decorrelated,

@@ -7,14 +7,18 @@ use serde::{Deserialize, Serialize};
 use super::{Backoff, Jitter, shape::Shape};
 use crate::PolicyError;
 
-/// Durations are written as serde writes them: `{ "secs": 0, "nanos": 50000000 }`.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Written {
     shape: WrittenShape,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     jitter: Option<Jitter>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        rename = "cap_ms",
+        skip_serializing_if = "Option::is_none",
+        with = "crate::policy::millis::optional"
+    )]
     cap: Option<Duration>,
 }
 
@@ -22,18 +26,23 @@ pub(super) struct Written {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum WrittenShape {
     Constant {
+        #[serde(rename = "delay_ms", with = "crate::policy::millis")]
         delay: Duration,
     },
     Linear {
+        #[serde(rename = "first_ms", with = "crate::policy::millis")]
         first: Duration,
+        #[serde(rename = "step_ms", with = "crate::policy::millis")]
         step: Duration,
     },
     Exponential {
+        #[serde(rename = "first_ms", with = "crate::policy::millis")]
         first: Duration,
         #[serde(default = "two")]
         factor: f64,
     },
     Fibonacci {
+        #[serde(rename = "first_ms", with = "crate::policy::millis")]
         first: Duration,
     },
     /// A function cannot be written down; this says that there was one, and is refused when read.

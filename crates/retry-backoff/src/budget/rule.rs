@@ -24,6 +24,10 @@ pub enum BudgetRule {
     /// Tokens that calls bring in, and that expire.
     Tokens {
         /// How long a token, and a token's absence, lasts.
+        #[cfg_attr(
+            feature = "serde",
+            serde(rename = "ttl_ms", with = "crate::policy::millis")
+        )]
         ttl: Duration,
         /// Retries that are always allowed, per second, so that a caller with few calls has some.
         per_second: u32,

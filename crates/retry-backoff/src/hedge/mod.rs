@@ -25,6 +25,10 @@ use crate::{
 #[non_exhaustive]
 pub enum HedgeDelay {
     /// After so long without an answer, and at once when an attempt fails. Zero: all at once.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "after_ms", with = "crate::policy::millis")
+    )]
     After(Duration),
     /// After as long as all but the slowest few of the last 256 calls took; the clock is read twice
     /// a call for it. At once when an attempt fails.
@@ -32,6 +36,10 @@ pub enum HedgeDelay {
         /// How many of a thousand calls are faster, from 1 to 999.
         per_mille: u32,
         /// The delay until 20 calls have been seen.
+        #[cfg_attr(
+            feature = "serde",
+            serde(rename = "before_ms", with = "crate::policy::millis")
+        )]
         before: Duration,
     },
     /// Only when an attempt fails.

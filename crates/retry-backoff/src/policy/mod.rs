@@ -2,6 +2,8 @@
 
 mod builder;
 #[cfg(feature = "serde")]
+pub(crate) mod millis;
+#[cfg(feature = "serde")]
 mod written;
 
 use std::time::Duration;

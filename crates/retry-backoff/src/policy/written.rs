@@ -12,10 +12,14 @@ use crate::{Backoff, RetryAfterRule};
 pub(super) struct Written {
     attempts: u32,
     backoff: Backoff,
+    #[serde(rename = "total_time_ms", with = "super::millis::optional")]
     total_time: Option<Duration>,
+    #[serde(rename = "attempt_timeout_ms", with = "super::millis::optional")]
     attempt_timeout: Option<Duration>,
+    #[serde(rename = "least_time_ms", with = "super::millis")]
     least_time: Duration,
     retry_after: RetryAfterRule,
+    #[serde(rename = "longest_wait_ms", with = "super::millis")]
     longest_wait: Duration,
     keep_errors: bool,
 }

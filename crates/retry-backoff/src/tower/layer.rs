@@ -76,8 +76,8 @@ impl<C, M> RetryLayer<C, M> {
         }
     }
 
-    /// The same around a service that fails with a `CallError`: what a breaker or a limiter inside
-    /// rejects is not hammered.
+    /// The same around a service that fails with a `CallError`, or around a hedge: what a breaker or
+    /// a limiter inside rejects is not hammered.
     #[must_use]
     pub fn unwrapped(self) -> RetryLayer<C, M, Unwrapped> {
         RetryLayer {

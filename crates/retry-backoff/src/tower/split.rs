@@ -2,7 +2,7 @@
 
 use buttress_core::CallError;
 
-use crate::Failure;
+use crate::{Failure, RetryError};
 
 /// Takes the inner service's error apart.
 pub trait Split<E> {
@@ -18,8 +18,9 @@ pub trait Split<E> {
 #[expect(clippy::exhaustive_enums, reason = "it has no value: it is for types")]
 pub enum Own {}
 
-/// The inner service is wrapped already, by a breaker or a limiter, and fails with a [`CallError`]:
-/// its rejections are understood, and what comes out holds no `CallError`.
+/// The inner service is wrapped already, by a breaker or a limiter, and fails with a [`CallError`];
+/// or by a hedge, and fails with a [`RetryError`]: its rejections are understood, and what comes out
+/// holds no error in an error.
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::exhaustive_enums, reason = "it has no value: it is for types")]
 pub enum Unwrapped {}
@@ -37,5 +38,13 @@ impl<E> Split<CallError<E>> for Unwrapped {
 
     fn split(error: CallError<E>) -> Failure<E> {
         error.into()
+    }
+}
+
+impl<E> Split<RetryError<E>> for Unwrapped {
+    type Error = E;
+
+    fn split(error: RetryError<E>) -> Failure<E> {
+        error.into_failure()
     }
 }

@@ -11,9 +11,9 @@ use std::{
 
 use buttress_core::{ByResult, CallError, Rejection, RejectionKind};
 use buttress_retry_backoff::{
-    Failure, Stopped,
+    Failure, Retry, RetryPolicy, Stopped,
     hedge::{Hedge, HedgeDelay},
-    tower::{HedgeLayer, ReplayBody},
+    tower::{HedgeLayer, ReplayBody, RetryLayer},
 };
 use buttress_testkit::cancel_sweep::cancel_sweep;
 use futures_util::future::BoxFuture;
@@ -204,6 +204,28 @@ async fn a_rejection_inside_leads_to_no_hedge() {
         (made.load(Ordering::SeqCst), error.stopped()),
         (1, Stopped::Rejected)
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_around_a_hedge_around_a_breaker_understands_the_rejection_and_nests_nothing() {
+    let made = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&made);
+    let service = tower::service_fn(move |()| {
+        let error = match count.fetch_add(1, Ordering::SeqCst) {
+            0 | 1 => CallError::Failed("mine"),
+            _ => Rejection::new(RejectionKind::CircuitOpen, "search").into(),
+        };
+        async { Err::<(), _>(error) }
+    });
+    let hedged = HedgeLayer::new(hedge(1), ByResult).idempotent().unwrapped();
+    let retry = Retry::new("test", RetryPolicy::default());
+    let retried = RetryLayer::new(retry, ByResult).idempotent().unwrapped();
+    let service = retried.layer(hedged.layer(service));
+    let error = service.oneshot(()).await.unwrap_err();
+    // Two by the hedge, one by the second attempt, and the open breaker is not asked again.
+    assert_eq!(made.load(Ordering::SeqCst), 3);
+    assert_eq!((error.attempts(), error.stopped()), (2, Stopped::Rejected));
+    assert!(matches!(error.into_failure(), Failure::<&str>::Rejected(_)));
 }
 
 /// RB8.

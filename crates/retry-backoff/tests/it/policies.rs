@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use buttress_retry_backoff::{Backoff, Jitter, RetryAfterRule, RetryPolicy};
+use buttress_retry_backoff::{
+    Backoff, BudgetRule, Jitter, RetryAfterRule, RetryPolicy, hedge::HedgeDelay,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -30,12 +32,9 @@ fn each_field_out_of_range_is_named() {
 fn a_file_goes_through_the_same_checks() {
     for (text, words) in [
         (r#"{"attempts":0}"#, "attempts must be from 1"),
+        (r#"{"total_time_ms":0}"#, "total_time must be longer than 0"),
         (
-            r#"{"total_time":{"secs":0,"nanos":0}}"#,
-            "total_time must be longer than 0",
-        ),
-        (
-            r#"{"backoff":{"shape":{"exponential":{"first":{"secs":1,"nanos":0},"factor":0.5}}}}"#,
+            r#"{"backoff":{"shape":{"exponential":{"first_ms":1000,"factor":0.5}}}}"#,
             "backoff.factor must be from 1 to 1000",
         ),
         (r#"{"backoff":{"shape":"custom"}}"#, "backoff.shape must be"),
@@ -70,4 +69,42 @@ fn a_policy_is_read_back_as_it_was_written() {
         .unwrap();
     let text = serde_json::to_string(&policy).unwrap();
     assert_eq!(serde_json::from_str::<RetryPolicy>(&text).unwrap(), policy);
+}
+
+#[test]
+fn durations_in_a_file_are_milliseconds() {
+    let text = r#"{
+        "attempts": 4,
+        "backoff": {"shape": {"linear": {"first_ms": 10, "step_ms": 20}}, "jitter": {"spread_ms": 5}, "cap_ms": 900},
+        "total_time_ms": 2000,
+        "retry_after": {"clamp": {"above_ms": 5000}}
+    }"#;
+    let read: RetryPolicy = serde_json::from_str(text).unwrap();
+    let millis = Duration::from_millis;
+    let backoff = Backoff::linear(millis(10), millis(20))
+        .with_jitter(Jitter::Spread(millis(5)))
+        .with_cap(millis(900));
+    let said = RetryPolicy::builder()
+        .attempts(4)
+        .backoff(backoff)
+        .total_time(SECOND * 2)
+        .retry_after(RetryAfterRule::Clamp { above: SECOND * 5 });
+    assert_eq!(read, said.build().unwrap());
+    let written = serde_json::to_value(&read).unwrap();
+    assert_eq!(written["total_time_ms"], 2000);
+    assert_eq!(written["attempt_timeout_ms"], serde_json::Value::Null);
+
+    let delay = HedgeDelay::After(millis(50));
+    let text = serde_json::to_string(&delay).unwrap();
+    assert_eq!(text, r#"{"after_ms":50}"#);
+    assert_eq!(serde_json::from_str::<HedgeDelay>(&text).unwrap(), delay);
+    let text = serde_json::to_string(&BudgetRule::tokens()).unwrap();
+    assert!(text.contains(r#""ttl_ms":10000"#), "{text}");
+}
+
+#[test]
+fn what_would_be_read_back_as_another_time_is_not_written() {
+    let half = Backoff::constant(Duration::from_micros(500));
+    let error = serde_json::to_string(&half).unwrap_err();
+    assert!(error.to_string().contains("milliseconds"), "{error}");
 }

@@ -3,6 +3,7 @@
 mod code;
 mod doc_line;
 mod edges;
+mod facade;
 mod forbidden;
 mod licences;
 mod machine;
@@ -43,6 +44,7 @@ const RULES: &[Rule] = &[
 pub(crate) fn check(cargo: &Cargo) -> Result<()> {
     let tree = Tree::read(cargo.root())?;
     let mut findings = edges::check(&edges::of(cargo));
+    findings.extend(facade::check(cargo));
     for rule in RULES {
         findings.extend(rule(&tree));
     }

@@ -29,6 +29,7 @@ const STORES: &[&str] = &["memory", "mod", "mysql", "postgres", "redis", "sqlite
 
 /// The rooms that one crate has beside those: its handle, and what only it is about.
 const OWN: &[(&str, &[&str])] = &[
+    ("buttress", &["tour"]),
     (
         "circuit-breaker",
         &[

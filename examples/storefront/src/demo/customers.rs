@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use buttress_core::Clock;
+use buttress_core::{Clock, Moment};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -100,11 +100,22 @@ impl Customers {
         })
     }
 
-    /// Sends an order under `key`.
-    pub(super) async fn order(&self, key: &str, order: &Value) -> anyhow::Result<Answer> {
+    /// The time, as the customers have it.
+    pub(super) fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
+    /// Sends an order of `customer` under `key`.
+    pub(super) async fn order(
+        &self,
+        customer: &str,
+        key: &str,
+        order: &Value,
+    ) -> anyhow::Result<Answer> {
         let begun = self.clock.now();
         let request = self.http.post(format!("{}/orders", self.shop));
         let response = request
+            .header("x-api-key", customer)
             .header("idempotency-key", key)
             .json(order)
             .send()

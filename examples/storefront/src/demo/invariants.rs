@@ -7,7 +7,10 @@ use std::{
 
 use super::{
     customers::{Customers, OrderSeen},
-    scenes::{CARRIER_FAILS_A_FIFTH, CARRIER_HANGS, CARRIER_IS_BACK, Told, starting_stock},
+    scenes::{
+        CARRIER_FAILS_A_FIFTH, CARRIER_HANGS, CARRIER_IS_BACK, ONE_IS_TOO_FAST, ORDER_RATE, Told,
+        starting_stock,
+    },
 };
 
 /// One invariant, and whether it held.
@@ -31,10 +34,31 @@ pub(super) async fn check(
         stock_adds_up(customers, &orders).await?,
         money_adds_up(customers, &orders).await?,
         each_event_comes_once(customers, &orders, told_of).await?,
+        a_rate_is_kept(told),
         quotes_come_in_time(told),
         quotes_survive_a_fifth(told),
         the_breaker_opens_and_closes(told),
     ])
+}
+
+fn a_rate_is_kept(told: &[Told]) -> Check {
+    let (fast, others): (Vec<_>, Vec<_>) = told
+        .iter()
+        .partition(|scene| scene.title == ONE_IS_TOO_FAST);
+    let taken = |scenes: &[&Told], status| -> usize {
+        let orders = scenes.iter().map(|scene| &scene.orders);
+        orders.map(|orders| orders.with_status(status)).sum()
+    };
+    let (took, refused) = (taken(&fast, 202), taken(&fast, 429));
+    let time: Duration = fast.iter().map(|scene| scene.ordered_within).sum();
+    let rate = f64::from(ORDER_RATE);
+    let most = rate * (2.0 + time.as_secs_f64());
+    let within = u32::try_from(took).is_ok_and(|took| f64::from(took) <= most.ceil());
+    Check {
+        claim: "a customer who is too fast gets his rate and no more; nobody else is refused",
+        held: within && took > 0 && refused > 0 && taken(&others, 429) == 0,
+        found: format!("{took} taken, {refused} refused"),
+    }
 }
 
 fn quotes_come_in_time(told: &[Told]) -> Check {

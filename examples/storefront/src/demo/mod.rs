@@ -34,6 +34,8 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let storefront = Storefront::start(Config {
         listen: ([127, 0, 0, 1], 0).into(),
         database_url,
+        redis_url: None,
+        order_rate: scenes::ORDER_RATE,
         drain: Duration::ZERO,
         faults: true,
         webhook_secret: Secret::generate(),

@@ -15,6 +15,9 @@ const AT_ONCE: usize = 8;
 /// Every fourth order is sent this often, under one key, all at once.
 const REPEATS: usize = 3;
 
+/// How many orders a second the shop takes from one customer; twice as many at once.
+pub(super) const ORDER_RATE: u32 = 10;
+
 /// How long a scene lasts at most once its requests are answered.
 const LONGEST_SCENE: Duration = Duration::from_secs(8);
 
@@ -22,6 +25,8 @@ const LONGEST_SCENE: Duration = Duration::from_secs(8);
 pub(super) const CARRIER_FAILS_A_FIFTH: &str = "a fifth of the carrier's calls fail";
 pub(super) const CARRIER_HANGS: &str = "the carrier hangs";
 pub(super) const CARRIER_IS_BACK: &str = "the carrier is back, one quote after the other";
+
+pub(super) const ONE_IS_TOO_FAST: &str = "one customer orders far too fast";
 
 /// One state of the services behind the shop, and the traffic sent through it.
 pub(super) struct Scene {
@@ -33,6 +38,8 @@ pub(super) struct Scene {
     pace: Duration,
     /// The product that is wanted; `None` takes one after the other.
     product: Option<&'static str>,
+    /// Whether all orders are one customer's. Else each is another's.
+    one_customer: bool,
 }
 
 /// What happened in a scene.
@@ -40,6 +47,8 @@ pub(super) struct Told {
     pub(super) title: &'static str,
     pub(super) orders: Answers,
     pub(super) quotes: Answers,
+    /// How long its orders took to be answered, all in all.
+    pub(super) ordered_within: Duration,
     /// The breakers that were open at its end.
     pub(super) open: Vec<String>,
 }
@@ -91,9 +100,14 @@ impl Scene {
             quotes,
             pace: Duration::ZERO,
             product: None,
+            one_customer: false,
         };
         vec![
             scene("all is well", &[], 40, 20),
+            Self {
+                one_customer: true,
+                ..scene(ONE_IS_TOO_FAST, &[], 60, 0)
+            },
             scene(
                 CARRIER_FAILS_A_FIFTH,
                 &[("carrier", "error", 0.2, 0)],
@@ -183,22 +197,28 @@ impl Scene {
             title: self.title,
             orders: Answers::default(),
             quotes: Answers::default(),
+            ordered_within: Duration::ZERO,
             open: Vec::new(),
         };
         let sends = (0..self.orders).flat_map(|number| {
             let times = if number % 4 == 0 { REPEATS } else { 1 };
             std::iter::repeat_n(number, times)
         });
+        let begun = customers.now();
         let mut answers = stream::iter(sends)
             .map(|number| async move {
+                let customer = if self.one_customer { 0 } else { number };
+                let customer = format!("{}-{customer}", self.title.replace(' ', "-"));
                 let key = format!("{}-{number}", self.title.replace(' ', "-"));
-                customers.order(&key, &self.wanted(number)).await
+                let wanted = self.wanted(number);
+                customers.order(&customer, &key, &wanted).await
             })
             .buffer_unordered(AT_ONCE);
         while let Some(answer) = answers.try_next().await? {
             told.orders.count(&answer);
             bar.inc(1);
         }
+        told.ordered_within = customers.now().saturating_since(begun);
         let at_once = if self.pace.is_zero() { AT_ONCE } else { 1 };
         let mut answers = stream::iter(0..self.quotes)
             .map(|_| async {

@@ -20,6 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug, Serialize)]
 pub(super) struct Status {
     status: &'static str,
+    /// What is away, and done without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    degraded: Option<Vec<&'static str>>,
 }
 
 /// Taken back when the service is about to stop, before it stops accepting.
@@ -35,16 +38,32 @@ impl Readiness {
 }
 
 pub(super) async fn alive() -> Envelope<Status> {
-    Envelope::new(Status { status: "alive" })
+    Envelope::new(Status {
+        status: "alive",
+        degraded: None,
+    })
 }
 
 pub(super) async fn ready(State(shop): State<Shop>) -> Result<Envelope<Status>, Problem> {
     if shop.readiness.draining.load(Ordering::Relaxed) {
         return Err(Refusal::NotReady.into());
     }
-    match tokio::time::timeout(PATIENCE, shop.database.ping()).await {
-        Ok(Ok(())) => Ok(Envelope::new(Status { status: "ready" })),
+    let asked = tokio::time::timeout(PATIENCE, shop.database.ping());
+    let (asked, degraded) = tokio::join!(asked, degraded(&shop));
+    match asked {
+        Ok(Ok(())) => Ok(Envelope::new(Status {
+            status: "ready",
+            degraded: Some(degraded),
+        })),
         Ok(Err(error)) => Err(Problem::from(Refusal::NotReady).with_source(error)),
         Err(_) => Err(Refusal::NotReady.into()),
+    }
+}
+
+/// What the shop does without just now.
+async fn degraded(shop: &Shop) -> Vec<&'static str> {
+    match &shop.redis {
+        Some(redis) if redis.is_away().await => vec!["redis"],
+        _ => Vec::new(),
     }
 }

@@ -10,6 +10,7 @@ mod ledger;
 mod orders;
 mod products;
 mod quotes;
+mod rate;
 mod refusal;
 
 use std::{sync::Arc, time::Duration};
@@ -24,8 +25,9 @@ use tower_http::timeout::TimeoutLayer;
 
 pub(crate) use self::health::Readiness;
 use crate::{
+    redis::Redis,
     repository::Database,
-    service::{Catalogue, Ordering, Quoting},
+    service::{Catalogue, OrderRate, Ordering, Quoting},
     upstreams::FaultSwitches,
 };
 
@@ -40,8 +42,11 @@ const LONGEST_ID: usize = 64;
 pub(crate) struct Shop {
     pub(crate) catalogue: Catalogue,
     pub(crate) ordering: Ordering,
+    pub(crate) rate: OrderRate,
     pub(crate) quoting: Quoting,
     pub(crate) database: Database,
+    /// There only when instances share one.
+    pub(crate) redis: Option<Redis>,
     pub(crate) readiness: Readiness,
     /// There only when faults may be set from outside.
     pub(crate) faults: Option<Arc<FaultSwitches>>,

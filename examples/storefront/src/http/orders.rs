@@ -19,7 +19,7 @@ use super::{
     Shop, body,
     client::Client,
     cursor::{self, List, PageQuery},
-    is_id,
+    is_id, rate,
     refusal::Refusal,
 };
 use crate::{
@@ -79,6 +79,7 @@ pub(super) async fn place(
     let body = body::read(&headers, body).await?;
     require_json(&headers)?;
     let key = KeyRule::default().require(&headers)?;
+    let told = rate::take(&shop.rate, &client).await?;
     let order: OrderBody = parse_json(&body)?;
     order.validate().map_err(FieldErrors::from)?;
     let key = OrderKey {
@@ -86,10 +87,10 @@ pub(super) async fn place(
         fingerprint: FingerprintRule::of_json(&body),
     };
     match shop.ordering.place(&order.into(), &key, answer).await? {
-        Acceptance::Accepted(answer) => sent(answer.into_answer()),
+        Acceptance::Accepted(answer) => sent(answer.into_answer(), told),
         Acceptance::Replayed(record) => {
             let answer = StoredResponse::decode(&record).map_err(Problem::internal)?;
-            sent(answer.into_replay())
+            sent(answer.into_replay(), told)
         }
         Acceptance::Refused(refusal) => Err(refusal.into()),
         Acceptance::UnknownProducts(positions) => {
@@ -132,9 +133,10 @@ fn answer(order: &Order) -> StoredResponse {
     StoredResponse::of(&answer, &ReplayedHeaders::all())
 }
 
-/// Every answer here is kept with its body.
-fn sent(answer: Option<http::Response<Bytes>>) -> Result<Response, Problem> {
-    let answer = answer.ok_or_else(|| Problem::internal(HttpRefusal::AnswerNotKept))?;
+/// Every answer here is kept with its body. The rate is told anew each time.
+fn sent(answer: Option<http::Response<Bytes>>, rate: HeaderMap) -> Result<Response, Problem> {
+    let mut answer = answer.ok_or_else(|| Problem::internal(HttpRefusal::AnswerNotKept))?;
+    answer.headers_mut().extend(rate);
     Ok(answer.map(Body::from))
 }
 

@@ -3,6 +3,7 @@
 mod catalogue;
 mod ordering;
 mod quoting;
+mod rate;
 mod relaying;
 mod settlement;
 
@@ -10,6 +11,7 @@ pub(crate) use self::{
     catalogue::{Catalogue, ChangeRefused},
     ordering::Ordering,
     quoting::Quoting,
+    rate::OrderRate,
     relaying::relay,
     settlement::Settlement,
 };

@@ -16,6 +16,7 @@ mod orders;
 mod outage;
 mod products;
 mod quotes;
+mod rates;
 mod several;
 mod shapes;
 mod shop;
