@@ -1,9 +1,9 @@
-//! Redis, where instances share what may be lost: rates.
+//! Redis, where instances share what may be lost: rates, and what their breakers see.
 
 use std::time::Duration;
 
 use anyhow::anyhow;
-use buttress_store::{Deadline, Gate, Phase, RedisConnection, StoreError};
+use buttress_store::{Deadline, Gate, Phase, RedisConnection, StoreError, board::RedisBoard};
 use redis::{
     Client, ConnectionInfo, IntoConnectionInfo,
     aio::{ConnectionManager, ConnectionManagerConfig},
@@ -39,6 +39,14 @@ impl Redis {
             connection: RedisConnection::new(connection),
             gate: Gate::redis().with_longest_pause(LONGEST_PAUSE)?,
         })
+    }
+
+    /// Where instances tell one another what they see.
+    pub(crate) fn board(&self) -> anyhow::Result<RedisBoard> {
+        Ok(RedisBoard::with_prefix(
+            self.connection.clone(),
+            "storefront",
+        )?)
     }
 
     /// Whether it does not answer. Takes no longer than its deadline.

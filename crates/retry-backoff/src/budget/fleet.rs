@@ -52,8 +52,8 @@ impl Pooled {
         self.with(|shared, held| held.state.drawn(|| shared.clock.now()))
     }
 
-    /// So much have the others drawn.
-    pub(crate) fn heard(&self, others: &[Drawn]) {
+    /// So much have the others drawn; and that is what they know of this one, if it was told them.
+    pub(crate) fn heard(&self, others: &[Drawn], pinned: Option<Drawn>) {
         self.with(|shared, Held { state, purse }| {
             let others = others.iter().map(|it| state.believable(*it));
             let members = u32::try_from(others.len())
@@ -64,7 +64,8 @@ impl Pooled {
             let free = state.free(own.plus(others), 1);
             let least = state.least();
             let purse = purse.get_or_insert(Purse::NEW);
-            purse.hear(members, others, own.drawn, free, least);
+            let pinned = pinned.map(|it| it.drawn);
+            purse.hear((members, others), pinned, own.drawn, free, least);
         });
     }
 

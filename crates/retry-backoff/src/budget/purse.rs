@@ -31,6 +31,8 @@ pub(crate) struct Purse {
     others: Drawn,
     /// So much may this one have drawn until it hears of them again; none while it is alone.
     ceiling: Option<i64>,
+    /// What the others know that this one has drawn.
+    pinned: Option<i64>,
 }
 
 impl Purse {
@@ -40,6 +42,7 @@ impl Purse {
         members: 1,
         others: Drawn { drawn: 0, calls: 0 },
         ceiling: None,
+        pinned: None,
     };
 
     /// Into how many parts what is there always is divided: it is one budget while all are heard,
@@ -65,18 +68,29 @@ impl Purse {
     }
 
     /// The others were heard. `free` is what is left when all has been counted, `own` what this one
-    /// has drawn itself, `least` what the cheapest retry costs.
+    /// has drawn itself, `least` what the cheapest retry costs; `pinned` is what it had drawn when
+    /// it told them, if that is what they know now. What was drawn since, while the answer was on
+    /// its way, is of the new part: more than one part the others never leave out.
     #[cfg(feature = "fleet")]
-    pub(super) fn hear(&mut self, members: u32, others: Drawn, own: i64, free: i64, least: i64) {
+    pub(super) fn hear(
+        &mut self,
+        (members, others): (u32, Drawn),
+        pinned: Option<i64>,
+        own: i64,
+        free: i64,
+        least: i64,
+    ) {
         let part = match free >= least {
             false => 0,
             // Rounded up to one retry, else a fleet larger than its budget would make none.
             true => (free / i64::from(members.max(1))).max(least),
         };
+        let pinned = pinned.or(self.pinned);
         *self = Self {
             members: members.max(1),
             others,
-            ceiling: Some(own.saturating_add(part)),
+            ceiling: Some(pinned.unwrap_or(own).saturating_add(part)),
+            pinned,
         };
     }
 

@@ -165,13 +165,17 @@ impl BudgetFleet {
                 desk.budget.be_alone();
                 continue;
             }
-            let says = |_| desk.budget.drawn().map(wire::written);
+            let mut said = None;
+            let says = |_| {
+                said = desk.budget.drawn();
+                said.map(wire::written)
+            };
             match desk.seat.exchange(says).await {
                 Ok(heard) => {
                     let others = heard.others.iter().filter_map(|it| wire::read(&it.body));
                     let others: Vec<Drawn> = others.collect();
                     most = most.max(others.len() + 1);
-                    desk.budget.heard(&others);
+                    desk.budget.heard(&others, said.filter(|_| heard.pinned));
                 }
                 Err(error) => {
                     desk.budget.be_alone();

@@ -20,7 +20,7 @@ use buttress_store::{
 use buttress_testkit::{
     cancel_sweep::cancel_sweep,
     eventually,
-    fault::{Fault, Injected, Plan, fault_sweep},
+    fault::{Fault, Injected, Injection, Plan, fault_sweep},
     proxy::{Proxy, Way},
     redis::{Cluster, Server, fresh_prefix},
     seed::Seed,
@@ -383,6 +383,45 @@ async fn any_fault_at_any_exchange_leaves_the_fleet_within_its_bound() {
     })
     .await;
     assert_eq!(runs, 48, "eight exchanges, six faults");
+}
+
+/// What is drawn while the answer is on its way is not known to the others: it is of the next part.
+#[tokio::test(start_paused = true)]
+async fn what_is_drawn_during_an_exchange_is_of_the_next_part() {
+    let board = MemoryBoard::new();
+    let slow = Fault::Slow(Duration::from_millis(1));
+    let plan = Plan::new([Injection::new(4, slow)], |_| {
+        StoreError::new(StoreErrorKind::Lost, Phase::Statement)
+    });
+    let faulty = FaultBoard {
+        board: board.clone(),
+        plan,
+    };
+    let (one, other) = (
+        Instance::new(quota(60), faulty),
+        Instance::new(quota(60), board),
+    );
+    for _ in 0..3 {
+        one.round().await;
+        other.round().await;
+    }
+    assert_eq!(one.budget.available(), 30);
+    let draws = async {
+        let mut drawn = 0;
+        for _ in 0..40 {
+            drawn += one.fails().await;
+        }
+        drawn
+    };
+    let ((), drawn) = tokio::join!(one.round(), draws);
+    assert_eq!(drawn, 30);
+    assert_eq!(
+        one.fails().await,
+        0,
+        "the others know of none of the thirty"
+    );
+    one.round().await;
+    assert_eq!(one.budget.available(), 15);
 }
 
 /// A board that says no.

@@ -5,6 +5,7 @@ mod client;
 mod cursor;
 mod events;
 mod faults;
+mod figures;
 mod health;
 mod ledger;
 mod orders;
@@ -25,6 +26,7 @@ use tower_http::timeout::TimeoutLayer;
 
 pub(crate) use self::health::Readiness;
 use crate::{
+    figures::Figures,
     redis::Redis,
     repository::Database,
     service::{Catalogue, OrderRate, Ordering, Quoting},
@@ -47,6 +49,7 @@ pub(crate) struct Shop {
     pub(crate) database: Database,
     /// There only when instances share one.
     pub(crate) redis: Option<Redis>,
+    pub(crate) figures: Figures,
     pub(crate) readiness: Readiness,
     /// There only when faults may be set from outside.
     pub(crate) faults: Option<Arc<FaultSwitches>>,
@@ -57,6 +60,7 @@ pub(crate) fn app(shop: Shop) -> Router {
     let mut routes = Router::new()
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
+        .route("/metrics", get(figures::show))
         .route("/products", get(products::list))
         .route(
             "/products/{id}",

@@ -13,8 +13,8 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use buttress_idempotency::{
-    CompleteError, Fingerprint, Idempotency, IdempotencyError, Policy, PolicyError, Refusal,
-    ScopedKey, TraceEvents, http::StoredResponse, store,
+    CompleteError, Fingerprint, Idempotency, IdempotencyError, MetricsObserver, Policy,
+    PolicyError, Refusal, ScopedKey, TraceEvents, http::StoredResponse, store,
 };
 use buttress_outbox::{Outbox, OutboxError};
 use buttress_saga::{Context, Saga, SagaError, Sagas, StartOptions, StepError, UndoContext};
@@ -99,7 +99,8 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 fn order_keys(store: impl store::Store + 'static) -> Result<Idempotency, PolicyError> {
     let policy = Policy::builder().retention(REMEMBERED_FOR).build()?;
     let keys = Idempotency::builder(store).name("orders").policy(policy);
-    Ok(keys.observer(TraceEvents).build())
+    let keys = keys.observer(TraceEvents).observer(MetricsObserver::new());
+    Ok(keys.build())
 }
 
 /// What a key is refused with inside a transaction: the store's own error, or a mistake of ours.

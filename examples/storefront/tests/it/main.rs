@@ -9,6 +9,7 @@
 mod demo;
 mod events;
 mod faults;
+mod figures;
 mod hostile;
 mod keys;
 mod lifecycle;
