@@ -124,7 +124,8 @@ impl BreakerFleet {
     ///
     /// # Errors
     ///
-    /// When it is of a fleet already, or name and key are longer than 150 bytes together or empty.
+    /// When it is of a fleet already, when another one here has its name and key, or when these are
+    /// longer than 150 bytes together or empty.
     pub fn add(&self, breaker: &CircuitBreaker) -> Result<(), PolicyError> {
         let core = breaker.core();
         let shared = &*self.shared;
@@ -144,6 +145,14 @@ impl BreakerFleet {
         }
         let page =
             Key::new(page).map_err(|_| PolicyError::new("breaker.name", "1 to 150 bytes"))?;
+        let mut desks = shared.desks();
+        let takes = |desk: &Arc<Desk>| desk.breaker.strong_count() > 0 && *desk.seat.page() == page;
+        if desks.iter().any(takes) {
+            return Err(PolicyError::new(
+                "breaker.name",
+                "another than that of one which is in the fleet already",
+            ));
+        }
         if core.fleet.set(Arc::clone(&shared.bell)).is_err() {
             return Err(PolicyError::new("breaker", "of one fleet, and that once"));
         }
@@ -155,7 +164,7 @@ impl BreakerFleet {
             shared.policy.life(),
             core.clock.clone(),
         );
-        shared.desks().push(Arc::new(Desk::new(core, seat)));
+        desks.push(Arc::new(Desk::new(core, seat)));
         Ok(())
     }
 

@@ -120,9 +120,82 @@ impl FleetPolicy {
     }
 }
 
+/// As it is written: every field may be left out, and what is there passes the same checks.
+#[cfg(feature = "serde")]
+#[derive(serde::Deserialize, serde::Serialize)]
+#[serde(default, deny_unknown_fields)]
+struct Written {
+    share: Rate,
+    at_least: u32,
+    interval_ms: u64,
+    life_in_intervals: u32,
+    longest_ms: u64,
+}
+
+#[cfg(feature = "serde")]
+impl Default for Written {
+    fn default() -> Self {
+        let ms = |it: Duration| u64::try_from(it.as_millis()).unwrap_or(u64::MAX);
+        let policy = FleetPolicy::default();
+        Self {
+            share: policy.share,
+            at_least: policy.at_least,
+            interval_ms: ms(policy.interval),
+            life_in_intervals: policy.lives,
+            longest_ms: ms(policy.longest),
+        }
+    }
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for FleetPolicy {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let ms = |it: Duration| u64::try_from(it.as_millis()).unwrap_or(u64::MAX);
+        let written = Written {
+            share: self.share,
+            at_least: self.at_least,
+            interval_ms: ms(self.interval),
+            life_in_intervals: self.lives,
+            longest_ms: ms(self.longest),
+        };
+        written.serialize(to)
+    }
+}
+
+#[cfg(feature = "serde")]
+impl<'de> serde::Deserialize<'de> for FleetPolicy {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let written = Written::deserialize(from)?;
+        let policy = Self::default()
+            .share(written.share)
+            .and_then(|it| it.at_least(written.at_least))
+            .and_then(|it| it.interval(Duration::from_millis(written.interval_ms)))
+            .and_then(|it| it.life_in_intervals(written.life_in_intervals))
+            .and_then(|it| it.longest(Duration::from_millis(written.longest_ms)));
+        policy.map_err(serde::de::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(feature = "serde")]
+    #[test]
+    fn what_is_written_is_read_through_the_same_checks() {
+        let policy = FleetPolicy::default().share(Rate::of(2, 3)).unwrap();
+        let text = serde_json::to_string(&policy).unwrap();
+        assert_eq!(serde_json::from_str::<FleetPolicy>(&text).unwrap(), policy);
+        let read = |text: &str| serde_json::from_str::<FleetPolicy>(text);
+        assert_eq!(read("{}").unwrap(), FleetPolicy::default());
+        for wrong in [
+            r#"{"at_least":1}"#,
+            r#"{"interval_ms":1}"#,
+            r#"{"other":1}"#,
+        ] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn what_cannot_work_is_refused_by_name() {

@@ -422,6 +422,32 @@ fn a_breaker_is_of_one_fleet_and_its_name_has_its_bounds() {
         assert_eq!(one.add(&breaker).unwrap_err().field(), "breaker.name");
     }
     assert!(format!("{one:?}").contains("one"));
+    let twin = CircuitBreaker::new("a");
+    assert_eq!(one.add(&twin).unwrap_err().field(), "breaker.name");
+}
+
+#[tokio::test]
+async fn one_that_is_made_anew_under_its_name_is_heard_at_once() {
+    let ground = Ground::new(2).introduced().await;
+    let (first, other) = (&ground.instances[0], &ground.instances[1]);
+    for _ in 0..2 {
+        let breaker = CircuitBreaker::builder("orders")
+            .policy(four_calls().build().unwrap())
+            .build();
+        first.fleet.add(&breaker).unwrap();
+        let twin = CircuitBreaker::builder("orders").build();
+        other.fleet.add(&twin).unwrap();
+        for _ in 0..4 {
+            breaker.try_acquire().unwrap().failure();
+        }
+        for _ in 0..3 {
+            first.fleet.run_once().await.unwrap();
+            other.fleet.run_once().await.unwrap();
+        }
+        let views = other.fleet.views();
+        let view = views.iter().find(|it| it.name == "orders").unwrap();
+        assert_eq!((view.members, view.open), (2, 1), "{view:?}");
+    }
 }
 
 #[tokio::test]

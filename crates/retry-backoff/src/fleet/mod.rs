@@ -114,7 +114,8 @@ impl BudgetFleet {
     ///
     /// # Errors
     ///
-    /// When it is of a fleet already, or the name is not 1 to 100 bytes.
+    /// When it is of a fleet already, when another one here has its name and rule, or when the name
+    /// is not 1 to 100 bytes.
     pub fn add(&self, name: &str, budget: &Budget) -> Result<(), PolicyError> {
         let shared = &*self.shared;
         let refuse = || PolicyError::new("name", "1 to 100 bytes");
@@ -123,6 +124,14 @@ impl BudgetFleet {
         }
         let page = format!("budget:{}:{name}:{:016x}", shared.name, budget.mark());
         let page = Key::new(page).map_err(|_| refuse())?;
+        let mut desks = shared.desks();
+        let takes = |desk: &Arc<Desk>| desk.budget.is_held() && *desk.seat.page() == page;
+        if desks.iter().any(takes) {
+            return Err(PolicyError::new(
+                "name",
+                "another than that of one which is in the fleet already",
+            ));
+        }
         let Some(pooled) = budget.pool() else {
             return Err(PolicyError::new("budget", "of one fleet, and that once"));
         };
@@ -138,7 +147,7 @@ impl BudgetFleet {
             budget: pooled,
             seat,
         };
-        shared.desks().push(Arc::new(desk));
+        desks.push(Arc::new(desk));
         Ok(())
     }
 

@@ -321,6 +321,10 @@ fn what_cannot_work_is_refused_by_name() {
     }
     fleet.add("a", &budget).unwrap();
     assert_eq!(fleet.add("b", &budget).unwrap_err().field(), "budget");
+    let other = Budget::new(quota(1)).unwrap();
+    assert_eq!(fleet.add("a", &other).unwrap_err().field(), "name");
+    drop(budget);
+    fleet.add("a", &other).unwrap();
     assert!(fleet.is_alone() && fleet.members() == 0);
 }
 

@@ -1,4 +1,4 @@
-//! The rules of a seat: which number a post has, and until when it may arrive.
+//! The rule of a seat: until when a post may arrive.
 
 use std::time::Duration;
 
@@ -6,10 +6,9 @@ use buttress_core::Moment;
 
 use crate::Micros;
 
-/// What one member knows about a board's time and about its own posts.
+/// What one member knows about a board's time.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Machine {
-    number: u64,
     known: Option<Known>,
 }
 
@@ -21,16 +20,15 @@ struct Known {
 }
 
 impl Machine {
-    /// Number and latest arrival of the next post; none while the board's time is not known.
+    /// The latest arrival of a post that is sent now; none while the board's time is not known.
     ///
     /// The board answered after the question was sent, so its time now is no later than what it
     /// said and the time since then. A post that is sent now thus arrives at most twice `allowed`
     /// after this moment, or not at all.
-    pub(super) fn next(&mut self, now: Moment, allowed: Duration) -> Option<(u64, Micros)> {
+    pub(super) fn not_after(&self, now: Moment, allowed: Duration) -> Option<Micros> {
         let known = self.known?;
-        self.number += 1;
         let since = now.saturating_since(known.sent);
-        Some((self.number, known.board + since + allowed))
+        Some(known.board + since + allowed)
     }
 
     /// The board answered a question that was sent then.
@@ -50,10 +48,10 @@ mod tests {
     #[test]
     fn nothing_is_posted_before_the_boards_time_is_known() {
         let mut machine = Machine::default();
-        assert_eq!(machine.next(Moment::START, Duration::MAX), None);
+        assert_eq!(machine.not_after(Moment::START, Duration::MAX), None);
         machine.answered(Moment::START, Micros::new(5));
-        let next = machine.next(Moment::START, Duration::from_micros(2));
-        assert_eq!(next, Some((1, Micros::new(7))));
+        let latest = machine.not_after(Moment::START, Duration::from_micros(2));
+        assert_eq!(latest, Some(Micros::new(7)));
     }
 
     #[test]
@@ -62,8 +60,8 @@ mod tests {
         let at = Moment::from_nanos;
         machine.answered(at(2_000), Micros::new(100));
         machine.answered(at(1_000), Micros::new(50));
-        let (_, not_after) = machine.next(at(3_000), Duration::ZERO).unwrap();
-        assert_eq!(not_after, Micros::new(101));
+        let latest = machine.not_after(at(3_000), Duration::ZERO);
+        assert_eq!(latest, Some(Micros::new(101)));
     }
 
     proptest! {
@@ -79,7 +77,7 @@ mod tests {
             let mut machine = Machine::default();
             machine.answered(moment(sent), board(sent + there));
             let now = sent + there + later;
-            let (_, not_after) = machine.next(moment(now), allowed).unwrap();
+            let not_after = machine.not_after(moment(now), allowed).unwrap();
             let taken = board(now + way) <= not_after;
             prop_assert!(!taken || Duration::from_micros(way) <= 2 * allowed);
             prop_assert!(taken || Duration::from_micros(way) > allowed, "one in time was refused");

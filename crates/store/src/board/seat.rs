@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -10,6 +13,10 @@ use buttress_core::{Clock, Moment};
 
 use super::{Board, Member, Notice, Post, machine::Machine};
 use crate::{Gate, Key, Phase, StoreError, StoreErrorKind};
+
+/// The number of the next post of this process: a seat that is taken again, for the same member and
+/// page, goes on above what the one before it has pinned.
+static NUMBERS: AtomicU64 = AtomicU64::new(1);
 
 /// One member's seat before one page of a [`Board`]. It numbers what is pinned and sees to it that
 /// nothing that was held up on its way is ever taken for new:
@@ -100,8 +107,10 @@ impl Seat {
     ) -> Result<Heard, StoreError> {
         let exchange = self.gate.run(async |deadline| {
             let sent = self.clock.now();
-            let next = self.machine().next(sent, self.gate.allowed());
-            let post = next.and_then(|(number, not_after)| {
+            let not_after = self.machine().not_after(sent, self.gate.allowed());
+            let post = not_after.and_then(|not_after| {
+                // Before it is said: of two at once, what is said later has the higher number.
+                let number = NUMBERS.fetch_add(1, Relaxed);
                 let body = says(sent)?;
                 Some(Post::new(self.member, number, not_after, body).lasting(life))
             });
@@ -123,6 +132,12 @@ impl Seat {
             pinned: page.taken,
             others,
         })
+    }
+
+    /// The page it is before.
+    #[must_use]
+    pub const fn page(&self) -> &Key {
+        &self.page
     }
 
     /// How old what arrives may be when it is pinned: twice the gate's deadline.
