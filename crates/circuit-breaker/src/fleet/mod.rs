@@ -145,6 +145,10 @@ impl BreakerFleet {
         }
         let page =
             Key::new(page).map_err(|_| PolicyError::new("breaker.name", "1 to 150 bytes"))?;
+        let refuse = || PolicyError::new("breaker", "of one fleet, and that once");
+        if core.fleet.get().is_some() {
+            return Err(refuse());
+        }
         let mut desks = shared.desks();
         let takes = |desk: &Arc<Desk>| desk.breaker.strong_count() > 0 && *desk.seat.page() == page;
         if desks.iter().any(takes) {
@@ -154,7 +158,7 @@ impl BreakerFleet {
             ));
         }
         if core.fleet.set(Arc::clone(&shared.bell)).is_err() {
-            return Err(PolicyError::new("breaker", "of one fleet, and that once"));
+            return Err(refuse());
         }
         let seat = Seat::new(
             Arc::clone(&shared.board),
