@@ -12,6 +12,7 @@ mod classified;
 mod config;
 mod fleet;
 mod fleet_faults;
+mod fleet_members;
 mod fleet_redis;
 mod keyed;
 mod late;

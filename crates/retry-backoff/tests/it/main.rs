@@ -15,6 +15,7 @@ mod deadlines;
 mod distribution;
 mod extremes;
 mod fleet;
+mod fleet_board;
 mod hedged_layer;
 mod hedging;
 mod hints;

@@ -21,7 +21,11 @@ async fn page(shop: &Shop) -> BTreeMap<String, f64> {
             if words.next() == Some("TYPE") {
                 let (name, kind) = (words.next().unwrap(), words.next().unwrap());
                 assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
-                assert_eq!(kinds.insert(name.to_owned(), kind.to_owned()), None, "{line}");
+                assert_eq!(
+                    kinds.insert(name.to_owned(), kind.to_owned()),
+                    None,
+                    "{line}"
+                );
             }
             continue;
         }
@@ -29,10 +33,19 @@ async fn page(shop: &Shop) -> BTreeMap<String, f64> {
         let value = value.parse::<f64>().unwrap();
         let bare = name.split('{').next().unwrap();
         let parts = ["", "_bucket", "_sum", "_count"];
-        let known = |part: &&str| bare.strip_suffix(*part).is_some_and(|it| kinds.contains_key(it));
-        assert!(parts.iter().any(|part| known(&part)), "no TYPE before: {line}");
+        let known = |part: &&str| {
+            bare.strip_suffix(*part)
+                .is_some_and(|it| kinds.contains_key(it))
+        };
+        assert!(
+            parts.iter().any(|part| known(&part)),
+            "no TYPE before: {line}"
+        );
         let lawful = |it: char| it.is_ascii_lowercase() || it == '_';
-        assert!(bare.starts_with("buttress_") && bare.chars().all(lawful), "{line}");
+        assert!(
+            bare.starts_with("buttress_") && bare.chars().all(lawful),
+            "{line}"
+        );
         if let Some((_, labels)) = name.split_once('{') {
             assert!(labels.ends_with("\"}"), "{line}");
         }
@@ -58,32 +71,69 @@ async fn after_some_traffic_every_pattern_has_its_figures_and_nobody_is_in_them(
     }
     let send = |key: &str| {
         let request = shop.post("/orders").header("idempotency-key", key);
-        request.header("x-api-key", client).json(&two_of("p1")).send()
+        request
+            .header("x-api-key", client)
+            .json(&two_of("p1"))
+            .send()
     };
     let mut statuses = Vec::new();
     for _ in 0..6 {
         statuses.push(send("key-0451").await.unwrap().status().as_u16());
     }
-    assert!(statuses.contains(&202) && statuses.contains(&429), "{statuses:?}");
-    let id = shop.all("orders").await[0]["id"].as_str().unwrap().to_owned();
+    assert!(
+        statuses.contains(&202) && statuses.contains(&429),
+        "{statuses:?}"
+    );
+    let id = shop.all("orders").await[0]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     shop.settled(&id).await;
-    let series = eventually("the event is delivered", Duration::from_secs(20), async || {
-        let series = page(&shop).await;
-        (sum(&series, "buttress_outbox_delivered_total{") >= 1.0).then_some(series)
-    })
+    let series = eventually(
+        "the event is delivered",
+        Duration::from_secs(20),
+        async || {
+            let series = page(&shop).await;
+            (sum(&series, "buttress_outbox_delivered_total{") >= 1.0).then_some(series)
+        },
+    )
     .await;
     for (start, least) in [
-        ("buttress_circuit_breaker_calls_total{name=\"carrier\",outcome=\"failure\"}", 10.0),
-        ("buttress_circuit_breaker_rejected_total{name=\"carrier\"", 1.0),
+        (
+            "buttress_circuit_breaker_calls_total{name=\"carrier\",outcome=\"failure\"}",
+            10.0,
+        ),
+        (
+            "buttress_circuit_breaker_rejected_total{name=\"carrier\"",
+            1.0,
+        ),
         ("buttress_circuit_breaker_open{name=\"carrier\"}", 1.0),
-        ("buttress_circuit_breaker_calls_total{name=\"payments\",outcome=\"success\"}", 1.0),
-        ("buttress_retry_backoff_retries_total{name=\"carrier\"}", 2.0),
-        ("buttress_retry_backoff_attempts_bucket{name=\"carrier\"", 1.0),
-        ("buttress_retry_backoff_wait_seconds_count{name=\"carrier\"}", 2.0),
+        (
+            "buttress_circuit_breaker_calls_total{name=\"payments\",outcome=\"success\"}",
+            1.0,
+        ),
+        (
+            "buttress_retry_backoff_retries_total{name=\"carrier\"}",
+            2.0,
+        ),
+        (
+            "buttress_retry_backoff_attempts_bucket{name=\"carrier\"",
+            1.0,
+        ),
+        (
+            "buttress_retry_backoff_wait_seconds_count{name=\"carrier\"}",
+            2.0,
+        ),
         ("buttress_rate_limiter_allowed_total{name=\"orders\"}", 1.0),
         ("buttress_rate_limiter_refused_total{name=\"orders\"", 1.0),
-        ("buttress_idempotency_begun_total{name=\"orders\",answer=\"new\"}", 1.0),
-        ("buttress_idempotency_begun_total{name=\"orders\",answer=\"replayed\"}", 1.0),
+        (
+            "buttress_idempotency_begun_total{name=\"orders\",answer=\"new\"}",
+            1.0,
+        ),
+        (
+            "buttress_idempotency_begun_total{name=\"orders\",answer=\"replayed\"}",
+            1.0,
+        ),
         ("buttress_saga_steps_total{", 4.0),
         ("buttress_outbox_lanes_total{topic=\"orders\"", 1.0),
     ] {
@@ -91,17 +141,31 @@ async fn after_some_traffic_every_pattern_has_its_figures_and_nobody_is_in_them(
     }
     assert!(series.contains_key("buttress_outbox_depth{topic=\"orders\"}"));
     let labels = series.keys().cloned().collect::<Vec<_>>().join("\n");
-    for private in ["ada", "0451", id.as_str(), "p1", "127.0.0.1", "sqlite", "whsec"] {
+    for private in [
+        "ada",
+        "0451",
+        id.as_str(),
+        "p1",
+        "127.0.0.1",
+        "sqlite",
+        "whsec",
+    ] {
         assert!(!labels.contains(private), "{private}: {labels}");
     }
     // More of the same traffic makes no new series: labels are words of ours.
     for number in 0..20 {
         let _answer = send(&format!("other-{number}")).await.unwrap();
-        let quote = shop.get(&format!("/shipping-quotes?country=SE&quantity={}", number + 1));
+        let quote = shop.get(&format!(
+            "/shipping-quotes?country=SE&quantity={}",
+            number + 1
+        ));
         let _answer = quote.send().await.unwrap();
     }
     let more = page(&shop).await;
-    let new: Vec<_> = more.keys().filter(|name| !series.contains_key(*name)).collect();
+    let new: Vec<_> = more
+        .keys()
+        .filter(|name| !series.contains_key(*name))
+        .collect();
     assert!(new.len() <= 12, "{new:#?}");
 }
 
@@ -116,7 +180,9 @@ async fn instances_with_a_redis_share_what_their_breakers_see() {
     let server = redis::Server::start().unwrap();
     let database = Database::sqlite();
     let options = ["--faults", "--redis-url", &server.url()];
-    let shops: Vec<_> = (0..3).map(|_| Shop::start_with(&database, &options)).collect();
+    let shops: Vec<_> = (0..3)
+        .map(|_| Shop::start_with(&database, &options))
+        .collect();
     for shop in &shops {
         eventually("it hears the others", Duration::from_secs(20), async || {
             let members = "buttress_circuit_breaker_fleet_members{name=\"storefront\"}";
@@ -132,20 +198,26 @@ async fn instances_with_a_redis_share_what_their_breakers_see() {
         shop.fault("carrier", "error", 1.0, 0).await;
     }
     let opened = "buttress_circuit_breaker_transitions_total{name=\"carrier\",from=\"closed\",to=\"open\",cause=\"fleet\"}";
-    eventually("the third opens as well", Duration::from_secs(20), async || {
-        for shop in &shops[..2] {
-            quote(shop).await;
-        }
-        page(&shops[2]).await.get(opened).copied()
-    })
+    eventually(
+        "the third opens as well",
+        Duration::from_secs(20),
+        async || {
+            for shop in &shops[..2] {
+                quote(shop).await;
+            }
+            page(&shops[2]).await.get(opened).copied()
+        },
+    )
     .await;
     for shop in &shops[..2] {
         shop.fault("carrier", "ok", 1.0, 0).await;
     }
     for shop in &shops {
-        eventually("all are closed again", Duration::from_secs(30), async || {
-            (quote(shop).await == 200).then_some(())
-        })
+        eventually(
+            "all are closed again",
+            Duration::from_secs(30),
+            async || (quote(shop).await == 200).then_some(()),
+        )
         .await;
     }
     // It is not there any more, and nobody notices.
