@@ -37,10 +37,7 @@ async fn page(shop: &Shop) -> BTreeMap<String, f64> {
             bare.strip_suffix(*part)
                 .is_some_and(|it| kinds.contains_key(it))
         };
-        assert!(
-            parts.iter().any(|part| known(&part)),
-            "no TYPE before: {line}"
-        );
+        assert!(parts.iter().any(known), "no TYPE before: {line}");
         let lawful = |it: char| it.is_ascii_lowercase() || it == '_';
         assert!(
             bare.starts_with("buttress_") && bare.chars().all(lawful),
