@@ -8,6 +8,8 @@ mod cell;
 mod chance;
 mod error;
 mod event;
+#[cfg(feature = "fleet")]
+mod fleet;
 mod isolation;
 mod keyed;
 mod lane;
@@ -35,6 +37,10 @@ pub use buttress_core::classify::reqwest;
 #[cfg(feature = "tonic")]
 pub use buttress_core::classify::tonic;
 
+#[cfg(feature = "fleet")]
+pub use self::fleet::{
+    BreakerFleet, BreakerFleetBuilder, FleetEvent, FleetEventKind, FleetPolicy, FleetView,
+};
 #[cfg(feature = "metrics")]
 pub use self::metrics::MetricsObserver;
 pub use self::{

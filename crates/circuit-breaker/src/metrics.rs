@@ -13,6 +13,11 @@ use crate::{Event, EventKind, State};
 /// | `buttress_circuit_breaker_slow_calls_total` | `name` |
 /// | `buttress_circuit_breaker_rejected_total` | `name`, `state`, `shadow` |
 /// | `buttress_circuit_breaker_transitions_total` | `name`, `from`, `to`, `cause` |
+/// | `buttress_circuit_breaker_fleet_rounds_total` | `fleet`, `result`: shared, alone |
+/// | `buttress_circuit_breaker_fleet_opened_total` | `fleet`, `name` |
+/// | `buttress_circuit_breaker_fleet_hastened_total` | `fleet`, `name` |
+///
+/// The last three are a `BreakerFleet`'s, to which it is given as an observer as well.
 ///
 /// Keys of `CircuitBreakers` are no labels: they are the callers' data. What is true now (open,
 /// counts of the window) is read from the `Registry`.
@@ -61,6 +66,30 @@ impl Observer<Event> for MetricsObserver {
                 .increment(1);
             }
             EventKind::Exceeded { .. } => {}
+        }
+    }
+}
+
+#[cfg(feature = "fleet")]
+impl Observer<crate::FleetEvent> for MetricsObserver {
+    fn on_event(&self, event: &crate::FleetEvent) {
+        use crate::FleetEventKind as Kind;
+        let fleet = || event.fleet.clone();
+        let round = |result: &'static str| {
+            counter!("buttress_circuit_breaker_fleet_rounds_total", "fleet" => fleet(), "result" => result)
+                .increment(1);
+        };
+        match &event.kind {
+            Kind::Exchanged => round("shared"),
+            Kind::Failed { .. } => round("alone"),
+            Kind::Opened { name, .. } => {
+                counter!("buttress_circuit_breaker_fleet_opened_total", "fleet" => fleet(), "name" => name.clone())
+                    .increment(1);
+            }
+            Kind::Hastened { name, .. } => {
+                counter!("buttress_circuit_breaker_fleet_hastened_total", "fleet" => fleet(), "name" => name.clone())
+                    .increment(1);
+            }
         }
     }
 }

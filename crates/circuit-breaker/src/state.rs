@@ -70,6 +70,8 @@ pub enum Cause {
     ProbesLate,
     /// Somebody said so.
     ByHand,
+    /// Enough other instances of its fleet said so.
+    Fleet,
 }
 
 impl Cause {
@@ -87,6 +89,7 @@ impl Cause {
             Self::ProbesAbandoned => "probes_abandoned",
             Self::ProbesLate => "probes_late",
             Self::ByHand => "by_hand",
+            Self::Fleet => "fleet",
         }
     }
 }

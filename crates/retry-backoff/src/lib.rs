@@ -11,6 +11,8 @@ mod deadline;
 mod dice;
 mod error;
 mod event;
+#[cfg(feature = "fleet")]
+mod fleet;
 mod future;
 pub mod hedge;
 mod hint;
@@ -34,6 +36,8 @@ pub use buttress_core::classify::reqwest;
 #[cfg(feature = "tonic")]
 pub use buttress_core::classify::tonic;
 
+#[cfg(feature = "fleet")]
+pub use self::fleet::{BudgetFleet, BudgetFleetBuilder, FleetEvent, FleetEventKind};
 pub use buttress_core::TimedOut;
 
 #[cfg(feature = "metrics")]

@@ -14,6 +14,7 @@ use crate::Event;
 /// | `buttress_retry_backoff_retries_total` | counter | `name` |
 /// | `buttress_retry_backoff_hedges_total` | counter | `name` |
 /// | `buttress_retry_backoff_wait_seconds` | histogram | `name`; how long until the next attempt |
+/// | `buttress_retry_backoff_fleet_rounds_total` | counter | `fleet`, `result`: shared, alone; a `BudgetFleet`'s, to which it is given as an observer as well |
 ///
 /// Retries and hedges over calls is the load that this handle adds. What a budget has left is read
 /// from the `Registry`.
@@ -55,5 +56,17 @@ impl Observer<Event> for MetricsObserver {
                 stopped,
             } => ended(name, *attempts, stopped.as_str()),
         }
+    }
+}
+
+#[cfg(feature = "fleet")]
+impl Observer<crate::FleetEvent> for MetricsObserver {
+    fn on_event(&self, event: &crate::FleetEvent) {
+        let result = match event.kind {
+            crate::FleetEventKind::Exchanged => "shared",
+            crate::FleetEventKind::Failed { .. } => "alone",
+        };
+        counter!("buttress_retry_backoff_fleet_rounds_total", "fleet" => event.fleet.clone(), "result" => result)
+            .increment(1);
     }
 }

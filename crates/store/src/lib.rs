@@ -2,6 +2,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod after_commit;
+pub mod board;
 pub mod class;
 mod connection;
 mod dialect;
@@ -13,6 +14,8 @@ mod name;
 #[cfg(feature = "redis")]
 mod redis;
 mod sealed;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod time;
 
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]

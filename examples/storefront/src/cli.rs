@@ -47,8 +47,8 @@ struct ServeArgs {
         hide_env_values = true
     )]
     database_url: String,
-    /// redis: and a host. With it several instances share the rates of their clients; while it is
-    /// away each goes by its own.
+    /// redis: and a host. With it several instances share the rates of their clients and what
+    /// their breakers see; while it is away each goes by its own.
     #[arg(long, env = "STOREFRONT_REDIS_URL", hide_env_values = true)]
     redis_url: Option<String>,
     /// How many orders a second one client may place; twice as many at once.

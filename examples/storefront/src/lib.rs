@@ -13,6 +13,7 @@ mod cli;
 mod clients;
 mod demo;
 mod event;
+mod figures;
 mod http;
 mod order;
 mod product;

@@ -1,10 +1,11 @@
-//! Redis, where instances share what may be lost: rates, and what they have read of the catalogue.
+//! Redis, where instances share what may be lost: rates, what their breakers see, and what they have
+//! read of the catalogue.
 
 use std::time::Duration;
 
 use anyhow::anyhow;
 use buttress_cache_aside::bus::RedisBus;
-use buttress_store::{Deadline, Gate, Phase, RedisConnection, StoreError};
+use buttress_store::{Deadline, Gate, Phase, RedisConnection, StoreError, board::RedisBoard};
 use redis::{
     Client, ConnectionInfo, IntoConnectionInfo,
     aio::{ConnectionManager, ConnectionManagerConfig},
@@ -44,6 +45,14 @@ impl Redis {
             connection,
             gate: Gate::redis().with_longest_pause(LONGEST_PAUSE)?,
         })
+    }
+
+    /// Where instances tell one another what they see.
+    pub(crate) fn board(&self) -> anyhow::Result<RedisBoard> {
+        Ok(RedisBoard::with_prefix(
+            self.connection.clone(),
+            "storefront",
+        )?)
     }
 
     /// Whether it does not answer. Takes no longer than its deadline.

@@ -10,6 +10,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     clients::Clients,
+    figures::Figures,
     http::{self, Readiness, Shop},
     redis::Redis,
     repository::{self, Database},
@@ -25,7 +26,7 @@ const GRACE: Duration = Duration::from_secs(10);
 pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     pub(crate) database_url: String,
-    /// Where instances share rates and products. Without it each has its own.
+    /// Where instances share rates, what their breakers see, and products. Without it each has its own.
     pub(crate) redis_url: Option<String>,
     /// How many orders a second one client may place.
     pub(crate) order_rate: u32,
@@ -49,6 +50,7 @@ pub(crate) struct Storefront {
     settling: JoinHandle<()>,
     relaying: JoinHandle<()>,
     reaping: JoinHandle<()>,
+    sharing: JoinHandle<()>,
     upstreams: TaskTracker,
 }
 
@@ -68,6 +70,19 @@ impl Storefront {
         let catalogue = Catalogue::new(Arc::clone(&database), redis.as_ref(), &registry)
             .context("the cache of products cannot work")?;
         let clients = Clients::new(&behind, &registry).context("no HTTP client")?;
+
+        let fleet = redis
+            .as_ref()
+            .map(|redis| clients.shared_by(redis, &registry));
+        let (fleet, stopped) = (fleet.transpose()?, stop_serving.clone());
+        let sharing = tokio::spawn(async move {
+            if let Some(fleet) = fleet {
+                fleet.run_until(stopped.cancelled()).await;
+            }
+        });
+
+        let figures = Figures::new(&registry)?;
+        upstreams.spawn(figures.clone().keep_until(stop_upstreams.clone()));
 
         let settlement = Settlement::new(sagas, &database, &clients)?;
         let runner = settlement.runner()?;
@@ -92,6 +107,7 @@ impl Storefront {
             quoting: Quoting::new(clients.carrier),
             database: Arc::clone(&database),
             redis,
+            figures,
             readiness: readiness.clone(),
             faults: config.faults.then_some(behind.faults),
         };
@@ -116,6 +132,7 @@ impl Storefront {
             settling,
             relaying,
             reaping,
+            sharing,
             upstreams,
         })
     }
@@ -139,7 +156,7 @@ impl Storefront {
         // The services behind go last: what is being settled still calls them.
         let ended = async {
             let background = (self.settling.await, self.relaying.await, self.reaping.await);
-            (self.serving.await, background)
+            (self.serving.await, background, self.sharing.await)
         };
         if tokio::time::timeout(GRACE, ended).await.is_err() {
             tracing::warn!("stopped before everything in flight was at its end");

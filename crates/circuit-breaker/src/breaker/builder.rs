@@ -3,7 +3,7 @@
 use std::{
     borrow::Cow,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, OnceLock, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -146,6 +146,8 @@ impl CircuitBreakerBuilder {
                 policy: RwLock::new(self.policy),
                 bell: Notify::new(),
                 late: AtomicU64::new(0),
+                fleet: OnceLock::new(),
+                closed_by_hand: AtomicU64::new(0),
             }),
         }
     }

@@ -5,7 +5,7 @@ use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -48,6 +48,10 @@ pub(crate) struct Core {
     pub(crate) late: AtomicU64,
     /// As in the policy, where every rejection can read it.
     pub(crate) shadow: AtomicBool,
+    /// Who wants to know of changes of state soon, when it is of a fleet.
+    pub(crate) fleet: OnceLock<Arc<Notify>>,
+    /// When somebody last closed it by hand, in nanoseconds of its clock; 0 for never.
+    pub(crate) closed_by_hand: AtomicU64,
 }
 
 impl Core {
@@ -267,7 +271,7 @@ impl Core {
 
     /// Asks for how long, outside of all locks, and opens, if that is still to be done.
     #[cold]
-    fn open(&self, opens: &Opens, retry_after: Option<Duration>) {
+    pub(super) fn open(&self, opens: &Opens, retry_after: Option<Duration>) {
         let open_time: OpenTime = self.policy().open_time;
         let by_policy = open_time.duration(opens.openings, retry_after, self.chance.next());
         let duration = self.own.open_time.as_ref().and_then(|rule| {
@@ -280,11 +284,9 @@ impl Core {
             };
             guard(|| rule(&opening))
         });
-        let until = self
-            .clock
-            .now()
-            .saturating_add(duration.unwrap_or(by_policy));
-        let moved = self.cell.open(opens, until);
+        let now = self.clock.now();
+        let until = now.saturating_add(duration.unwrap_or(by_policy));
+        let moved = self.cell.open(opens, now, until);
         self.moved(moved);
     }
 
@@ -292,6 +294,9 @@ impl Core {
     pub(crate) fn moved(&self, moved: Option<Move>) {
         let Some(moved) = moved else { return };
         self.bell.notify_waiters();
+        if let Some(fleet) = self.fleet.get() {
+            fleet.notify_one();
+        }
         let Move {
             from,
             to,

@@ -2,9 +2,14 @@
 
 mod builder;
 mod core;
+#[cfg(feature = "fleet")]
+mod fleet;
 mod waiting;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use buttress_core::{ByResult, Clock, Moment, Rejection};
 
@@ -155,6 +160,9 @@ impl CircuitBreaker {
 
     /// Closes it, with an empty window. Also what ends every other state by hand.
     pub fn close(&self) {
+        // Before it is closed: what others saw until now is no longer news to it.
+        let now = self.core.now().as_nanos();
+        self.core.closed_by_hand.fetch_max(now, Relaxed);
         self.tell(Told::Closed);
     }
 
@@ -213,7 +221,7 @@ impl CircuitBreaker {
     /// Results that came after the state had changed, and decided nothing.
     #[must_use]
     pub fn late_results(&self) -> u64 {
-        self.core.late.load(std::sync::atomic::Ordering::Relaxed)
+        self.core.late.load(Relaxed)
     }
 
     /// Its state, to be kept over a restart. See

@@ -56,7 +56,7 @@ fn settle(cell: &Cell, ticket: Ticket, sample: Sample, now: Moment) -> bool {
 }
 
 fn open(cell: &Cell, opens: &Opens) -> bool {
-    cell.open(opens, END).is_some()
+    cell.open(opens, Moment::START, END).is_some()
 }
 
 /// Runs the model, and says in the output how many orders there were.

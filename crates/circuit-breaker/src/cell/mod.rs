@@ -2,6 +2,8 @@
 //! is taken only where the state changes or probes are counted, and never over user code.
 
 mod answers;
+#[cfg(feature = "fleet")]
+mod fleet;
 mod limits;
 #[cfg(all(test, buttress_loom))]
 mod loom;
@@ -13,6 +15,8 @@ use std::{sync::PoisonError, time::Duration};
 
 use buttress_core::Moment;
 
+#[cfg(feature = "fleet")]
+pub(crate) use self::fleet::Seen;
 pub(crate) use self::{
     answers::{Acquired, Causes, Opens, Refusal, Settled, Taken, Ticket},
     word::{Heed, Word},
@@ -378,8 +382,8 @@ impl Cell {
     }
 
     /// The second step of an opening. Nothing, when the state has changed since the first.
-    pub(crate) fn open(&self, opens: &Opens, until: Moment) -> Option<Move> {
-        self.with(|machine| machine.open(opens.generation, until, opens.cause))
+    pub(crate) fn open(&self, opens: &Opens, now: Moment, until: Moment) -> Option<Move> {
+        self.with(|machine| machine.open(opens.generation, now, until, opens.cause))
     }
 
     pub(crate) fn set(&self, told: Told) -> Option<Move> {

@@ -6,6 +6,8 @@
 //! generation, so that nothing that happened between the two is overwritten.
 
 mod counts;
+#[cfg(feature = "fleet")]
+pub(crate) mod fleet;
 mod ramp;
 mod round;
 mod sample;
@@ -87,6 +89,19 @@ pub(crate) struct Machine {
     openings: u32,
     /// When its probes closed it; nothing when that was done by hand.
     healed: Option<Moment>,
+    /// What is known of its last steps, for those it tells of them.
+    steps: Steps,
+}
+
+/// The last steps of a breaker, as far as other instances care.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Steps {
+    /// Why it is what it is.
+    pub(crate) cause: Cause,
+    /// When a threshold or its probes opened it last.
+    pub(crate) opened: Moment,
+    /// When its probes closed it last.
+    pub(crate) closed: Option<Moment>,
 }
 
 impl Machine {
@@ -98,6 +113,11 @@ impl Machine {
             generation: 1,
             openings: 0,
             healed: None,
+            steps: Steps {
+                cause: Cause::ByHand,
+                opened: Moment::START,
+                closed: None,
+            },
         }
     }
 
@@ -216,6 +236,7 @@ impl Machine {
             Some(Verdict::Passed) => {
                 self.openings = 0;
                 self.healed = Some(now);
+                self.steps.closed = Some(now);
                 self.enter(Phase::Closed, Cause::ProbesSucceeded)
                     .map_or(Settlement::Counted, Settlement::Closed)
             }
@@ -238,11 +259,18 @@ impl Machine {
     }
 
     /// Opens it, if it is still in that generation.
-    pub(crate) fn open(&mut self, generation: u64, until: Moment, cause: Cause) -> Option<Move> {
+    pub(crate) fn open(
+        &mut self,
+        generation: u64,
+        now: Moment,
+        until: Moment,
+        cause: Cause,
+    ) -> Option<Move> {
         if self.generation != generation {
             return None;
         }
         self.openings = self.openings.saturating_add(1);
+        self.steps.opened = now;
         self.enter(Phase::Open { until }, cause)
     }
 
@@ -288,9 +316,28 @@ impl Machine {
         self.moved(from, Cause::ByHand)
     }
 
+    #[cfg(feature = "fleet")]
+    pub(crate) const fn steps(&self) -> Steps {
+        self.steps
+    }
+
+    /// Ends an open time that others were the cause of, if it is still in that generation: the next
+    /// call is a probe.
+    #[cfg(feature = "fleet")]
+    pub(crate) fn hasten(&mut self, generation: u64, now: Moment) -> bool {
+        match self.phase {
+            Phase::Open { until } if self.generation == generation && now < until => {
+                self.enter(Phase::Open { until: now }, Cause::Fleet);
+                true
+            }
+            _ => false,
+        }
+    }
+
     fn enter(&mut self, phase: Phase, cause: Cause) -> Option<Move> {
         let from = self.state();
         self.phase = phase;
+        self.steps.cause = cause;
         // Also without a change of state: what began before does not count in what begins now.
         self.turn();
         (from != self.state()).then_some(Move {

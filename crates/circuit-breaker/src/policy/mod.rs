@@ -128,6 +128,11 @@ impl Policy {
             .build()
     }
 
+    #[cfg(feature = "fleet")]
+    pub(crate) fn has_window(&self) -> bool {
+        self.window != WindowKind::None
+    }
+
     pub(crate) fn limits(&self) -> Limits {
         Limits {
             minimum_calls: self.minimum_calls,

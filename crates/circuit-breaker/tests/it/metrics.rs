@@ -152,3 +152,61 @@ fn metrics_have_no_raw_keys_and_one_tenant_cannot_trip_another() {
         "{shown}"
     );
 }
+
+#[test]
+fn what_happens_between_the_instances_of_a_fleet_is_counted() {
+    use buttress_circuit_breaker::BreakerFleet;
+    use buttress_store::board::MemoryBoard;
+    let (kept, registry) = (Kept::default(), Registry::new());
+    let (board, policy) = (MemoryBoard::new(), ten_seconds().count_window(2));
+    let members: Vec<_> = (0..3)
+        .map(|_| {
+            let breaker = CircuitBreaker::builder("payments");
+            let breaker = breaker.policy(policy.clone().build().unwrap()).build();
+            let fleet = BreakerFleet::builder("shop", board.clone())
+                .observer(MetricsObserver::new())
+                .registry(&registry)
+                .build()
+                .unwrap();
+            fleet.add(&breaker).unwrap();
+            (breaker, fleet)
+        })
+        .collect();
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = { runtime }.enable_all().build().unwrap();
+    metrics::with_local_recorder(&kept, || {
+        for round in 0..4 {
+            for (number, (breaker, fleet)) in members.iter().enumerate() {
+                runtime.block_on(fleet.run_once()).unwrap();
+                match (round, number) {
+                    (0, 0 | 1) => (0..2).for_each(|_| breaker.try_acquire().unwrap().failure()),
+                    (2, 0 | 1) => {
+                        breaker.close();
+                        breaker.try_acquire().unwrap().success();
+                    }
+                    _ => {}
+                }
+            }
+        }
+    });
+    let counts = kept.counts.lock().unwrap();
+    let fleets: Vec<_> = counts
+        .iter()
+        .map(|(key, count)| format!("{key}: {count}"))
+        .collect();
+    assert_eq!(
+        fleets,
+        [
+            "fleet_hastened_total fleet=shop name=payments: 1",
+            "fleet_opened_total fleet=shop name=payments: 1",
+            "fleet_rounds_total fleet=shop result=shared: 12",
+        ]
+    );
+    let mut gauges = BTreeMap::new();
+    registry.entries()[0].gauges(&mut |name, value| {
+        gauges.insert(name, value);
+    });
+    let (members, alone) = ("fleet_members", "fleet_alone");
+    let gauge = |name| gauges[format!("buttress_circuit_breaker_{name}").as_str()];
+    assert_eq!((gauge(members), gauge(alone)), (3, 0));
+}

@@ -1,10 +1,14 @@
 //! How many retries all callers may make together, so that retries never become the outage.
 
+#[cfg(feature = "fleet")]
+mod fleet;
+mod purse;
 mod quota;
 mod rule;
 mod share;
 mod throttle;
 mod ticket;
+mod together;
 mod tokens;
 
 use std::{
@@ -16,7 +20,9 @@ use buttress_core::Clock;
 
 pub use self::rule::BudgetRule;
 pub(crate) use self::ticket::Ticket;
-use self::{quota::Quota, share::Share, throttle::Throttle, tokens::Tokens};
+#[cfg(feature = "fleet")]
+pub(crate) use self::{fleet::Pooled, purse::Drawn};
+use self::{purse::Purse, quota::Quota, share::Share, throttle::Throttle, tokens::Tokens};
 use crate::PolicyError;
 
 /// What the retries and hedges of all callers are paid from. Give clones of one to every handle
@@ -46,7 +52,15 @@ struct Shared {
     /// Which of a call's steps the rule hears of: the lock is not taken for the others.
     hears: Hears,
     clock: Clock,
-    state: Mutex<State>,
+    rule: BudgetRule,
+    held: Mutex<Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    state: State,
+    /// What the other instances have drawn, when it is of a fleet.
+    purse: Option<Purse>,
 }
 
 /// All in whole numbers, so "exactly half" is exact.
@@ -113,7 +127,8 @@ impl Budget {
             shared: Arc::new(Shared {
                 hears: state.hears(),
                 clock,
-                state: Mutex::new(state),
+                rule,
+                held: Mutex::new(Held { state, purse: None }),
             }),
         })
     }
@@ -122,12 +137,21 @@ impl Budget {
     #[must_use]
     pub fn available(&self) -> u64 {
         let now = self.shared.clock.now();
-        self.shared.locked(|state| match state {
-            State::Tokens(tokens) => tokens.available(now),
-            State::Throttle(throttle) => throttle.available(),
-            State::Quota(quota) => quota.available(),
-            State::Share(share) => share.available(),
+        self.shared.held(|Held { state, purse }| match purse {
+            Some(purse) => state.available_of(purse, now),
+            None => match state {
+                State::Tokens(tokens) => tokens.available(now),
+                State::Throttle(throttle) => throttle.available(),
+                State::Quota(quota) => quota.available(),
+                State::Share(share) => share.available(),
+            },
         })
+    }
+
+    /// The rule it follows.
+    #[must_use]
+    pub fn rule(&self) -> BudgetRule {
+        self.shared.rule
     }
 
     /// A call begins.
@@ -139,8 +163,12 @@ impl Budget {
 
 impl Shared {
     /// The rules are ours and do not panic, so a poisoned lock has a whole state in it.
+    fn held<T>(&self, act: impl FnOnce(&mut Held) -> T) -> T {
+        act(&mut self.held.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn locked<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
-        act(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+        self.held(|held| act(&mut held.state))
     }
 
     fn enter(&self) {

@@ -22,13 +22,29 @@ impl Quota {
         }
     }
 
-    /// What was taken; `None` when there was not enough, and then nothing was.
-    pub(super) const fn withdraw(&mut self, strain: Strain) -> Option<u32> {
-        let cost = match strain {
+    pub(super) const fn cost(&self, strain: Strain) -> u32 {
+        match strain {
             Strain::Error => self.error,
             Strain::Timeout => self.timeout,
             Strain::Throttled => self.throttled,
-        };
+        }
+    }
+
+    pub(super) fn cheapest(&self) -> u32 {
+        self.error.min(self.timeout).min(self.throttled).max(1)
+    }
+
+    pub(super) const fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
+    pub(super) const fn drawn(&self) -> u32 {
+        self.capacity.saturating_sub(self.left)
+    }
+
+    /// What was taken; `None` when there was not enough, and then nothing was.
+    pub(super) const fn withdraw(&mut self, strain: Strain) -> Option<u32> {
+        let cost = self.cost(strain);
         match self.left.checked_sub(cost) {
             Some(left) => {
                 self.left = left;
@@ -43,8 +59,7 @@ impl Quota {
     }
 
     pub(super) fn available(&self) -> u64 {
-        let cheapest = self.error.min(self.timeout).min(self.throttled);
-        u64::from(self.left / cheapest.max(1))
+        u64::from(self.left / self.cheapest())
     }
 
     #[cfg(test)]

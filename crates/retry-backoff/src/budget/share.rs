@@ -23,6 +23,27 @@ impl Share {
         share.max(u64::from(self.at_least))
     }
 
+    pub(super) const fn calls(&self) -> u32 {
+        self.calls
+    }
+
+    pub(super) const fn retries(&self) -> u32 {
+        self.retries
+    }
+
+    /// So many may be under way with so many calls, of `parts` that share what is always allowed.
+    pub(super) fn most_with(&self, calls: i64, parts: i64) -> i64 {
+        let share = i64::from(self.percent).saturating_mul(calls.max(0)) / 100;
+        let at_least = i64::from(self.at_least);
+        share.max((at_least + parts - 1) / parts.max(1))
+    }
+
+    /// One more, as others' calls allow it.
+    pub(super) const fn take(&mut self) -> bool {
+        self.retries = self.retries.saturating_add(1);
+        true
+    }
+
     pub(super) const fn enter(&mut self) {
         self.calls = self.calls.saturating_add(1);
     }

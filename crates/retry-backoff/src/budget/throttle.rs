@@ -2,7 +2,7 @@
 //! them back, and at half there is no retry.
 
 /// A token in the parts that are counted.
-const TOKEN: u64 = 1000;
+pub(super) const TOKEN: u64 = 1000;
 
 #[derive(Debug)]
 pub(super) struct Throttle {
@@ -27,6 +27,14 @@ impl Throttle {
 
     pub(super) fn succeeded(&mut self) {
         self.tokens = self.tokens.saturating_add(self.ratio).min(self.max);
+    }
+
+    pub(super) const fn max(&self) -> u64 {
+        self.max
+    }
+
+    pub(super) const fn drawn(&self) -> u64 {
+        self.max.saturating_sub(self.tokens)
     }
 
     pub(super) const fn allows(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{Shared, State, Strain};
+use super::{Held, Shared, State, Strain};
 
 /// One call's account.
 pub(crate) struct Ticket {
@@ -52,18 +52,31 @@ impl Ticket {
             borrowed,
             ..
         } = self;
-        shared.locked(|state| match state {
-            State::Tokens(tokens) => tokens.withdraw(shared.clock.now()),
-            State::Throttle(throttle) => throttle.allows(),
-            State::Quota(quota) => {
-                let cost = quota.withdraw(strain);
-                *borrowed = cost.unwrap_or(*borrowed);
-                cost.is_some()
-            }
-            State::Share(share) => {
-                let allowed = share.withdraw();
-                *under_way += u32::from(allowed);
-                allowed
+        shared.held(|Held { state, purse }| {
+            let whole = match purse {
+                // Of a fleet's budget the others have their part.
+                Some(purse) if !state.fits(purse, strain, || shared.clock.now()) => return false,
+                Some(_) => false,
+                None => true,
+            };
+            match state {
+                State::Tokens(tokens) if whole => tokens.withdraw(shared.clock.now()),
+                State::Tokens(tokens) => tokens.take(shared.clock.now()),
+                State::Throttle(throttle) => !whole || throttle.allows(),
+                State::Quota(quota) => {
+                    let cost = quota.withdraw(strain);
+                    *borrowed = cost.unwrap_or(*borrowed);
+                    cost.is_some()
+                }
+                State::Share(share) => {
+                    let allowed = if whole {
+                        share.withdraw()
+                    } else {
+                        share.take()
+                    };
+                    *under_way += u32::from(allowed);
+                    allowed
+                }
             }
         })
     }

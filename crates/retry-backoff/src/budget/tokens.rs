@@ -7,7 +7,7 @@ use buttress_core::Moment;
 
 const SLOTS: usize = 10;
 /// A token in the parts that are counted.
-const TOKEN: i64 = 1_000_000;
+pub(super) const TOKEN: i64 = 1_000_000;
 
 /// Told the time.
 #[derive(Debug)]
@@ -62,12 +62,24 @@ impl Tokens {
 
     pub(super) fn withdraw(&mut self, now: Moment) -> bool {
         self.expire(now);
-        if self.balance() < TOKEN {
-            return false;
-        }
+        self.balance() >= TOKEN && self.take(now)
+    }
+
+    /// Takes one, also one that others have brought in.
+    pub(super) fn take(&mut self, now: Moment) -> bool {
         let slot = self.expire(now);
         *slot = slot.saturating_sub(TOKEN);
         true
+    }
+
+    /// What was taken here and not brought in here.
+    pub(super) fn drawn(&mut self, now: Moment) -> i64 {
+        self.expire(now);
+        self.reserve.saturating_sub(self.balance())
+    }
+
+    pub(super) const fn reserve(&self) -> i64 {
+        self.reserve
     }
 
     pub(super) fn available(&mut self, now: Moment) -> u64 {

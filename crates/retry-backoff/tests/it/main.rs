@@ -14,6 +14,8 @@ mod counted;
 mod deadlines;
 mod distribution;
 mod extremes;
+mod fleet;
+mod fleet_board;
 mod hedged_layer;
 mod hedging;
 mod hints;

@@ -97,6 +97,12 @@ impl Gate {
         self
     }
 
+    /// How long an operation that goes through this value may take.
+    #[must_use]
+    pub const fn allowed(&self) -> Duration {
+        self.allowed
+    }
+
     /// Runs an operation that keeps to the deadline it is given, by [`Deadline::run`].
     ///
     /// Dropping the future drops the operation, and says nothing about the store.

@@ -43,6 +43,7 @@ const OWN: &[(&str, &[&str])] = &[
             "breaker",
             "call",
             "chance",
+            "fleet",
             "isolation",
             "keyed",
             "lane",
@@ -141,8 +142,8 @@ const OWN: &[(&str, &[&str])] = &[
     (
         "retry-backoff",
         &[
-            "attempt", "attempts", "backoff", "budget", "call", "deadline", "dice", "future",
-            "hedge", "hint", "progress", "redis", "retry", "sqlx",
+            "attempt", "attempts", "backoff", "budget", "call", "deadline", "dice", "fleet",
+            "future", "hedge", "hint", "progress", "redis", "retry", "sqlx",
         ],
     ),
     (
@@ -165,6 +166,7 @@ const OWN: &[(&str, &[&str])] = &[
         "store",
         &[
             "after_commit",
+            "board",
             "class",
             "connection",
             "dialect",

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use buttress_circuit_breaker::CircuitBreaker;
+
 use super::{Endpoint, Terms, Unanswered};
 use crate::upstreams::{Quote, QuoteRequest};
 
@@ -22,6 +24,10 @@ pub(crate) struct Carrier {
 impl Carrier {
     pub(super) const fn new(endpoint: Endpoint) -> Self {
         Self { endpoint }
+    }
+
+    pub(super) const fn breaker(&self) -> &CircuitBreaker {
+        self.endpoint.breaker()
     }
 
     /// Asks for a price. It has no effect, so it may be asked again whatever the answer was.

@@ -3,10 +3,11 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use buttress_circuit_breaker::{CircuitBreaker, OpenTime, Policy, Rate};
+use buttress_circuit_breaker::{self as breaker, CircuitBreaker, OpenTime, Policy, Rate};
 use buttress_core::Registry;
 use buttress_retry_backoff::{
-    Backoff, Budget, BudgetRule, Retry, RetryPolicy, TraceEvents, http::is_idempotent,
+    Backoff, Budget, BudgetRule, MetricsObserver, Retry, RetryPolicy, TraceEvents,
+    http::is_idempotent,
 };
 use reqwest::RequestBuilder;
 use serde::de::DeserializeOwned;
@@ -62,7 +63,7 @@ impl Endpoint {
         terms: Terms,
         registry: &Registry,
     ) -> anyhow::Result<Self> {
-        let breaker = Policy::builder()
+        let policy = Policy::builder()
             .consecutive_failures(DOWN_AFTER)
             .count_window(OF_THE_LAST)
             .minimum_calls(AT_LEAST)
@@ -81,15 +82,17 @@ impl Endpoint {
             .build()?;
         let retry = Retry::new(terms.name, retry)
             .with_budget(Budget::new(RETRIES)?)
-            .with_observer(TraceEvents);
+            .with_observer(TraceEvents)
+            .with_observer(MetricsObserver::new());
         retry.register(registry);
         Ok(Self {
             http: http.clone(),
             base: format!("http://{address}"),
             attempt: terms.attempt,
             breaker: CircuitBreaker::builder(terms.name)
-                .policy(breaker)
+                .policy(policy)
                 .registry(registry)
+                .observer(breaker::MetricsObserver::new())
                 .build(),
             retry,
         })
@@ -98,6 +101,11 @@ impl Endpoint {
     /// For how long its breaker is still open, if it is: who need not ask now need not try.
     pub(super) fn paused_for(&self) -> Option<Duration> {
         self.breaker.retry_after().filter(|left| !left.is_zero())
+    }
+
+    /// What stands between the shop and the service, to be shared with other instances.
+    pub(super) const fn breaker(&self) -> &CircuitBreaker {
+        &self.breaker
     }
 
     pub(super) fn url(&self, path: &str) -> String {

@@ -8,6 +8,7 @@ mod shipments;
 
 use std::time::Duration;
 
+use buttress_circuit_breaker::{BreakerFleet, FleetPolicy, MetricsObserver};
 use buttress_core::Registry;
 
 use self::endpoint::{Endpoint, Terms};
@@ -17,7 +18,10 @@ pub(crate) use self::{
     payments::Payments,
     shipments::Shipments,
 };
-use crate::upstreams::Upstreams;
+use crate::{redis::Redis, upstreams::Upstreams};
+
+/// How often instances tell one another what they see: their breakers are open for seconds.
+const EXCHANGE: Duration = Duration::from_millis(250);
 
 /// All the services that the shop calls. Made once; clones share breakers, retries and budgets.
 #[derive(Clone, Debug)]
@@ -41,5 +45,24 @@ impl Clients {
             carrier: Carrier::new(endpoint(upstreams.carrier, carrier::TERMS)?),
             shipments: Shipments::new(endpoint(upstreams.shipments, shipments::TERMS)?),
         })
+    }
+
+    /// The breakers, with those of the other instances: a service that most have found to be down
+    /// need not be found out by each.
+    pub(crate) fn shared_by(
+        &self,
+        redis: &Redis,
+        registry: &Registry,
+    ) -> anyhow::Result<BreakerFleet> {
+        let fleet = BreakerFleet::builder("storefront", redis.board()?)
+            .policy(FleetPolicy::default().interval(EXCHANGE)?)
+            .gate(redis.gate.clone())
+            .observer(MetricsObserver::new())
+            .registry(registry)
+            .build()?;
+        fleet.add(self.payments.breaker())?;
+        fleet.add(self.carrier.breaker())?;
+        fleet.add(self.shipments.breaker())?;
+        Ok(fleet)
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use buttress_circuit_breaker::CircuitBreaker;
+
 use super::{Endpoint, Terms, Unanswered};
 use crate::upstreams::{ChargeAnswer, ChargeRequest, IDEMPOTENCY_KEY};
 
@@ -24,6 +26,10 @@ pub(crate) struct Payments {
 impl Payments {
     pub(super) const fn new(endpoint: Endpoint) -> Self {
         Self { endpoint }
+    }
+
+    pub(super) const fn breaker(&self) -> &CircuitBreaker {
+        self.endpoint.breaker()
     }
 
     /// For how long calls are paused, because the service fails.

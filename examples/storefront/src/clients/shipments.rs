@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use buttress_circuit_breaker::CircuitBreaker;
+
 use super::{Endpoint, Terms, Unanswered};
 use crate::upstreams::{IDEMPOTENCY_KEY, ShipmentAnswer, ShipmentRequest};
 
@@ -22,6 +24,10 @@ pub(crate) struct Shipments {
 impl Shipments {
     pub(super) const fn new(endpoint: Endpoint) -> Self {
         Self { endpoint }
+    }
+
+    pub(super) const fn breaker(&self) -> &CircuitBreaker {
+        self.endpoint.breaker()
     }
 
     /// For how long calls are paused, because the service fails.

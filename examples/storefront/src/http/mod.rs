@@ -6,6 +6,7 @@ mod cursor;
 mod errors;
 mod events;
 mod faults;
+mod figures;
 mod health;
 mod ledger;
 mod openapi;
@@ -27,6 +28,7 @@ use tower_http::timeout::TimeoutLayer;
 
 pub(crate) use self::health::Readiness;
 use crate::{
+    figures::Figures,
     redis::Redis,
     repository::Database,
     service::{Catalogue, OrderRate, Ordering, Quoting},
@@ -49,6 +51,7 @@ pub(crate) struct Shop {
     pub(crate) database: Database,
     /// There only when instances share one.
     pub(crate) redis: Option<Redis>,
+    pub(crate) figures: Figures,
     pub(crate) readiness: Readiness,
     /// There only when faults may be set from outside.
     pub(crate) faults: Option<Arc<FaultSwitches>>,
@@ -59,6 +62,7 @@ pub(crate) fn app(shop: Shop) -> Router {
     let mut routes = Router::new()
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
+        .route("/metrics", get(figures::show))
         .route("/products", get(products::list))
         .route(
             "/products/{id}",

@@ -15,8 +15,8 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use buttress_idempotency::{
-    CompleteError, Fingerprint, Idempotency, IdempotencyError, PolicyBuilder, PolicyError, Refusal,
-    ScopedKey, TraceEvents, http::StoredResponse, store,
+    CompleteError, Fingerprint, Idempotency, IdempotencyError, MetricsObserver, PolicyBuilder,
+    PolicyError, Refusal, ScopedKey, TraceEvents, http::StoredResponse, store,
 };
 use buttress_outbox::{Outbox, OutboxError};
 use buttress_saga::{Context, Saga, SagaError, Sagas, StartOptions, StepError, UndoContext};
@@ -104,7 +104,8 @@ fn order_keys(
 ) -> Result<Idempotency, PolicyError> {
     let policy = policy.retention(REMEMBERED_FOR).build()?;
     let keys = Idempotency::builder(store).name("orders").policy(policy);
-    Ok(keys.observer(TraceEvents).build())
+    let keys = keys.observer(TraceEvents).observer(MetricsObserver::new());
+    Ok(keys.build())
 }
 
 /// What a key is refused with inside a transaction: the store's own error, or a mistake of ours.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use buttress_core::Registry;
 use buttress_rate_limiter::{
-    Bandwidth, Decision, KeyedRateLimiter, Quota, SharedError, SharedRateLimiter, WhenDown,
-    store::RedisStore,
+    Bandwidth, Decision, KeyedRateLimiter, MetricsObserver, Quota, SharedError, SharedRateLimiter,
+    WhenDown, store::RedisStore,
 };
 
 use crate::redis::Redis;
@@ -42,13 +42,15 @@ impl OrderRate {
         let quota = Quota::new(Bandwidth::per(permits, period))?;
         let limiter = match redis {
             None => {
-                let limiter = KeyedRateLimiter::builder(Self::NAME, quota.clone());
+                let limiter = KeyedRateLimiter::builder(Self::NAME, quota.clone())
+                    .observer(MetricsObserver::new());
                 Limiter::Here(limiter.registry(registry).build()?)
             }
             Some(redis) => {
                 let store = RedisStore::with_prefix(redis.connection.clone(), "storefront")?;
                 let limiter = SharedRateLimiter::builder(Self::NAME, quota.clone(), store)
                     .gate(redis.gate.clone())
+                    .observer(MetricsObserver::new())
                     .when_down(WhenDown::Local);
                 Limiter::Shared(limiter.registry(registry).build()?)
             }

@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use buttress_outbox::{
-    Outbox, Relay, RelayPolicy, TopicPolicy, TraceEvents,
+    MetricsObserver, Outbox, Relay, RelayPolicy, TopicPolicy, TraceEvents,
     publisher::http::{Addresses, Endpoint, HttpClient, HttpPublisher},
     webhook::{Secret, Signer},
 };
@@ -54,5 +54,8 @@ pub(crate) fn relay(outbox: &Outbox, address: SocketAddr, secret: Secret) -> any
         .with_publish_deadline(publisher.longest_publish());
     let relay = Relay::builder(outbox).policy(policy);
     let relay = relay.topic_with(TOPIC, topic, publisher);
-    Ok(relay.observe(TraceEvents).build()?)
+    Ok(relay
+        .observe(TraceEvents)
+        .observe(MetricsObserver::new())
+        .build()?)
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use buttress_retry_backoff::Backoff;
 use buttress_saga::{
-    Context, Effect, Runner, RunnerPolicy, Saga, SagaError, SagaId, Sagas, State, Step, StepError,
-    StepPolicy, TraceEvents, UndoContext,
+    Context, Effect, MetricsObserver, Runner, RunnerPolicy, Saga, SagaError, SagaId, Sagas, State,
+    Step, StepError, StepPolicy, TraceEvents, UndoContext,
 };
 use buttress_store::LeaseTerms;
 
@@ -94,7 +94,8 @@ impl Settlement {
             // No order kills its worker: whoever dies here was killed, as often as it likes.
             .lone_lapses(1000);
         let runner = self.orders.sagas.runner().saga(&self.orders.saga);
-        Ok(runner.policy(policy).observer(TraceEvents::new()).build()?)
+        let runner = runner.policy(policy).observer(TraceEvents::new());
+        Ok(runner.observer(MetricsObserver::new()).build()?)
     }
 
     /// The orders with their steps, which stand in the journals of their sagas.

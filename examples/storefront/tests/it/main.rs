@@ -12,6 +12,7 @@ mod document;
 mod errors;
 mod events;
 mod faults;
+mod figures;
 mod hostile;
 mod keys;
 mod lifecycle;
