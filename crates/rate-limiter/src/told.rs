@@ -30,7 +30,7 @@ impl Told {
     pub(crate) fn decided(&self, decision: Decision, permits: u64, shadow: bool) -> Decision {
         let allowed = decision.is_allowed();
         if !self.observers.is_silent() || (!allowed && LevelFilter::current() >= Level::DEBUG) {
-            self.tell_of(&decision, permits, shadow);
+            self.tell_of(decision, permits, shadow);
         }
         if shadow && !allowed {
             return decision.let_through();
@@ -38,8 +38,10 @@ impl Told {
         decision
     }
 
+    /// By value: what is passed by reference has to be in memory, also where nobody listens.
     #[cold]
-    fn tell_of(&self, decision: &Decision, permits: u64, shadow: bool) {
+    #[inline(never)]
+    fn tell_of(&self, decision: Decision, permits: u64, shadow: bool) {
         self.tell(if decision.is_allowed() {
             EventKind::Allowed { permits }
         } else {

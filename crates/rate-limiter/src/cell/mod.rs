@@ -1,6 +1,8 @@
 //! One limiter among threads. A greedy token bucket is one word, changed by compare and swap; all else
 //! is under a lock that is never held over user code.
 
+#[cfg(all(test, not(buttress_loom)))]
+mod between;
 #[cfg(all(test, buttress_loom))]
 mod loom;
 mod sync;
@@ -119,6 +121,41 @@ impl Gcra {
                 .compare_exchange_weak(paid_until, next, Relaxed, Relaxed)
             {
                 Ok(_) => return ruling(true, cost, most, gain, owed, wait),
+                Err(held) => paid_until = held,
+            }
+        }
+    }
+
+    /// Takes `permits` where they are to be had, and refuses them where they are not to be had, whenever
+    /// it is between the two ticks; `None` where that has to be known exactly.
+    ///
+    /// They are paid for as if it were as late as it can be, and given only if that is within what may be
+    /// owed were it as early as it can be: so whatever is given here, the exact time gives as well, and
+    /// leaves no more owed. An idle bucket withholds what flows in between the two at first.
+    #[inline]
+    pub(crate) fn take_between(&self, earliest: u64, latest: u64, permits: u64) -> Option<Ruling> {
+        let most = self.most.load(Relaxed);
+        let (gain, cost) = (self.gain.load(Relaxed), self.cost.load(Relaxed));
+        let price = permits.checked_mul(cost)?;
+        let (earliest, latest) = (earliest.saturating_mul(gain), latest.saturating_mul(gain));
+        // A bucket that fills up between the two would withhold most of itself.
+        if price > most || permits == 0 || (latest - earliest).saturating_mul(4) > most {
+            return None;
+        }
+        let mut paid_until = self.paid_until.load(Relaxed);
+        loop {
+            let next = paid_until.max(latest).saturating_add(price);
+            let owed = next - earliest;
+            if owed > most {
+                let refused = next - latest > most && next != u64::MAX;
+                let already = paid_until.saturating_sub(earliest);
+                return refused.then(|| ruling(false, cost, most, gain, already, owed - most));
+            }
+            match self
+                .paid_until
+                .compare_exchange_weak(paid_until, next, Relaxed, Relaxed)
+            {
+                Ok(_) => return Some(ruling(true, cost, most, gain, owed, 0)),
                 Err(held) => paid_until = held,
             }
         }

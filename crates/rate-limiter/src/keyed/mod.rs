@@ -280,6 +280,15 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
+        if let Some((earliest, latest)) = self.family.clock.bounds() {
+            let between = (earliest.as_nanos(), latest.as_nanos());
+            let visit = on_either!(&self.family.tables, table =>
+                table.visit(key, between.0, |rules, state| state.take_between(rules, between, permits)));
+            let (result, forgotten) = (visit.result, visit.forgotten);
+            if let Some(result) = result {
+                return self.visited(Visit { result, forgotten });
+            }
+        }
         let now = self.now();
         let visit = on_either!(&self.family.tables, table =>
             table.visit(key, now, |rules, state| state.take(rules, now, permits)));

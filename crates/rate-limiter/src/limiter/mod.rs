@@ -79,7 +79,7 @@ impl RateLimiter {
     /// is left.
     #[inline]
     pub fn check_n(&self, permits: u64) -> Decision {
-        let ruling = self.core.gcra.take(self.now(), permits, 0);
+        let ruling = self.take(permits);
         self.decided(ruling, permits)
     }
 
@@ -237,6 +237,19 @@ impl RateLimiter {
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.core.queue.waiting()
+    }
+
+    /// By the clock's bounds where they are enough.
+    #[inline]
+    fn take(&self, permits: u64) -> Ruling {
+        let core = &*self.core;
+        if let Some((earliest, latest)) = core.clock.bounds() {
+            let (earliest, latest) = (earliest.as_nanos(), latest.as_nanos());
+            if let Some(ruling) = core.gcra.take_between(earliest, latest, permits) {
+                return ruling;
+            }
+        }
+        core.gcra.take(self.now(), permits, 0)
     }
 
     #[inline]
