@@ -196,23 +196,23 @@ impl Clock {
         )
     }
 
-    /// Two moments between which it is now, where they cost much less than to know it exactly; the
-    /// earlier one never goes back. Who decides alike whichever it is need not ask further.
+    /// Two moments between which it is now; the earlier one never goes back. Of [`Clock::coarse`] they
+    /// cost a tenth of what it costs to know exactly, of all others they are one: the time now. Who
+    /// decides alike whichever it is need not ask further.
     ///
-    /// Of [`Clock::coarse`] they are two of the kernel's ticks apart (8 ms where it ticks 250 times
-    /// a second). It is never earlier than the first; it is later than the second only while the
-    /// kernel misses more than a tick, as in a virtual machine that has just gone on.
+    /// A coarse clock's are two of the kernel's ticks apart (8 ms where it ticks 250 times a second). It
+    /// is never earlier than the first; it is later than the second only while the kernel misses more
+    /// than a tick, as in a virtual machine that has just gone on.
     #[must_use]
     #[inline]
-    pub fn bounds(&self) -> Option<(Moment, Moment)> {
-        match &self.source {
-            #[cfg(all(feature = "coarse", target_os = "linux"))]
-            Source::Coarse(coarse) => {
-                let (earliest, latest) = coarse.bounds();
-                Some((Moment(earliest), Moment(latest)))
-            }
-            _ => None,
+    pub fn bounds(&self) -> (Moment, Moment) {
+        #[cfg(all(feature = "coarse", target_os = "linux"))]
+        if let Source::Coarse(coarse) = &self.source {
+            let (earliest, latest) = coarse.bounds();
+            return (Moment(earliest), Moment(latest));
         }
+        let now = self.now();
+        (now, now)
     }
 
     /// The time now. Never goes back.
@@ -337,7 +337,7 @@ mod tests {
         let (mut last, mut beyond) = (Moment::START, 0);
         for _ in 0..200_000 {
             let before = clock.now();
-            let (earliest, latest) = clock.bounds().unwrap();
+            let (earliest, latest) = clock.bounds();
             let after = clock.now();
             assert!(earliest >= last && earliest <= after, "it is never ahead");
             assert!(latest > earliest);
@@ -346,7 +346,9 @@ mod tests {
         }
         // Others may have had the processor between the readings, or the kernel's ticks.
         assert!(beyond < 200, "{beyond}");
-        assert!(Clock::tokio().bounds().is_none());
+        let (clock, hand) = Clock::manual();
+        hand.advance(Duration::from_nanos(7));
+        assert_eq!(clock.bounds(), (clock.now(), clock.now()));
     }
 
     #[cfg(feature = "quanta")]

@@ -1,8 +1,10 @@
 //! Decisions on a time that is known only roughly, held against the same on the exact time.
 
+use std::cell::Cell;
+
 use proptest::prelude::*;
 
-use super::Gcra;
+use super::{Gcra, Judged};
 use crate::{Bandwidth, Quota, machine::Plan};
 
 const TICK: u64 = 4_000_000;
@@ -19,12 +21,17 @@ const fn bounds(now: u64) -> (u64, u64) {
 }
 
 /// Decides as the handle does, and checks that whatever is said without the exact time is said with it.
+/// Whether it was allowed, and whether the exact time was asked.
 fn decide(gcra: &Gcra, now: u64, permits: u64) -> (bool, bool) {
-    let (earliest, latest) = bounds(now);
     let exact = gcra.look(now, permits);
-    let Some(ruling) = gcra.take_between(earliest, latest, permits) else {
-        return (gcra.take(now, permits, 0).allowed, true);
+    let asked = Cell::new(false);
+    let ask = || {
+        asked.set(true);
+        now
     };
+    let (judged, owed, wait) = gcra.judge(bounds(now), ask, permits, 0);
+    assert_ne!(judged, Judged::Elsewhere);
+    let ruling = gcra.ruling(judged, owed, wait);
     assert_eq!(ruling.allowed, exact.allowed, "at {now}: {ruling:?}");
     let (roughly, exactly) = (ruling.look, gcra.look(now, permits).look);
     assert!(
@@ -35,7 +42,7 @@ fn decide(gcra: &Gcra, now: u64, permits: u64) -> (bool, bool) {
         let (told, least) = (roughly.wait_ticks(), exactly.wait_ticks());
         assert!((least..=least + 2 * TICK).contains(&told), "{told} {least}");
     }
-    (ruling.allowed, false)
+    (ruling.allowed, asked.get())
 }
 
 proptest! {

@@ -5,21 +5,13 @@ use std::sync::Arc;
 use super::table::State;
 use crate::{
     Carry,
+    cell::Judged,
     machine::{Bucket, Cell, Plan, Ruling},
 };
 
 /// What a keyed limiter does with the state of a key.
 pub(super) trait Limited: State {
     fn take(&mut self, rules: &Self::Rules, now: u64, permits: u64) -> Ruling;
-    /// The same whenever it is between the two; `None` where that has to be known exactly.
-    fn take_between(
-        &mut self,
-        _rules: &Self::Rules,
-        _between: (u64, u64),
-        _permits: u64,
-    ) -> Option<Ruling> {
-        None
-    }
     fn look(&mut self, rules: &Self::Rules, now: u64, permits: u64) -> Ruling;
     fn force(&mut self, rules: &Self::Rules, now: u64, permits: u64) -> Ruling;
     fn give_back(&mut self, rules: &Self::Rules, now: u64, permits: u64);
@@ -33,31 +25,66 @@ pub(super) trait Limited: State {
 pub(super) struct Word(u64);
 
 impl Word {
+    #[inline]
     const fn owed(self, bucket: &Bucket, now: u64) -> u64 {
         self.0.saturating_sub(bucket.paid(now))
     }
 
+    /// Takes permits of a bucket that is refilled evenly, as a direct limiter does it: see `Gcra::judge`.
+    #[expect(clippy::inline_always, reason = "see `Judged`")]
+    #[inline(always)]
+    pub(super) fn judge(
+        &mut self,
+        bucket: &Bucket,
+        (earliest, latest): (u64, u64),
+        now: impl Fn() -> u64,
+        permits: u64,
+    ) -> (Judged, u64, u64) {
+        let (gain, most) = (bucket.gain, bucket.most);
+        let price = match permits.checked_mul(bucket.cost) {
+            Some(price) if price <= most && permits > 0 && bucket.length == 1 => price,
+            _ => return (Judged::Elsewhere, 0, 0),
+        };
+        let (mut early, mut late) = (earliest.saturating_mul(gain), latest.saturating_mul(gain));
+        let mut next = self.0.max(late).saturating_add(price);
+        let wide = (late - early).saturating_mul(4) > most;
+        if early < late && (wide || (next - early > most && next - late <= most)) {
+            early = now().saturating_mul(gain);
+            late = early;
+            next = self.0.max(late).saturating_add(price);
+        }
+        let owed = next - early;
+        if owed > most {
+            return (Judged::Refused, self.0.saturating_sub(early), owed - most);
+        }
+        self.0 = next;
+        (Judged::Allowed, owed, 0)
+    }
+
+    #[inline]
     const fn owe(&mut self, bucket: &Bucket, now: u64, owed: u64) {
         self.0 = bucket.paid(now).saturating_add(owed);
     }
 }
 
 impl State for Word {
-    type Rules = Bucket;
+    /// Behind a pointer, so that a shard and its lock are one cache line.
+    type Rules = Arc<Bucket>;
 
-    fn fresh(_: &Bucket) -> Self {
+    #[inline]
+    fn fresh(_: &Arc<Bucket>) -> Self {
         Self(0)
     }
 
     #[inline]
-    fn left(&mut self, bucket: &Bucket, now: u64) -> u64 {
+    fn left(&mut self, bucket: &Arc<Bucket>, now: u64) -> u64 {
         self.owed(bucket, now)
     }
 }
 
 impl Limited for Word {
     #[inline]
-    fn take(&mut self, bucket: &Bucket, now: u64, permits: u64) -> Ruling {
+    fn take(&mut self, bucket: &Arc<Bucket>, now: u64, permits: u64) -> Ruling {
         let owed = self.owed(bucket, now);
         let price = bucket.price(permits).unwrap_or(u64::MAX);
         let after = owed.saturating_add(price);
@@ -72,43 +99,8 @@ impl Limited for Word {
         }
     }
 
-    /// As a direct limiter does it: see `Gcra::take_between`.
     #[inline]
-    fn take_between(
-        &mut self,
-        bucket: &Bucket,
-        (earliest, latest): (u64, u64),
-        permits: u64,
-    ) -> Option<Ruling> {
-        let price = bucket.price(permits)?;
-        let (early, late) = (bucket.paid(earliest), bucket.paid(latest));
-        let wide = (late - early).saturating_mul(4) > bucket.most;
-        if bucket.length != 1 || permits == 0 || wide {
-            return None;
-        }
-        let next = self.0.max(late).saturating_add(price);
-        let owed = next - early;
-        let allowed = owed <= bucket.most;
-        if !allowed && next - late <= bucket.most {
-            return None;
-        }
-        if allowed {
-            self.0 = next;
-        }
-        let (owed, permits) = if allowed {
-            (owed, 0)
-        } else {
-            (self.0.saturating_sub(early), permits)
-        };
-        Some(Ruling {
-            allowed,
-            by: 0,
-            look: bucket.look(owed, earliest, permits),
-        })
-    }
-
-    #[inline]
-    fn look(&mut self, bucket: &Bucket, now: u64, permits: u64) -> Ruling {
+    fn look(&mut self, bucket: &Arc<Bucket>, now: u64, permits: u64) -> Ruling {
         let look = bucket.look(self.owed(bucket, now), now, permits);
         Ruling {
             allowed: look.wait == 0 || permits == 0,
@@ -117,7 +109,7 @@ impl Limited for Word {
         }
     }
 
-    fn force(&mut self, bucket: &Bucket, now: u64, permits: u64) -> Ruling {
+    fn force(&mut self, bucket: &Arc<Bucket>, now: u64, permits: u64) -> Ruling {
         let owed = self.owed(bucket, now);
         let owed = owed.saturating_add(bucket.price_or_all(permits));
         self.owe(bucket, now, owed.min(bucket.ceiling));
@@ -126,7 +118,7 @@ impl Limited for Word {
         ruling
     }
 
-    fn give_back(&mut self, bucket: &Bucket, now: u64, permits: u64) {
+    fn give_back(&mut self, bucket: &Arc<Bucket>, now: u64, permits: u64) {
         let owed = self.owed(bucket, now);
         self.owe(
             bucket,
@@ -135,11 +127,11 @@ impl Limited for Word {
         );
     }
 
-    fn flow(&mut self, bucket: &Bucket, now: u64, permits: u64) -> u64 {
+    fn flow(&mut self, bucket: &Arc<Bucket>, now: u64, permits: u64) -> u64 {
         bucket.flow(self.owed(bucket, now), now, permits)
     }
 
-    fn carry(&mut self, bucket: &Bucket, now: u64, to: &Bucket, how: Carry) {
+    fn carry(&mut self, bucket: &Arc<Bucket>, now: u64, to: &Arc<Bucket>, how: Carry) {
         let owed = bucket.carry(self.owed(bucket, now), to, how);
         self.owe(to, now, owed);
     }
@@ -204,23 +196,24 @@ mod tests {
         ) {
             let quota = Quota::new(Bandwidth::per_second(permits).burst(burst)).unwrap();
             let plan = Plan::in_process(&quota).unwrap();
-            let bucket = *plan.single_bucket().unwrap();
+            let bucket = Arc::new(*plan.single_bucket().unwrap());
             let (mut word, gcra) = (Word::fresh(&bucket), Gcra::new(plan));
             let mut now = 1_000_000_000;
             for (step, width, wanted) in steps {
                 now += step;
-                let between = (now, now + width);
-                let (one, other) = (
-                    word.take_between(&bucket, between, wanted),
-                    gcra.take_between(between.0, between.1, wanted),
-                );
-                prop_assert_eq!(one.map(|it| it.allowed), other.map(|it| it.allowed));
-                prop_assert_eq!(one.map(|it| it.look.free), other.map(|it| it.look.free));
-                prop_assert_eq!(one.map(|it| it.look.wait), other.map(|it| it.look.wait));
-                if one.is_none() {
-                    let one = word.take(&bucket, now, wanted).allowed;
-                    prop_assert_eq!(one, gcra.take(now, wanted, 0).allowed);
+                let at = now + width / 2;
+                let (mut quickly, mut slowly) = (word, word);
+                let (quick, owed, wait) = quickly.judge(&bucket, (at, at), || at, wanted);
+                let slow = slowly.take(&bucket, at, wanted);
+                prop_assert_eq!(quick == Judged::Elsewhere, wanted > burst);
+                if wanted <= burst {
+                    prop_assert_eq!(gcra.ruling(quick, owed, wait), slow);
+                    prop_assert_eq!(quickly.0, slowly.0);
                 }
+                let one = word.judge(&bucket, (now, now + width), || at, wanted);
+                let other = gcra.judge((now, now + width), || at, wanted, 0);
+                prop_assert_eq!(one, other);
+                prop_assert_eq!(one.0, quick);
             }
         }
     }
