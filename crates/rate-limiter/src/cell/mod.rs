@@ -134,29 +134,46 @@ impl Gcra {
             Some(price) if price <= most && permits > 0 => price,
             _ => return (Judged::Elsewhere, 0, 0),
         };
-        let patience = patience.saturating_mul(gain);
-        let (mut early, mut late) = (earliest.saturating_mul(gain), latest.saturating_mul(gain));
-        // A bucket that fills up between the two would withhold most of itself.
-        if (late - early).saturating_mul(4) > most {
-            early = now().saturating_mul(gain);
-            late = early;
-        }
         let mut paid_until = self.paid_until.load(Relaxed);
+        let mut exact = earliest;
+        // A branch that is foreseen: what depends on both is not worked out where they are one.
+        if earliest != latest {
+            let (early, late) = (earliest.saturating_mul(gain), latest.saturating_mul(gain));
+            // A bucket that fills up between the two would withhold most of itself.
+            let wide = (late - early).saturating_mul(4) > most || patience > 0;
+            if !wide {
+                loop {
+                    let next = paid_until.max(late).saturating_add(price);
+                    let owed = next - early;
+                    if owed > most {
+                        if next - late > most && next != u64::MAX {
+                            let already = paid_until.saturating_sub(early);
+                            return (Judged::Refused, already, owed - most);
+                        }
+                        break;
+                    }
+                    match self
+                        .paid_until
+                        .compare_exchange_weak(paid_until, next, Relaxed, Relaxed)
+                    {
+                        Ok(_) => return (Judged::Allowed, owed, 0),
+                        Err(held) => paid_until = held,
+                    }
+                }
+            }
+            exact = now();
+        }
+        let (now, patience) = (exact.saturating_mul(gain), patience.saturating_mul(gain));
         loop {
-            let next = paid_until.max(late).saturating_add(price);
-            let owed = next - early;
+            let next = paid_until.max(now).saturating_add(price);
+            let owed = next - now;
             let wait = owed.saturating_sub(most);
             // Where the sum saturates, time has ended, or the word is no longer in use.
             if next == u64::MAX {
                 return (Judged::Elsewhere, 0, 0);
             }
             if wait > patience {
-                if early < late && (next - late).saturating_sub(most) <= patience {
-                    early = now().saturating_mul(gain);
-                    late = early;
-                    continue;
-                }
-                return (Judged::Refused, paid_until.saturating_sub(early), wait);
+                return (Judged::Refused, paid_until.saturating_sub(now), wait);
             }
             match self
                 .paid_until

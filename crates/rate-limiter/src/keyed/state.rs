@@ -45,17 +45,27 @@ impl Word {
             Some(price) if price <= most && permits > 0 && bucket.length == 1 => price,
             _ => return (Judged::Elsewhere, 0, 0),
         };
-        let (mut early, mut late) = (earliest.saturating_mul(gain), latest.saturating_mul(gain));
-        let mut next = self.0.max(late).saturating_add(price);
-        let wide = (late - early).saturating_mul(4) > most;
-        if early < late && (wide || (next - early > most && next - late <= most)) {
-            early = now().saturating_mul(gain);
-            late = early;
-            next = self.0.max(late).saturating_add(price);
+        let mut exact = earliest;
+        if earliest != latest {
+            let (early, late) = (earliest.saturating_mul(gain), latest.saturating_mul(gain));
+            let next = self.0.max(late).saturating_add(price);
+            let owed = next - early;
+            if (late - early).saturating_mul(4) <= most {
+                if owed <= most {
+                    self.0 = next;
+                    return (Judged::Allowed, owed, 0);
+                }
+                if next - late > most {
+                    return (Judged::Refused, self.0.saturating_sub(early), owed - most);
+                }
+            }
+            exact = now();
         }
-        let owed = next - early;
+        let now = exact.saturating_mul(gain);
+        let next = self.0.max(now).saturating_add(price);
+        let owed = next - now;
         if owed > most {
-            return (Judged::Refused, self.0.saturating_sub(early), owed - most);
+            return (Judged::Refused, self.0.saturating_sub(now), owed - most);
         }
         self.0 = next;
         (Judged::Allowed, owed, 0)

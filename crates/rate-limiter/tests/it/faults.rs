@@ -187,7 +187,7 @@ async fn one_fault_anywhere_loses_a_slice_at_most_and_gives_none_twice() {
         stand.judge_events().await;
     })
     .await;
-    assert!(injected >= 3 * 6, "{injected}");
+    assert_eq!(injected, 4 * 6);
 }
 
 /// What is done beside taking: each is done, or not done and said so.
