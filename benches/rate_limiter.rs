@@ -120,6 +120,13 @@ fn governors(quota: governor::Quota) -> DefaultDirectRateLimiter {
     governor::RateLimiter::direct(quota)
 }
 
+fn checks<'c>(name: &'c str, limiter: &'c RateLimiter) -> Contender<'c> {
+    let call = |_| {
+        black_box(limiter.check().is_allowed());
+    };
+    (name, Box::new(call))
+}
+
 fn direct(_: &mut Criterion) {
     let ticked = Clock::ticked(Duration::from_millis(1)).unwrap();
     let plenty_theirs = governor::Quota::per_second(NonZeroU32::MAX);
@@ -150,30 +157,10 @@ fn direct(_: &mut Criterion) {
                         black_box(peer.check().is_ok());
                     }),
                 ),
-                (
-                    "ours, quanta",
-                    Box::new(|_| {
-                        black_box(quanta.check().is_allowed());
-                    }),
-                ),
-                (
-                    "ours, coarse",
-                    Box::new(|_| {
-                        black_box(coarse.check().is_allowed());
-                    }),
-                ),
-                (
-                    "ours, ticked",
-                    Box::new(|_| {
-                        black_box(late.check().is_allowed());
-                    }),
-                ),
-                (
-                    "ours, tokio",
-                    Box::new(|_| {
-                        black_box(tokio.check().is_allowed());
-                    }),
-                ),
+                checks("ours, quanta", &quanta),
+                checks("ours, coarse", &coarse),
+                checks("ours, ticked", &late),
+                checks("ours, tokio", &tokio),
                 (
                     "ratelimit",
                     Box::new(|_| {

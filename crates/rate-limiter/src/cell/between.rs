@@ -1,5 +1,7 @@
 //! Decisions on a time that is known only roughly, held against the same on the exact time.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::cell::Cell;
 
 use proptest::prelude::*;
