@@ -129,7 +129,6 @@ async fn fleet(kind: &str, url: &str, prefix: &str, lease: Option<u64>) {
     let millis = u64::try_from(whole.as_millis()).unwrap();
     // With leases each instance that ever was may hold a slice that was taken before.
     let most = BURST + RATE * millis / 1000 + 1 + lease.map_or(0, |slice| slice * slices);
-    println!("{kind}: {given} of {most}, {kills} kills");
     assert!(given <= most, "{kind}: {given} of {most}, {kills} kills");
     // A killed process takes its time to come back; this says that some were let through at all.
     assert!(given >= BURST * 2, "{kind}: {given}: too many were refused");
