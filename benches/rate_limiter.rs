@@ -41,6 +41,9 @@ type Contender<'c> = (&'c str, Box<dyn Fn(u64) + Sync + 'c>);
 /// All contenders in turns, in samples of a thousand calls; the medians. So a busy machine disturbs all of
 /// them alike, and a sample that was interrupted counts for nothing.
 fn row(name: &str, contenders: &[Contender<'_>]) {
+    if !wanted(name) {
+        return;
+    }
     const CALLS: u64 = 1000;
     let mut at = 0;
     let mut one: Vec<Vec<f64>> = vec![Vec::new(); contenders.len()];
@@ -87,6 +90,15 @@ fn row(name: &str, contenders: &[Contender<'_>]) {
     }
 }
 
+/// Whether the command line leaves it in: a word is a part of the names that are wanted.
+fn wanted(name: &str) -> bool {
+    let mut words = std::env::args()
+        .skip(1)
+        .filter(|it| !it.starts_with('-'))
+        .peekable();
+    words.peek().is_none() || words.any(|word| name.contains(&word))
+}
+
 /// So fast that it always admits.
 fn plenty() -> Quota {
     Quota::new(Bandwidth::per_second(1_000_000_000).burst(1_000_000_000)).unwrap()
@@ -108,6 +120,13 @@ fn governors(quota: governor::Quota) -> DefaultDirectRateLimiter {
     governor::RateLimiter::direct(quota)
 }
 
+fn checks<'c>(name: &'c str, limiter: &'c RateLimiter) -> Contender<'c> {
+    let call = |_| {
+        black_box(limiter.check().is_allowed());
+    };
+    (name, Box::new(call))
+}
+
 fn direct(_: &mut Criterion) {
     let ticked = Clock::ticked(Duration::from_millis(1)).unwrap();
     let plenty_theirs = governor::Quota::per_second(NonZeroU32::MAX);
@@ -122,8 +141,13 @@ fn direct(_: &mut Criterion) {
             .initial_available(if rate == 1 { 0 } else { rate })
             .build()
             .unwrap();
-        let [quanta, coarse, tokio] = [Clock::quanta(), ticked.clone(), Clock::tokio()]
-            .map(|clock| ours(quota.clone(), clock));
+        let clocks = [
+            Clock::quanta(),
+            Clock::coarse(),
+            ticked.clone(),
+            Clock::tokio(),
+        ];
+        let [quanta, coarse, late, tokio] = clocks.map(|clock| ours(quota.clone(), clock));
         row(
             name,
             &[
@@ -133,24 +157,10 @@ fn direct(_: &mut Criterion) {
                         black_box(peer.check().is_ok());
                     }),
                 ),
-                (
-                    "ours, quanta",
-                    Box::new(|_| {
-                        black_box(quanta.check().is_allowed());
-                    }),
-                ),
-                (
-                    "ours, ticked",
-                    Box::new(|_| {
-                        black_box(coarse.check().is_allowed());
-                    }),
-                ),
-                (
-                    "ours, tokio",
-                    Box::new(|_| {
-                        black_box(tokio.check().is_allowed());
-                    }),
-                ),
+                checks("ours, quanta", &quanta),
+                checks("ours, coarse", &coarse),
+                checks("ours, ticked", &late),
+                checks("ours, tokio", &tokio),
                 (
                     "ratelimit",
                     Box::new(|_| {
@@ -164,6 +174,9 @@ fn direct(_: &mut Criterion) {
 
 fn keyed(_: &mut Criterion) {
     for keys in [1_u64, 10_000, 1_000_000] {
+        if !wanted(&format!("keyed, {keys} keys")) {
+            continue;
+        }
         // Each key in an order that no cache foresees.
         let key = |at: u64| at.wrapping_mul(0x9E37_79B9_7F4A_7C15) % keys;
         // So many at once that all are admitted, and so slow that no key is ever idle: idle ones are
@@ -172,10 +185,10 @@ fn keyed(_: &mut Criterion) {
         let theirs = theirs.allow_burst(NonZeroU32::new(10_000_000).unwrap());
         let busy = Bandwidth::per_day(1_000_000).burst(10_000_000);
         let peer: DefaultKeyedRateLimiter<u64> = governor::RateLimiter::keyed(theirs);
-        let limiter = |trusted: bool| {
+        let limiter = |trusted: bool, clock: Clock| {
             let builder = KeyedRateLimiter::<u64>::builder("bench", Quota::new(busy).unwrap())
                 .max_keys(2_000_000)
-                .clock(Clock::quanta());
+                .clock(clock);
             let builder = if trusted {
                 builder.trusted_keys()
             } else {
@@ -183,12 +196,17 @@ fn keyed(_: &mut Criterion) {
             };
             builder.build().unwrap()
         };
-        let (hostile, trusted) = (limiter(false), limiter(true));
+        let (hostile, trusted) = (
+            limiter(false, Clock::quanta()),
+            limiter(true, Clock::quanta()),
+        );
+        let coarse = limiter(true, Clock::coarse());
         for at in 0..keys {
             let _made = (
                 peer.check_key(&at).is_ok(),
                 hostile.check(&at),
                 trusted.check(&at),
+                coarse.check(&at),
             );
         }
         row(
@@ -212,12 +230,21 @@ fn keyed(_: &mut Criterion) {
                         black_box(trusted.check(&key(at)).is_allowed());
                     }),
                 ),
+                (
+                    "ours, trusted keys, coarse",
+                    Box::new(|at| {
+                        black_box(coarse.check(&key(at)).is_allowed());
+                    }),
+                ),
             ],
         );
     }
 }
 
 fn bytes(_: &mut Criterion) {
+    if !wanted("bytes") {
+        return;
+    }
     let million = 1_000_000_u64;
     let used = |make: &mut dyn FnMut()| {
         let region = Region::new(ALLOCATOR);
@@ -300,6 +327,9 @@ fn async_peers(criterion: &mut Criterion) {
 
 /// Decisions a second on Redis, by so many tasks.
 fn redis(_: &mut Criterion) {
+    if !wanted("redis") {
+        return;
+    }
     let Ok(server) = buttress_testkit::redis::Server::start() else {
         println!("no redis-server: left out");
         return;

@@ -50,6 +50,12 @@ pub enum EventKind {
         /// How many.
         keys: u64,
     },
+    /// Idle keys were removed from the store.
+    #[non_exhaustive]
+    KeysPruned {
+        /// How many.
+        keys: u64,
+    },
     /// The quota was changed.
     QuotaChanged,
     /// An adaptive concurrency limit changed.
@@ -86,6 +92,9 @@ impl Event {
             }
             EventKind::KeysForgotten { keys } => {
                 tracing::warn!(%name, keys, "the rate limiter forgot keys that were not idle");
+            }
+            EventKind::KeysPruned { keys } => {
+                tracing::debug!(%name, keys, "idle keys were removed from the rate limiter's store");
             }
             EventKind::QuotaChanged => {
                 tracing::info!(%name, "the rate limiter's quota was changed");

@@ -35,5 +35,5 @@ pub use self::{
     keyed::{KeyedRateLimiter, KeyedRateLimiterBuilder},
     limiter::{RateLimiter, RateLimiterBuilder, Reservation},
     policy::{Algorithm, Bandwidth, Carry, Quota},
-    shared::{SharedRateLimiter, SharedRateLimiterBuilder, WhenDown},
+    shared::{Pruner, SharedRateLimiter, SharedRateLimiterBuilder, WhenDown},
 };

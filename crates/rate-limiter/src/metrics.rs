@@ -13,6 +13,7 @@ use crate::{Event, EventKind};
 /// | `buttress_rate_limiter_refused_total` | `name`, `shadow` |
 /// | `buttress_rate_limiter_turned_away_total` | `name` |
 /// | `buttress_rate_limiter_keys_forgotten_total` | `name` |
+/// | `buttress_rate_limiter_keys_pruned_total` | `name` |
 /// | `buttress_rate_limiter_store_failures_total` | `name`, `instead` |
 ///
 /// The first two count permits. Keys are no labels: they are the callers' data. What is true now (what is
@@ -49,6 +50,9 @@ impl Observer<Event> for MetricsObserver {
             EventKind::KeysForgotten { keys } => {
                 counter!("buttress_rate_limiter_keys_forgotten_total", "name" => name)
                     .increment(keys);
+            }
+            EventKind::KeysPruned { keys } => {
+                counter!("buttress_rate_limiter_keys_pruned_total", "name" => name).increment(keys);
             }
             EventKind::StoreFailed { instead } => {
                 counter!("buttress_rate_limiter_store_failures_total", "name" => name,

@@ -247,13 +247,13 @@ async fn idle_keys_are_pruned_and_others_are_not(store: &Arc<dyn Store>) {
     let quick = limiter(store, quota(Bandwidth::per_second(1000)));
     assert!(take(&quick, "idle", 1).await.is_allowed());
     tokio::time::sleep(Duration::from_millis(1100)).await;
-    let _some = quick.prune(1000).await.expect("it answers");
+    // Keys of other tests may become idle meanwhile, each of them once.
+    let mut looks = 0;
+    while quick.prune(1000).await.expect("it answers") > 0 {
+        looks += 1;
+        assert!(looks < 100, "something is left to prune, time and again");
+    }
     assert!(!take(&busy, "not idle", 1).await.is_allowed());
-    assert_eq!(
-        quick.prune(1000).await.expect("it answers"),
-        0,
-        "nothing is left to prune"
-    );
 }
 
 async fn many_at_once_get_no_more_than_the_quota(store: &Arc<dyn Store>) {

@@ -29,8 +29,8 @@ impl Told {
     #[inline]
     pub(crate) fn decided(&self, decision: Decision, permits: u64, shadow: bool) -> Decision {
         let allowed = decision.is_allowed();
-        if !self.observers.is_silent() || (!allowed && LevelFilter::current() >= Level::DEBUG) {
-            self.tell_of(&decision, permits, shadow);
+        if !self.is_silent_of(allowed) {
+            self.tell_of(decision, permits, shadow);
         }
         if shadow && !allowed {
             return decision.let_through();
@@ -38,8 +38,16 @@ impl Told {
         decision
     }
 
+    /// Whether nobody hears of such a decision.
+    #[inline]
+    pub(crate) fn is_silent_of(&self, allowed: bool) -> bool {
+        self.observers.is_silent() && (allowed || LevelFilter::current() < Level::DEBUG)
+    }
+
+    /// By value: what is passed by reference has to be in memory, also where nobody listens.
     #[cold]
-    fn tell_of(&self, decision: &Decision, permits: u64, shadow: bool) {
+    #[inline(never)]
+    fn tell_of(&self, decision: Decision, permits: u64, shadow: bool) {
         self.tell(if decision.is_allowed() {
             EventKind::Allowed { permits }
         } else {

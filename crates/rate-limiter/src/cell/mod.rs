@@ -1,6 +1,8 @@
 //! One limiter among threads. A greedy token bucket is one word, changed by compare and swap; all else
 //! is under a lock that is never held over user code.
 
+#[cfg(all(test, not(buttress_loom)))]
+mod between;
 #[cfg(all(test, buttress_loom))]
 mod loom;
 mod sync;
@@ -15,6 +17,18 @@ use crate::{
     Carry,
     machine::{Bucket, Cell, Look, NEVER, Plan, Ruling},
 };
+
+/// What a word says to one who takes.
+///
+/// On a hot path it goes with two numbers, in registers: a whole answer is nine words, of which a caller
+/// mostly reads one, and to hand it on in memory costs more than to decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Judged {
+    Allowed,
+    Refused,
+    /// The state is not the word, or what is asked for is no ordinary request.
+    Elsewhere,
+}
 
 /// The state of a direct limiter.
 ///
@@ -91,37 +105,92 @@ impl Gcra {
     }
 
     /// Takes `permits`, if they are to be had within `patience` ticks.
-    #[inline]
     pub(crate) fn take(&self, now: u64, permits: u64, patience: u64) -> Ruling {
+        match self.judge((now, now), || now, permits, patience) {
+            (Judged::Elsewhere, ..) => self.unusual(now, permits, patience),
+            (judged, owed, wait) => self.ruling(judged, owed, wait),
+        }
+    }
+
+    /// Takes `permits` by the word. What is owed then, and by how much that is too much.
+    ///
+    /// Between two ticks permits are given if they are to be had, and refused if they are not to be had,
+    /// whenever it is; else `now` is asked. They are paid for as if it were as late as it can be, and given
+    /// only if that is within what may be owed were it as early as it can be: so whatever is given here, the
+    /// exact time gives as well, and leaves no more owed. An idle bucket withholds what flows in between the
+    /// two at first.
+    #[expect(clippy::inline_always, reason = "see `Judged`")]
+    #[inline(always)]
+    pub(crate) fn judge(
+        &self,
+        (earliest, latest): (u64, u64),
+        now: impl Fn() -> u64,
+        permits: u64,
+        patience: u64,
+    ) -> (Judged, u64, u64) {
         let most = self.most.load(Relaxed);
         let (gain, cost) = (self.gain.load(Relaxed), self.cost.load(Relaxed));
         let price = match permits.checked_mul(cost) {
             Some(price) if price <= most && permits > 0 => price,
-            _ => return self.unusual(now, permits, patience),
+            _ => return (Judged::Elsewhere, 0, 0),
         };
-        let (tick, now) = (now, now.saturating_mul(gain));
-        let patience = patience.saturating_mul(gain);
         let mut paid_until = self.paid_until.load(Relaxed);
+        let mut exact = earliest;
+        // A branch that is foreseen: what depends on both is not worked out where they are one.
+        if earliest != latest {
+            let (early, late) = (earliest.saturating_mul(gain), latest.saturating_mul(gain));
+            // A bucket that fills up between the two would withhold most of itself.
+            let wide = (late - early).saturating_mul(4) > most || patience > 0;
+            if !wide {
+                loop {
+                    let next = paid_until.max(late).saturating_add(price);
+                    let owed = next - early;
+                    if owed > most {
+                        if next - late > most && next != u64::MAX {
+                            let already = paid_until.saturating_sub(early);
+                            return (Judged::Refused, already, owed - most);
+                        }
+                        break;
+                    }
+                    match self
+                        .paid_until
+                        .compare_exchange_weak(paid_until, next, Relaxed, Relaxed)
+                    {
+                        Ok(_) => return (Judged::Allowed, owed, 0),
+                        Err(held) => paid_until = held,
+                    }
+                }
+            }
+            exact = now();
+        }
+        let (now, patience) = (exact.saturating_mul(gain), patience.saturating_mul(gain));
         loop {
             let next = paid_until.max(now).saturating_add(price);
             let owed = next - now;
             let wait = owed.saturating_sub(most);
             // Where the sum saturates, time has ended, or the word is no longer in use.
             if next == u64::MAX {
-                return self.unusual(tick, permits, 0);
+                return (Judged::Elsewhere, 0, 0);
             }
             if wait > patience {
-                let owed = paid_until.saturating_sub(now);
-                return ruling(false, cost, most, gain, owed, wait);
+                return (Judged::Refused, paid_until.saturating_sub(now), wait);
             }
             match self
                 .paid_until
                 .compare_exchange_weak(paid_until, next, Relaxed, Relaxed)
             {
-                Ok(_) => return ruling(true, cost, most, gain, owed, wait),
+                Ok(_) => return (Judged::Allowed, owed, wait),
                 Err(held) => paid_until = held,
             }
         }
+    }
+
+    /// What is said of it.
+    #[inline]
+    pub(crate) fn ruling(&self, judged: Judged, owed: u64, wait: u64) -> Ruling {
+        let most = self.most.load(Relaxed);
+        let (gain, cost) = (self.gain.load(Relaxed), self.cost.load(Relaxed));
+        ruling(judged == Judged::Allowed, cost, most, gain, owed, wait)
     }
 
     /// What would be said, without taking anything.
@@ -248,7 +317,14 @@ fn fast(plan: &Plan) -> Option<&Bucket> {
 }
 
 #[inline]
-const fn ruling(allowed: bool, cost: u64, most: u64, gain: u64, owed: u64, wait: u64) -> Ruling {
+pub(crate) const fn ruling(
+    allowed: bool,
+    cost: u64,
+    most: u64,
+    gain: u64,
+    owed: u64,
+    wait: u64,
+) -> Ruling {
     Ruling {
         allowed,
         by: 0,

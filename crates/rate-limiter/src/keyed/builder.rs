@@ -112,7 +112,7 @@ impl<K: Hash + Eq> KeyedRateLimiterBuilder<K> {
             Hashing::Hostile(RandomState::new())
         };
         let tables = match plan.single_bucket() {
-            Some(bucket) => Tables::Words(Table::new(bucket, self.keys, hashing)),
+            Some(bucket) => Tables::Words(Table::new(&Arc::new(*bucket), self.keys, hashing)),
             None => Tables::Cells(Table::new(&Arc::new(plan), self.keys, hashing)),
         };
         let family = Arc::new(Family {

@@ -26,6 +26,7 @@ use self::{
 };
 use crate::{
     Carry, Decision, EventKind, PolicyError, Quota,
+    cell::{Judged, ruling},
     machine::{Plan, Ruling},
     told::Told,
 };
@@ -114,12 +115,26 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        let ruling = self.take(key, permits);
         let family = &*self.family;
-        let shadow = !ruling.allowed && family.shadow.load(Relaxed);
-        family
-            .told
-            .decided(Decision::new(ruling, 1), permits, shadow)
+        if let Tables::Words(table) = &family.tables {
+            let (earliest, latest) = family.clock.bounds();
+            let between = (earliest.as_nanos(), latest.as_nanos());
+            let visit = table.visit(key, between.0, |bucket, word| {
+                let (judged, owed, wait) = word.judge(bucket, between, || self.now(), permits);
+                (judged, owed, wait, bucket.cost, bucket.most, bucket.gain)
+            });
+            let (judged, owed, wait, cost, most, gain) = visit.result;
+            let allowed = judged == Judged::Allowed;
+            let silent = visit.forgotten == 0 && family.told.is_silent_of(allowed);
+            if judged != Judged::Elsewhere {
+                if silent && (allowed || !family.shadow.load(Relaxed)) {
+                    return Decision::new(ruling(allowed, cost, most, gain, owed, wait), 1);
+                }
+                let result = ruling(allowed, cost, most, gain, owed, wait);
+                return self.told_of(result, visit.forgotten, permits);
+            }
+        }
+        self.slow(key, permits)
     }
 
     /// What [`check_n`](Self::check_n) would say, without taking or keeping anything.
@@ -210,7 +225,9 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
             let mut held = family.quota.write().unwrap_or_else(PoisonError::into_inner);
             let now = self.now();
             match (&family.tables, plan.single_bucket()) {
-                (Tables::Words(table), Some(bucket)) => change(table, now, bucket, carry),
+                (Tables::Words(table), Some(bucket)) => {
+                    change(table, now, &Arc::new(*bucket), carry);
+                }
                 (Tables::Words(_), None) => {
                     let range = "one bucket or fixed window, as it was built with";
                     return Err(PolicyError::new("quota", range));
@@ -274,7 +291,31 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
         &self.family.told.name
     }
 
-    #[inline]
+    #[cold]
+    #[inline(never)]
+    fn slow<Q>(&self, key: &Q, permits: u64) -> Decision
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        let ruling = self.take(key, permits);
+        self.decided(ruling, permits)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn told_of(&self, result: Ruling, forgotten: u64, permits: u64) -> Decision {
+        let ruling = self.visited(Visit { result, forgotten });
+        self.decided(ruling, permits)
+    }
+
+    fn decided(&self, ruling: Ruling, permits: u64) -> Decision {
+        let family = &*self.family;
+        let shadow = !ruling.allowed && family.shadow.load(Relaxed);
+        let decision = Decision::new(ruling, 1);
+        family.told.decided(decision, permits, shadow)
+    }
+
     fn take<Q>(&self, key: &Q, permits: u64) -> Ruling
     where
         K: Borrow<Q>,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::table::State;
 use crate::{
     Carry,
+    cell::Judged,
     machine::{Bucket, Cell, Plan, Ruling},
 };
 
@@ -24,31 +25,76 @@ pub(super) trait Limited: State {
 pub(super) struct Word(u64);
 
 impl Word {
+    #[inline]
     const fn owed(self, bucket: &Bucket, now: u64) -> u64 {
         self.0.saturating_sub(bucket.paid(now))
     }
 
+    /// Takes permits of a bucket that is refilled evenly, as a direct limiter does it: see `Gcra::judge`.
+    #[expect(clippy::inline_always, reason = "see `Judged`")]
+    #[inline(always)]
+    pub(super) fn judge(
+        &mut self,
+        bucket: &Bucket,
+        (earliest, latest): (u64, u64),
+        now: impl Fn() -> u64,
+        permits: u64,
+    ) -> (Judged, u64, u64) {
+        let (gain, most) = (bucket.gain, bucket.most);
+        let price = match permits.checked_mul(bucket.cost) {
+            Some(price) if price <= most && permits > 0 && bucket.length == 1 => price,
+            _ => return (Judged::Elsewhere, 0, 0),
+        };
+        let mut exact = earliest;
+        if earliest != latest {
+            let (early, late) = (earliest.saturating_mul(gain), latest.saturating_mul(gain));
+            let next = self.0.max(late).saturating_add(price);
+            let owed = next - early;
+            if (late - early).saturating_mul(4) <= most {
+                if owed <= most {
+                    self.0 = next;
+                    return (Judged::Allowed, owed, 0);
+                }
+                if next - late > most {
+                    return (Judged::Refused, self.0.saturating_sub(early), owed - most);
+                }
+            }
+            exact = now();
+        }
+        let now = exact.saturating_mul(gain);
+        let next = self.0.max(now).saturating_add(price);
+        let owed = next - now;
+        if owed > most {
+            return (Judged::Refused, self.0.saturating_sub(now), owed - most);
+        }
+        self.0 = next;
+        (Judged::Allowed, owed, 0)
+    }
+
+    #[inline]
     const fn owe(&mut self, bucket: &Bucket, now: u64, owed: u64) {
         self.0 = bucket.paid(now).saturating_add(owed);
     }
 }
 
 impl State for Word {
-    type Rules = Bucket;
+    /// Behind a pointer, so that a shard and its lock are one cache line.
+    type Rules = Arc<Bucket>;
 
-    fn fresh(_: &Bucket) -> Self {
+    #[inline]
+    fn fresh(_: &Arc<Bucket>) -> Self {
         Self(0)
     }
 
     #[inline]
-    fn left(&mut self, bucket: &Bucket, now: u64) -> u64 {
+    fn left(&mut self, bucket: &Arc<Bucket>, now: u64) -> u64 {
         self.owed(bucket, now)
     }
 }
 
 impl Limited for Word {
     #[inline]
-    fn take(&mut self, bucket: &Bucket, now: u64, permits: u64) -> Ruling {
+    fn take(&mut self, bucket: &Arc<Bucket>, now: u64, permits: u64) -> Ruling {
         let owed = self.owed(bucket, now);
         let price = bucket.price(permits).unwrap_or(u64::MAX);
         let after = owed.saturating_add(price);
@@ -64,7 +110,7 @@ impl Limited for Word {
     }
 
     #[inline]
-    fn look(&mut self, bucket: &Bucket, now: u64, permits: u64) -> Ruling {
+    fn look(&mut self, bucket: &Arc<Bucket>, now: u64, permits: u64) -> Ruling {
         let look = bucket.look(self.owed(bucket, now), now, permits);
         Ruling {
             allowed: look.wait == 0 || permits == 0,
@@ -73,7 +119,7 @@ impl Limited for Word {
         }
     }
 
-    fn force(&mut self, bucket: &Bucket, now: u64, permits: u64) -> Ruling {
+    fn force(&mut self, bucket: &Arc<Bucket>, now: u64, permits: u64) -> Ruling {
         let owed = self.owed(bucket, now);
         let owed = owed.saturating_add(bucket.price_or_all(permits));
         self.owe(bucket, now, owed.min(bucket.ceiling));
@@ -82,7 +128,7 @@ impl Limited for Word {
         ruling
     }
 
-    fn give_back(&mut self, bucket: &Bucket, now: u64, permits: u64) {
+    fn give_back(&mut self, bucket: &Arc<Bucket>, now: u64, permits: u64) {
         let owed = self.owed(bucket, now);
         self.owe(
             bucket,
@@ -91,11 +137,11 @@ impl Limited for Word {
         );
     }
 
-    fn flow(&mut self, bucket: &Bucket, now: u64, permits: u64) -> u64 {
+    fn flow(&mut self, bucket: &Arc<Bucket>, now: u64, permits: u64) -> u64 {
         bucket.flow(self.owed(bucket, now), now, permits)
     }
 
-    fn carry(&mut self, bucket: &Bucket, now: u64, to: &Bucket, how: Carry) {
+    fn carry(&mut self, bucket: &Arc<Bucket>, now: u64, to: &Arc<Bucket>, how: Carry) {
         let owed = bucket.carry(self.owed(bucket, now), to, how);
         self.owe(to, now, owed);
     }
@@ -140,5 +186,45 @@ impl Limited for Cells {
 
     fn carry(&mut self, plan: &Arc<Plan>, now: u64, to: &Arc<Plan>, how: Carry) {
         self.0 = plan.carry(&mut self.0, now, to, how);
+    }
+}
+
+#[cfg(all(test, not(buttress_loom)))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{Bandwidth, Quota, cell::Gcra};
+
+    proptest! {
+        /// A key's word under a lock decides as the word of a direct limiter does.
+        #[test]
+        fn a_key_is_decided_as_a_limiter_of_its_own(
+            permits in 1_u64..3_000_000,
+            burst in 1_u64..2_000_000,
+            steps in prop::collection::vec((0_u64..9_000_000, 0_u64..8_000_000, 1_u64..90_000), 1..100),
+        ) {
+            let quota = Quota::new(Bandwidth::per_second(permits).burst(burst)).unwrap();
+            let plan = Plan::in_process(&quota).unwrap();
+            let bucket = Arc::new(*plan.single_bucket().unwrap());
+            let (mut word, gcra) = (Word::fresh(&bucket), Gcra::new(plan));
+            let mut now = 1_000_000_000;
+            for (step, width, wanted) in steps {
+                now += step;
+                let at = now + width / 2;
+                let (mut quickly, mut slowly) = (word, word);
+                let (quick, owed, wait) = quickly.judge(&bucket, (at, at), || at, wanted);
+                let slow = slowly.take(&bucket, at, wanted);
+                prop_assert_eq!(quick == Judged::Elsewhere, wanted > burst);
+                if wanted <= burst {
+                    prop_assert_eq!(gcra.ruling(quick, owed, wait), slow);
+                    prop_assert_eq!(quickly.0, slowly.0);
+                }
+                let one = word.judge(&bucket, (now, now + width), || at, wanted);
+                let other = gcra.judge((now, now + width), || at, wanted, 0);
+                prop_assert_eq!(one, other);
+                prop_assert_eq!(one.0, quick);
+            }
+        }
     }
 }

@@ -93,7 +93,8 @@ impl<K: Hash + Eq, S: State> Table<K, S> {
     }
 
     /// Shows `act` the state of `key`, made if it is not there and `act` leaves something in it.
-    #[inline]
+    #[expect(clippy::inline_always, reason = "see `Judged`")]
+    #[inline(always)]
     pub(crate) fn visit<Q, R>(
         &self,
         key: &Q,

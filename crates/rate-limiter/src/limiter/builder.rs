@@ -40,7 +40,9 @@ impl RateLimiterBuilder {
     }
 
     /// The clock that it is told the time by. With quanta's a decision is three times as fast as with
-    /// tokio's, the default; one that is late by a tick may give out a tick's worth more.
+    /// tokio's, the default; with `Clock::coarse` the exact time is read only where it matters, and a
+    /// refusal's wait may be told longer by two of the kernel's ticks; one that is late by a tick may give
+    /// out a tick's worth more.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = Some(clock);
         self

@@ -18,7 +18,7 @@ use buttress_core::{CallError, Clock, Registered, Rejection};
 pub use self::{builder::RateLimiterBuilder, reservation::Reservation};
 use crate::{
     Carry, Decision, EventKind, PolicyError, Quota,
-    cell::Gcra,
+    cell::{Gcra, Judged},
     machine::{Plan, Ruling},
     queue::Queue,
     told::Told,
@@ -79,8 +79,18 @@ impl RateLimiter {
     /// is left.
     #[inline]
     pub fn check_n(&self, permits: u64) -> Decision {
-        let ruling = self.core.gcra.take(self.now(), permits, 0);
-        self.decided(ruling, permits)
+        let core = &*self.core;
+        let (earliest, latest) = core.clock.bounds();
+        let between = (earliest.as_nanos(), latest.as_nanos());
+        let (judged, owed, wait) = core.gcra.judge(between, || self.now(), permits, 0);
+        let allowed = judged == Judged::Allowed;
+        if judged == Judged::Elsewhere {
+            return self.slow(permits);
+        }
+        if core.told.is_silent_of(allowed) && (allowed || !core.shadow.load(Relaxed)) {
+            return Decision::new(core.gcra.ruling(judged, owed, wait), 1);
+        }
+        self.told_of(judged, owed, wait, permits)
     }
 
     /// What [`check`](Self::check) would say, without taking anything.
@@ -239,7 +249,20 @@ impl RateLimiter {
         self.core.queue.waiting()
     }
 
-    #[inline]
+    #[cold]
+    #[inline(never)]
+    fn slow(&self, permits: u64) -> Decision {
+        let ruling = self.core.gcra.take(self.now(), permits, 0);
+        self.decided(ruling, permits)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn told_of(&self, judged: Judged, owed: u64, wait: u64, permits: u64) -> Decision {
+        let ruling = self.core.gcra.ruling(judged, owed, wait);
+        self.decided(ruling, permits)
+    }
+
     fn decided(&self, ruling: Ruling, permits: u64) -> Decision {
         let core = &*self.core;
         let shadow = !ruling.allowed && core.shadow.load(Relaxed);

@@ -156,6 +156,7 @@ impl Bucket {
         self.in_steps(look, at)
     }
 
+    #[cold]
     const fn in_steps(&self, mut look: Look, at: u64) -> Look {
         if look.wait != NEVER {
             look.wait = self.ticks_for(look.wait, at);

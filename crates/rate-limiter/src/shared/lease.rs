@@ -3,7 +3,6 @@
 use std::{hash::RandomState, sync::Arc, time::Duration};
 
 use buttress_core::Clock;
-use buttress_store::Key;
 use tokio::sync::Semaphore;
 
 use crate::{
@@ -35,6 +34,22 @@ struct Leased {
     last: Option<Decision>,
     /// Whoever asks the store for more; the others wait for what he brings.
     asking: Option<Arc<Semaphore>>,
+}
+
+impl Leased {
+    /// Decides by what is here, if that can be.
+    fn decide(&mut self, permits: u64, now: u64) -> Option<Decision> {
+        if now < self.until
+            && self.left >= permits
+            && let Some(last) = self.last
+        {
+            self.left -= permits;
+            return Some(last.granted_of(self.left));
+        }
+        let (until, least, decision) = self.refused?;
+        let holds = now < until && permits >= least;
+        holds.then(|| decision.refused_for(Duration::from_nanos(until - now)))
+    }
 }
 
 impl State for Leased {
@@ -78,10 +93,21 @@ impl Leases {
         }
     }
 
+    /// What is known here of `key`, without asking: out of a slice, or a refusal that still holds.
+    /// Nothing is kept of a key that is not known.
+    pub(super) fn held(&self, key: &[u8], permits: u64, clock: &Clock) -> Option<Decision> {
+        if permits == 0 {
+            return None;
+        }
+        let now = clock.now().as_nanos();
+        self.table
+            .peek(key, |_, leased| leased.decide(permits, now))
+    }
+
     /// Takes `permits` of what is leased, or asks the store for a slice: one at a time for each key.
     pub(super) async fn take<F>(
         &self,
-        key: &Key,
+        key: &[u8],
         permits: u64,
         clock: &Clock,
         ask: impl Fn(u64, u64) -> F,
@@ -102,7 +128,7 @@ impl Leases {
         let now = clock.now().as_nanos();
         let answer = ask(permits, self.rule.slice.max(permits)).await?;
         let (decision, granted) = (answer.decision, answer.granted);
-        let visit = self.table.visit(&key[..], now, |rule, leased| {
+        let visit = self.table.visit(key, now, |rule, leased| {
             leased.last = Some(decision);
             if granted >= permits && decision.is_allowed() {
                 let kept = if now < leased.until { leased.left } else { 0 };
@@ -120,24 +146,15 @@ impl Leases {
         Ok(decision)
     }
 
-    pub(super) fn forget(&self, key: &Key) {
-        self.table.remove(&key[..]);
+    pub(super) fn forget(&self, key: &[u8]) {
+        self.table.remove(key);
     }
 
-    fn local(&self, key: &Key, permits: u64, clock: &Clock) -> Local {
+    fn local(&self, key: &[u8], permits: u64, clock: &Clock) -> Local {
         let now = clock.now().as_nanos();
-        let visit = self.table.visit(&key[..], now, |_, leased| {
-            if now < leased.until && leased.left >= permits {
-                leased.left -= permits;
-                if let Some(last) = leased.last {
-                    return Local::Decided(last.granted_of(leased.left));
-                }
-            }
-            if let Some((until, least, decision)) = leased.refused
-                && now < until
-                && permits >= least
-            {
-                return Local::Decided(decision.refused_for(Duration::from_nanos(until - now)));
+        let visit = self.table.visit(key, now, |_, leased| {
+            if let Some(decision) = leased.decide(permits, now) {
+                return Local::Decided(decision);
             }
             let asking = leased
                 .asking

@@ -2,6 +2,7 @@
 
 mod builder;
 mod lease;
+mod pruner;
 
 use std::{
     borrow::Cow,
@@ -15,8 +16,8 @@ use std::{
 use buttress_core::{Clock, Registered};
 use buttress_store::{Gate, Key, StoreError};
 
-pub use self::builder::SharedRateLimiterBuilder;
 use self::lease::Leases;
+pub use self::{builder::SharedRateLimiterBuilder, pruner::Pruner};
 use crate::{
     Decision, EventKind, KeyedRateLimiter, PolicyError, Quota, SharedError,
     machine::Plan,
@@ -135,7 +136,13 @@ impl SharedRateLimiter {
         permits: u64,
     ) -> Result<Decision, SharedError> {
         let core = &*self.core;
-        let key = core.key(key)?;
+        let own = key.as_ref();
+        if let Some(leases) = &core.leases
+            && let Some(decision) = leases.held(own, permits, &core.clock)
+        {
+            return Ok(core.decided(decision, permits));
+        }
+        let key = core.key(own)?;
         let plan = core.plan();
         let decision = if permits == 0 {
             core.ask(&key, plan, What::Peek, 0).await?.decision
@@ -149,13 +156,12 @@ impl SharedRateLimiter {
                 let key = &key;
                 async move { core.ask(key, plan, What::Take { least }, wanted).await }
             };
-            leases.take(&key, permits, &core.clock, ask).await?
+            leases.take(own, permits, &core.clock, ask).await?
         } else {
             let what = What::Take { least: permits };
             core.ask(&key, plan, what, permits).await?.decision
         };
-        let shadow = !decision.is_allowed() && core.shadow.load(Relaxed);
-        Ok(core.told.decided(decision, permits, shadow))
+        Ok(core.decided(decision, permits))
     }
 
     /// What [`check_n`](Self::check_n) would say, without taking anything. What is leased counts as taken.
@@ -220,10 +226,11 @@ impl SharedRateLimiter {
     ///
     /// [`SharedError`], when the store does not answer.
     pub async fn reset(&self, key: impl AsRef<[u8]> + Send) -> Result<(), SharedError> {
-        let key = self.core.key(key)?;
         let core = &*self.core;
+        let own = key.as_ref();
+        let key = core.key(own)?;
         if let Some(leases) = &core.leases {
-            leases.forget(&key);
+            leases.forget(own);
         }
         if let Some(local) = &core.local {
             local.reset(&key[..]);
@@ -233,7 +240,8 @@ impl SharedRateLimiter {
     }
 
     /// Removes up to `most` idle keys from a store that does not forget by itself (PostgreSQL, MySQL,
-    /// SQLite). To be called now and then, by one instance or by all. How many it were.
+    /// SQLite). To be called now and then, by one instance or by all; [`pruner`](Self::pruner) does. How many
+    /// it were.
     ///
     /// # Errors
     ///
@@ -304,6 +312,12 @@ impl Core {
         whole.push(b':');
         whole.extend_from_slice(&checked);
         Ok(Key::new(whole)?)
+    }
+
+    /// Tells of a decision, and gives what the caller is told.
+    fn decided(&self, decision: Decision, permits: u64) -> Decision {
+        let shadow = !decision.is_allowed() && self.shadow.load(Relaxed);
+        self.told.decided(decision, permits, shadow)
     }
 
     /// Asks the store; while it is down, does what the policy says.

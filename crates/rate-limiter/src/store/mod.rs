@@ -209,7 +209,7 @@ impl Ask {
 
     /// What to answer, when a store decided by itself: `granted` permits were taken, and `held` is what
     /// it keeps since.
-    #[cfg(any(feature = "redis", feature = "postgres"))]
+    #[cfg(any(feature = "redis", feature = "postgres", feature = "mysql"))]
     pub(crate) fn answer(&self, held: &[Slot], now: Micros, granted: u64) -> Answer {
         let now = u64::try_from(now.get()).unwrap_or(0);
         let mut cells = self.cells(held);
@@ -230,17 +230,17 @@ impl Ask {
         }
     }
 
-    #[cfg(any(feature = "redis", feature = "postgres"))]
+    #[cfg(any(feature = "redis", feature = "postgres", feature = "mysql"))]
     pub(crate) const fn plan(&self) -> &Arc<Plan> {
         &self.plan
     }
 
-    #[cfg(any(feature = "redis", feature = "postgres"))]
+    #[cfg(any(feature = "redis", feature = "postgres", feature = "mysql"))]
     pub(crate) const fn what(&self) -> What {
         self.what
     }
 
-    #[cfg(any(feature = "redis", feature = "postgres"))]
+    #[cfg(any(feature = "redis", feature = "postgres", feature = "mysql"))]
     pub(crate) const fn permits(&self) -> u64 {
         self.permits
     }

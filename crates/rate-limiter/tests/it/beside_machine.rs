@@ -1,14 +1,14 @@
-//! What Redis' script and PostgreSQL's statement work out by themselves, held against the machine.
+//! What Redis' script, PostgreSQL's statement and MySQL's work out by themselves, held against the machine.
 
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use buttress_rate_limiter::{
     Bandwidth, Quota, SharedRateLimiter, WhenDown,
-    store::{Answer, Ask, PostgresStore, Slot, Store},
+    store::{Answer, Ask, MySqlStore, PostgresStore, Slot, Store},
 };
 use buttress_store::{Deadline, Key, Micros, StoreError};
-use buttress_testkit::{postgres, redis, seed::Seed, short_or_long};
+use buttress_testkit::{mysql, postgres, redis, seed::Seed, short_or_long};
 use rand::RngExt as _;
 
 use crate::stores::redis_store;
@@ -150,22 +150,20 @@ impl<S: Store> Store for Recording<S> {
     }
 }
 
-/// PostgreSQL's one statement does its own arithmetic as well.
-#[tokio::test]
-async fn the_statement_decides_as_the_machine_does() {
-    let Some(database) = postgres::fresh_database().await else {
-        return;
-    };
-    let pool = sqlx::PgPool::connect(database.url()).await.unwrap();
-    let store = PostgresStore::new(pool.clone()).unwrap();
-    store.migrate().await.unwrap();
+/// One store of many limiters of random quotas, asked again and again; `row` is what it keeps of a key.
+async fn decides_as_the_machine<S: Store + Clone + 'static>(
+    store: &S,
+    greedy_alone: bool,
+    row: impl AsyncFn(&[u8]) -> Option<(i64, i64, i64, i64)>,
+) {
     let seed = Seed::new();
     let mut rng = seed.rng();
     for round in 0..short_or_long(15, 500) {
         let permits = rng.random_range(1..=500_u64);
         let period = Duration::from_micros(rng.random_range(permits..=3_000_000));
         let bandwidth = Bandwidth::per(permits, period);
-        let bandwidth = match rng.random_range(0..3) {
+        let kinds = if greedy_alone { 1 } else { 3 };
+        let bandwidth = match rng.random_range(0..kinds) {
             0 => bandwidth.burst(permits * 3),
             1 => bandwidth.by_interval(),
             _ => bandwidth.fixed_window(),
@@ -176,28 +174,98 @@ async fn the_statement_decides_as_the_machine_does() {
             .when_down(WhenDown::Closed)
             .build()
             .unwrap();
-        let key = format!("{round}");
+        let key = format!("{greedy_alone} {round}");
         for _ in 0..40 {
             let wanted = rng.random_range(1..=permits);
-            let _decision = limiter.check_n(&key, wanted).await.unwrap();
-            let row: Option<(i64, i64, i64, i64)> = sqlx::query_as(
-                "SELECT unit, seen, level, before FROM buttress_rate_limits WHERE key = $1",
-            )
-            .bind(format!("sql:{key}").into_bytes())
-            .fetch_optional(&pool)
-            .await
-            .unwrap();
+            match rng.random_range(0..12) {
+                // What the one statement finds was written by others as well.
+                0 => drop(limiter.force(&key, wanted).await.unwrap()),
+                1 => limiter.give_back(&key, wanted).await.unwrap(),
+                _ => drop(limiter.check_n(&key, wanted).await.unwrap()),
+            }
+            let row = row(format!("sql:{key}").as_bytes()).await;
             let text = row.map(|(a, b, c, d)| format!("{a} {b} {c} {d}"));
             recording.compare(text.as_deref());
         }
     }
+}
+
+/// PostgreSQL's one statement does its own arithmetic as well.
+#[tokio::test]
+async fn the_statement_decides_as_the_machine_does() {
+    let Some(database) = postgres::fresh_database().await else {
+        return;
+    };
+    let pool = sqlx::PgPool::connect(database.url()).await.unwrap();
+    let store = PostgresStore::new(pool.clone()).unwrap();
+    store.migrate().await.unwrap();
+    let select = "SELECT unit, seen, level, before FROM buttress_rate_limits WHERE key = $1";
+    let row = async |key: &[u8]| {
+        let row = sqlx::query_as(select).bind(key);
+        row.fetch_optional(&pool).await.unwrap()
+    };
+    decides_as_the_machine(&store, false, row).await;
+    pool.close().await;
+    database.close().await.unwrap();
+}
+
+/// And so does that of MySQL and MariaDB.
+#[tokio::test]
+async fn the_statement_on_mariadb_decides_as_the_machine_does() {
+    let Some(database) = mysql::fresh_database().await else {
+        return;
+    };
+    let pool = sqlx::MySqlPool::connect(database.url()).await.unwrap();
+    let store = MySqlStore::new(pool.clone()).unwrap();
+    store.migrate().await.unwrap();
+    let select = "SELECT unit, seen, level, `before` FROM buttress_rate_limits WHERE `key` = ?";
+    let row = async |key: &[u8]| {
+        let row = sqlx::query_as(select).bind(key);
+        row.fetch_optional(&pool).await.unwrap()
+    };
+    decides_as_the_machine(&store, true, row).await;
+    pool.close().await;
+    database.close().await.unwrap();
+}
+
+/// What one statement cannot judge, a row of another quota, is left to the transaction.
+#[tokio::test]
+async fn on_mariadb_another_quota_goes_on_with_what_was_used() {
+    let Some(database) = mysql::fresh_database().await else {
+        return;
+    };
+    let pool = sqlx::MySqlPool::connect(database.url()).await.unwrap();
+    let store = MySqlStore::new(pool.clone()).unwrap();
+    store.migrate().await.unwrap();
+    let of = |bandwidth| Quota::new(bandwidth).unwrap();
+    let quota = of(Bandwidth::per_hour(7));
+    let limiter = SharedRateLimiter::builder("changed", quota, store)
+        .when_down(WhenDown::Closed)
+        .build()
+        .unwrap();
+    assert!(limiter.check_n("a", 5).await.unwrap().is_allowed());
+    limiter.set_quota(of(Bandwidth::per_day(11))).unwrap();
+    assert_eq!(limiter.check("a").await.unwrap().remaining(), 5);
+    limiter
+        .set_quota(of(Bandwidth::per_day(20).sliding_window()))
+        .unwrap();
+    assert_eq!(limiter.check("a").await.unwrap().remaining(), 19);
+    assert_eq!(limiter.check("a").await.unwrap().remaining(), 18);
+    limiter.set_quota(of(Bandwidth::per_day(3))).unwrap();
+    assert_eq!(limiter.check("a").await.unwrap().remaining(), 2);
+    let columns: (i64, i64) =
+        sqlx::query_as("SELECT `before`, expires > seen FROM buttress_rate_limits")
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+    assert_eq!(columns, (0, 1), "what is scratch is wiped");
     pool.close().await;
     database.close().await.unwrap();
 }
 
 /// RL6 on real servers: what they keep is of a clock that was an hour ahead, before a failover.
 #[tokio::test]
-async fn rl6_redis_and_postgres_go_on_by_a_clock_that_is_behind() {
+async fn rl6_redis_postgres_and_mariadb_go_on_by_a_clock_that_is_behind() {
     async fn recovers(limiter: &SharedRateLimiter) {
         let refused = limiter.check("a").await.unwrap();
         assert!(
@@ -241,6 +309,22 @@ async fn rl6_redis_and_postgres_go_on_by_a_clock_that_is_behind() {
         .execute(&pool)
         .await
         .unwrap();
+        recovers(&SharedRateLimiter::new("behind", quota(), store).unwrap()).await;
+        pool.close().await;
+        database.close().await.unwrap();
+    }
+    if let Some(database) = mysql::fresh_database().await {
+        let pool = sqlx::MySqlPool::connect(database.url()).await.unwrap();
+        let store = MySqlStore::new(pool.clone()).unwrap();
+        store.migrate().await.unwrap();
+        sqlx::query("INSERT INTO buttress_rate_limits VALUES ('behind:a', ?, ?, ?, 0, NULL, ?)")
+            .bind(i64::from(unit))
+            .bind(ahead.get())
+            .bind(i64::from(level))
+            .bind(ahead.get())
+            .execute(&pool)
+            .await
+            .unwrap();
         recovers(&SharedRateLimiter::new("behind", quota(), store).unwrap()).await;
         pool.close().await;
         database.close().await.unwrap();

@@ -8,6 +8,7 @@
 mod beside_machine;
 mod cancelled;
 mod concurrency;
+mod faults;
 mod fleet;
 mod keyed;
 mod oracle;

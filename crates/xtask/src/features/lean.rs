@@ -34,7 +34,7 @@ const CORE: (&str, &[&str]) = (
 );
 
 /// What it may have by feature alone: a clock, and the clients whose results it judges.
-const CORE_BY_FEATURE: &[&str] = &["http", "quanta", "reqwest", "tonic"];
+const CORE_BY_FEATURE: &[&str] = &["http", "quanta", "reqwest", "rustix", "tonic"];
 
 /// What is pulled that should not be.
 pub(super) fn check(cargo: &Cargo) -> Result<Vec<String>> {

@@ -8,9 +8,10 @@ use buttress_store::{
 };
 
 use super::{Answer, Ask, Slot, Store, What, signed, unit};
-use crate::machine::{Plan, Rule};
+use crate::machine::{Bucket, Plan, Rule};
 
 const DECIDE: &str = include_str!("decide.lua");
+const BUCKET: &str = include_str!("bucket.lua");
 
 /// A store on Redis, single or cluster: one atomic script a decision, by the server's clock.
 ///
@@ -21,7 +22,12 @@ const DECIDE: &str = include_str!("decide.lua");
 pub struct RedisStore {
     connection: RedisConnection,
     keys: RedisKeys,
-    script: Arc<Script>,
+    scripts: Arc<Scripts>,
+}
+
+struct Scripts {
+    decide: Script,
+    bucket: Script,
 }
 
 impl RedisStore {
@@ -55,14 +61,57 @@ impl RedisStore {
         Self {
             connection,
             keys,
-            script: Arc::new(Script::new(DECIDE)),
+            scripts: Arc::new(Scripts {
+                decide: Script::new(DECIDE),
+                bucket: Script::new(BUCKET),
+            }),
         }
+    }
+}
+
+impl RedisStore {
+    /// The shorter script, for one bucket.
+    async fn take(
+        &self,
+        key: &Key,
+        ask: &Ask,
+        bucket: &Bucket,
+        least: u64,
+        deadline: Deadline,
+    ) -> Result<Answer, StoreError> {
+        let unit = signed(bucket.cost);
+        let arguments = [
+            unit,
+            signed(bucket.gain),
+            signed(bucket.most),
+            signed(bucket.ceiling),
+            signed(bucket.full_ticks()),
+            signed(ask.permits().min(1 << 52)),
+            signed(least),
+        ];
+        let key = self.keys.of(key);
+        let script = &self.scripts.bucket;
+        let run =
+            script.run::<(u64, i64, i64)>(&self.connection, slice::from_ref(&key), &arguments[..]);
+        let (granted, level, lag) = deadline.run(Phase::Statement, run).await?;
+        // Nothing that a bucket without steps says depends on what time it is.
+        let now = 1;
+        let slot = Slot {
+            unit,
+            seen: now + lag,
+            level,
+            before: 0,
+        };
+        Ok(ask.answer(&[slot], Micros::new(now), granted))
     }
 }
 
 #[async_trait]
 impl Store for RedisStore {
     async fn decide(&self, key: &Key, ask: &Ask, deadline: Deadline) -> Result<Answer, StoreError> {
+        if let (What::Take { least }, Some(bucket)) = (ask.what(), greedy(ask.plan())) {
+            return self.take(key, ask, bucket, least, deadline).await;
+        }
         let (phase, what, least) = match ask.what() {
             What::Take { least } => (Phase::Statement, "t", least),
             What::Peek => (Phase::Read, "p", 0),
@@ -74,9 +123,8 @@ impl Store for RedisStore {
         let mut arguments = vec![what.to_owned(), permits.to_string(), least.to_string()];
         arguments.extend(numbers(ask.plan()).iter().map(ToString::to_string));
         let key = self.keys.of(key);
-        let run = self
-            .script
-            .run::<Vec<i64>>(&self.connection, slice::from_ref(&key), arguments);
+        let script = &self.scripts.decide;
+        let run = script.run::<Vec<i64>>(&self.connection, slice::from_ref(&key), arguments);
         let reply = deadline.run(phase, run).await?;
         let number = |at: usize| reply.get(at).copied().unwrap_or(0);
         let slots: Vec<Slot> = reply
@@ -107,6 +155,11 @@ impl Store for RedisStore {
     async fn prune(&self, _: u32, _: Deadline) -> Result<u64, StoreError> {
         Ok(0)
     }
+}
+
+/// The one bucket of a plan, if it is refilled evenly.
+fn greedy(plan: &Plan) -> Option<&Bucket> {
+    plan.single_bucket().filter(|bucket| bucket.length == 1)
 }
 
 /// Six numbers for each bandwidth.
