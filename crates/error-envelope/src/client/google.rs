@@ -6,28 +6,7 @@ use buttress_core::RetryAfter;
 use serde_json::{Map, Value};
 
 use super::{RemoteForm, problem::Told, read::text};
-use crate::{FieldError, FieldPath};
-
-/// The names of google.rpc's codes, by number.
-const CODES: [&str; 17] = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-];
+use crate::{FieldError, FieldPath, RpcCode};
 
 /// What stands before the name of a detail's type.
 const PREFIX: &str = "type.googleapis.com/google.rpc.";
@@ -59,8 +38,9 @@ pub(super) fn status(mut members: Map<String, Value>) -> Told {
         .and_then(|status| u16::try_from(status).ok())
         .filter(|status| (100..600).contains(status));
     told.code = text(members.remove("status")).or_else(|| {
-        let number = usize::try_from(number?).ok()?;
-        CODES.get(number).map(|&name| name.to_owned())
+        let number = i32::try_from(number?).ok()?;
+        let is_code = (0..17).contains(&number);
+        is_code.then(|| RpcCode::from_number(number).name().to_owned())
     });
     if let Some(Value::Array(details)) = members.remove("details") {
         let others: Vec<_> = details

@@ -299,6 +299,12 @@ impl RemoteProblem {
         for (name, value) in &told.extensions {
             problem = problem.with_extension(name.clone(), value.clone());
         }
+        if let Some(domain) = &told.domain {
+            problem = problem.with_domain(domain.clone());
+        }
+        if let Some(retryable) = told.retryable {
+            problem = problem.with_retryable(retryable);
+        }
         problem = problem.with_fields(told.fields.iter().cloned());
         problem.with_source(self)
     }

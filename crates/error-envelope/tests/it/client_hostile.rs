@@ -211,5 +211,14 @@ proptest! {
             relayed.render(Format::Json).into_body(),
             problem.render(Format::Json).into_body()
         );
+
+        // google.rpc.Status: what it has no place for is left out, the same the second time.
+        let response = problem.render(Format::RpcStatus);
+        let relayed = RemoteProblem::check(response).unwrap_err().relayed();
+        prop_assert_eq!(relayed.status(), problem.status());
+        prop_assert_eq!(
+            relayed.render(Format::RpcStatus).into_body(),
+            problem.render(Format::RpcStatus).into_body()
+        );
     }
 }
