@@ -17,7 +17,9 @@ use crate::{StoreError, class::StoreErrorKind};
 
 /// The gate before a store. Every operation goes through it: it has a deadline, and after one
 /// struck the store is left alone for a second, doubling to thirty, so that no request pays the
-/// deadline twice. After the pause one call at a time is let through, until one is answered.
+/// deadline twice. A store that could not be reached, and took half of the deadline or more to say
+/// so, is left alone as well. After the pause one call at a time is let through, until one is
+/// answered.
 ///
 /// Clones are the same gate. Make one for each store, not for each pattern on it.
 ///
@@ -128,12 +130,21 @@ impl Gate {
             Err(error) => match error.kind() {
                 StoreErrorKind::Deadline => Left::Struck,
                 StoreErrorKind::Unreachable | StoreErrorKind::Lost | StoreErrorKind::LeftAlone => {
-                    Left::Unreachable
+                    self.unreachable_after(self.clock.now().saturating_since(now))
                 }
                 _ => Left::Answered,
             },
         };
         result
+    }
+
+    /// A connection that gives up by a timeout of its own has cost the caller as much as a deadline.
+    fn unreachable_after(&self, took: Duration) -> Left {
+        if took.saturating_mul(2) < self.allowed {
+            Left::Unreachable
+        } else {
+            Left::Struck
+        }
     }
 
     fn machine(&self) -> MutexGuard<'_, Machine> {
@@ -192,6 +203,22 @@ mod tests {
     async fn hang(deadline: Deadline) -> Result<(), StoreError> {
         let never = pending::<Result<(), StoreError>>();
         deadline.run(Phase::Statement, never).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_times_out_before_the_deadline_is_paid_for_once_as_well() {
+        let timed_out = async |after: u64| {
+            tokio::time::sleep(Duration::from_millis(after)).await;
+            Err::<(), _>(StoreError::new(StoreErrorKind::Unreachable, Phase::Acquire))
+        };
+        let gate = Gate::redis();
+        for at_once in [0, 249] {
+            let error = gate.run(|_| timed_out(at_once)).await.unwrap_err();
+            assert_eq!(error.kind(), StoreErrorKind::Unreachable);
+        }
+        gate.run(|_| timed_out(499)).await.unwrap_err();
+        let error = gate.run(|_| timed_out(499)).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::LeftAlone);
     }
 
     #[tokio::test(start_paused = true)]
