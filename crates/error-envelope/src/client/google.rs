@@ -90,7 +90,9 @@ fn error_info(told: &mut Told, mut info: Value) {
         told.code = Some(reason);
     }
     told.domain = text(take("domain"));
-    if let Some(Value::Object(metadata)) = take("metadata") {
+    if let Some(Value::Object(mut metadata)) = take("metadata") {
+        let truncated = metadata.remove("truncated");
+        told.truncated |= truncated.is_some_and(|it| it == "true");
         told.extensions.extend(metadata);
     }
 }

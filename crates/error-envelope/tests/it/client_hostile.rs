@@ -212,13 +212,18 @@ proptest! {
             problem.render(Format::Json).into_body()
         );
 
-        // google.rpc.Status: what it has no place for is left out, the same the second time.
+        // google.rpc.Status: codes and durations as it writes them. What it has no place for is
+        // left out, and what it says of itself becomes no extension.
         let response = problem.render(Format::RpcStatus);
-        let relayed = RemoteProblem::check(response).unwrap_err().relayed();
+        let remote = RemoteProblem::check(response).unwrap_err();
+        prop_assert_eq!(remote.form(), RemoteForm::GoogleRpc);
+        let relayed = remote.relayed();
         prop_assert_eq!(relayed.status(), problem.status());
+        prop_assert!(!relayed.extensions().contains_key("truncated"));
+        let again = RemoteProblem::check(relayed.render(Format::RpcStatus)).unwrap_err();
         prop_assert_eq!(
-            relayed.render(Format::RpcStatus).into_body(),
-            problem.render(Format::RpcStatus).into_body()
+            again.relayed().render(Format::RpcStatus).into_body(),
+            relayed.render(Format::RpcStatus).into_body()
         );
     }
 }

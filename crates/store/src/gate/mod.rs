@@ -209,7 +209,7 @@ mod tests {
     async fn a_connection_that_times_out_before_the_deadline_is_paid_for_once_as_well() {
         let timed_out = async |after: u64| {
             tokio::time::sleep(Duration::from_millis(after)).await;
-            Err::<(), _>(StoreError::new(StoreErrorKind::Unreachable, Phase::Acquire))
+            Err::<(), _>(StoreError::new(StoreErrorKind::Unreachable, Phase::Connect))
         };
         let gate = Gate::redis();
         for at_once in [0, 249] {
