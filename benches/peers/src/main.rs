@@ -204,6 +204,8 @@ async fn pgmq_loop(pool: &PgPool) -> f64 {
 
 // apalis-postgres.
 
+static NAMES: AtomicUsize = AtomicUsize::new(0);
+
 #[derive(Clone, Serialize, Deserialize)]
 struct Note {
     text: String,
@@ -230,7 +232,9 @@ async fn apalis_worker(pool: &PgPool) -> f64 {
             Ok::<(), BoxDynError>(())
         }
     };
-    let worker = WorkerBuilder::new("peers").backend(backend).build(handle);
+    // A name is taken for as long as its heartbeat is young, and each round is another worker.
+    let name = format!("peers-{}", NAMES.fetch_add(1, Ordering::Relaxed));
+    let worker = WorkerBuilder::new(name).backend(backend).build(handle);
     let begun = Instant::now();
     worker.run().await.unwrap();
     assert_eq!(done.load(Ordering::Relaxed), FEW * 2);
