@@ -15,11 +15,17 @@ pub use self::deadline::Deadline;
 use self::machine::{FIRST, Left, Machine, Ticket};
 use crate::{StoreError, class::StoreErrorKind};
 
+/// A timer of a process that runs is not this late, and a busy one's nearly never.
+const STOOD_STILL: Duration = Duration::from_millis(500);
+
 /// The gate before a store. Every operation goes through it: it has a deadline, and after one
 /// struck the store is left alone for a second, doubling to thirty, so that no request pays the
 /// deadline twice. A store that could not be reached, and took half of the deadline or more to say
 /// so, is left alone as well. After the pause one call at a time is let through, until one is
 /// answered.
+///
+/// A deadline that strikes half a second late or more says nothing about the store: this process
+/// stood still (it was stopped, or its machine paused), and finds all its deadlines passed.
 ///
 /// Clones are the same gate. Make one for each store, not for each pattern on it.
 ///
@@ -127,24 +133,30 @@ impl Gate {
         let result = operation(Deadline::after(self.allowed)).await;
         pass.left = match &result {
             Ok(_) => Left::Answered,
-            Err(error) => match error.kind() {
-                StoreErrorKind::Deadline => Left::Struck,
-                StoreErrorKind::Unreachable | StoreErrorKind::Lost | StoreErrorKind::LeftAlone => {
-                    self.unreachable_after(self.clock.now().saturating_since(now))
-                }
-                _ => Left::Answered,
-            },
+            Err(error) => self.left(error.kind(), self.clock.now().saturating_since(now)),
         };
         result
     }
 
-    /// A connection that gives up by a timeout of its own has cost the caller as much as a deadline.
-    fn unreachable_after(&self, took: Duration) -> Left {
-        if took.saturating_mul(2) < self.allowed {
-            Left::Unreachable
-        } else {
-            Left::Struck
+    /// What an error says about the store, and how long it took to say so.
+    fn left(&self, kind: StoreErrorKind, took: Duration) -> Left {
+        let unanswered = match kind {
+            StoreErrorKind::Deadline => Left::Struck,
+            // A connection that gives up by a timeout of its own has cost the caller as much.
+            StoreErrorKind::Unreachable | StoreErrorKind::Lost | StoreErrorKind::LeftAlone
+                if took.saturating_mul(2) >= self.allowed =>
+            {
+                Left::Struck
+            }
+            StoreErrorKind::Unreachable | StoreErrorKind::Lost | StoreErrorKind::LeftAlone => {
+                Left::Unreachable
+            }
+            _ => return Left::Answered,
+        };
+        if took >= self.allowed.saturating_add(STOOD_STILL) {
+            return Left::Abandoned;
         }
+        unanswered
     }
 
     fn machine(&self) -> MutexGuard<'_, Machine> {
@@ -235,6 +247,23 @@ mod tests {
         tokio::time::advance(Duration::from_secs(1)).await;
         gate.run(|_| ready(Ok(()))).await.unwrap();
         gate.run(|_| ready(Ok(()))).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_stood_still_does_not_take_it_for_the_stores_silence() {
+        // The operation is judged when the process goes on, long after its deadline.
+        let slept_through = async |kind: StoreErrorKind, millis: u64| {
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+            Err::<(), _>(StoreError::new(kind, Phase::Statement))
+        };
+        for kind in [StoreErrorKind::Deadline, StoreErrorKind::Lost] {
+            let gate = Gate::redis();
+            gate.run(|_| slept_through(kind, 1000)).await.unwrap_err();
+            gate.run(|_| ready(Ok(()))).await.unwrap();
+            gate.run(|_| slept_through(kind, 999)).await.unwrap_err();
+            let error = gate.run(|_| ready(Ok(()))).await.unwrap_err();
+            assert_eq!(error.kind(), StoreErrorKind::LeftAlone, "{kind:?}");
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Several instances on one database.
 
+use std::time::Duration;
+
 use nix::sys::signal::Signal;
 use serde_json::json;
 
@@ -72,9 +74,12 @@ async fn an_instance_that_slept_past_its_claims_changes_nothing_when_it_wakes() 
             assert_eq!(other.settled(id).await["status"], "confirmed");
         }
         sleeper.signal(Signal::SIGCONT);
+        // What it had asked of the database before its sleep may have been given up meanwhile, but
+        // its sleep is no outage of the database's.
+        sleeper.reads_again("/orders", Duration::from_secs(2)).await;
         // Its charges are answered by now, and what it makes of them is refused.
         assert_eq!(sleeper.all("orders").await.len(), ids.len());
-        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
         other.assert_invariants(1000).await;
         drop((sleeper, other));
         database.close().await;

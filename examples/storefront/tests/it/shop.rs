@@ -176,6 +176,19 @@ impl Shop {
         response.json().await.unwrap()
     }
 
+    /// Waits until a read succeeds.
+    pub(crate) async fn reads_again(&self, path: &str, within: Duration) {
+        let begun = Instant::now();
+        loop {
+            let status = self.get(path).send().await.unwrap().status();
+            if status.is_success() {
+                return;
+            }
+            assert!(begun.elapsed() < within, "{path}: still {status}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// The order, once it is no longer pending.
     pub(crate) async fn settled(&self, id: &str) -> Value {
         let begun = Instant::now();
