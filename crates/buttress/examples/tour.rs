@@ -7,6 +7,8 @@
 //! curl -i localhost:3000/orders -H 'idempotency-key: k1' --json '{"item": "lamp", "amount": 1999}'
 //! curl -i localhost:3000/rates/SEK
 //! ```
+//!
+//! It listens at another address when it is given one.
 
 #![allow(clippy::print_stdout, reason = "an example speaks to its reader")]
 
@@ -193,7 +195,10 @@ async fn main() -> Result<(), Failure> {
         .layer(HttpRateLimitLayer::new(clients, client))
         .layer(EnvelopeLayer::new());
 
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+    let address = std::env::args().nth(1);
+    let address = address.as_deref().unwrap_or("127.0.0.1:3000");
+    let listener = tokio::net::TcpListener::bind(address).await?;
+    println!("listening on http://{}", listener.local_addr()?);
     let stop = || async { tokio::signal::ctrl_c().await.unwrap_or_default() };
     let serve = async {
         axum::serve(listener, app)

@@ -27,12 +27,8 @@ impl Step for Reserve {
         Ok("shelf 7".to_owned())
     }
 
-    async fn undo(
-        &self,
-        context: &UndoContext<'_, Order>,
-        effect: Effect<String>,
-    ) -> Result<(), StepError> {
-        println!("put {} back: {effect:?}", context.input().product);
+    async fn undo(&self, it: &UndoContext<'_, Order>, to: Effect<String>) -> Result<(), StepError> {
+        println!("put {} back: {to:?}", it.input().product);
         Ok(())
     }
 }
@@ -76,10 +72,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .await;
 
     let saga = sagas.get(id).await?;
-    println!(
-        "{}: {}",
-        saga.state.as_str(),
-        saga.reason.unwrap_or_default()
-    );
+    let (state, reason) = (saga.state.as_str(), saga.reason.unwrap_or_default());
+    println!("{state}: {reason}");
     Ok(())
 }

@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Features,
     /// Does rustdoc build without a warning?
     Doc,
+    /// Does the tour build and run by the packages alone, outside the workspace?
+    Package,
     /// All tests, doctests included, against private servers
     Unit {
         /// Install with apt-get what servers are missing

@@ -13,6 +13,7 @@
 mod cargo;
 mod cli;
 mod features;
+mod package;
 mod report;
 mod servers;
 mod tidy;
@@ -53,6 +54,7 @@ fn run(command: &Command) -> Result<ExitCode> {
             report.part("tidy", || tidy::check(&cargo));
             report.part("features", || features::check(&cargo));
             report.part("docs", || doc(&cargo));
+            report.part("packages", || package::check(&cargo));
             report.part("tests", || unit::test(&cargo, &servers));
         }
         Command::Fmt { fix } => report.part("format", || fmt(&cargo, fix)),
@@ -60,6 +62,7 @@ fn run(command: &Command) -> Result<ExitCode> {
         Command::Tidy => report.part("tidy", || tidy::check(&cargo)),
         Command::Features => report.part("features", || features::check(&cargo)),
         Command::Doc => report.part("docs", || doc(&cargo)),
+        Command::Package => report.part("packages", || package::check(&cargo)),
         Command::Unit { install } => {
             let servers = servers::all();
             servers::require(&servers, install)?;

@@ -3,6 +3,7 @@
 mod code;
 mod doc_line;
 mod edges;
+mod examples;
 mod facade;
 mod forbidden;
 mod licences;
@@ -38,6 +39,7 @@ const RULES: &[Rule] = &[
     manifests::check,
     licences::check,
     readme::check,
+    examples::check,
 ];
 
 /// Checks this workspace against all rules.
