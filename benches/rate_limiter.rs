@@ -200,14 +200,41 @@ fn keyed(_: &mut Criterion) {
             limiter(true, Clock::quanta()),
         );
         let coarse = limiter(true, Clock::coarse());
+        let sized = KeyedRateLimiter::<u64>::builder("bench", Quota::new(busy).unwrap())
+            .max_keys(2 * usize::try_from(keys).unwrap())
+            .clock(Clock::quanta())
+            .trusted_keys()
+            .build()
+            .unwrap();
+        let fixed = |trusted: bool| {
+            let builder = KeyedRateLimiter::<u64>::builder("bench", Quota::new(busy).unwrap())
+                .max_keys(usize::try_from(keys).unwrap())
+                .fixed_memory()
+                .clock(Clock::quanta());
+            let builder = if trusted {
+                builder.trusted_keys()
+            } else {
+                builder
+            };
+            builder.build().unwrap()
+        };
+        let (places, trusted_places) = (fixed(false), fixed(true));
         for at in 0..keys {
             let _made = (
                 peer.check_key(&at).is_ok(),
                 hostile.check(&at),
                 trusted.check(&at),
                 coarse.check(&at),
+                sized.check(&at),
+                places.check(&at),
+                trusted_places.check(&at),
             );
         }
+        println!(
+            "keyed, {keys} keys: fixed memory forgot {} and {}",
+            places.forgotten(),
+            trusted_places.forgotten()
+        );
         row(
             &format!("keyed, {keys} keys"),
             &[
@@ -227,6 +254,24 @@ fn keyed(_: &mut Criterion) {
                     "ours, trusted keys",
                     Box::new(|at| {
                         black_box(trusted.check(&key(at)).is_allowed());
+                    }),
+                ),
+                (
+                    "ours, trusted, sized",
+                    Box::new(|at| {
+                        black_box(sized.check(&key(at)).is_allowed());
+                    }),
+                ),
+                (
+                    "ours, fixed memory",
+                    Box::new(|at| {
+                        black_box(places.check(&key(at)).is_allowed());
+                    }),
+                ),
+                (
+                    "ours, fixed, trusted",
+                    Box::new(|at| {
+                        black_box(trusted_places.check(&key(at)).is_allowed());
                     }),
                 ),
                 (
@@ -277,8 +322,19 @@ fn bytes(_: &mut Criterion) {
         (0..million).for_each(|key| assert!(limiter.check(&key).is_allowed()));
         held.push(Box::new(limiter));
     });
+    let fixed = used(&mut || {
+        let limiter = KeyedRateLimiter::<u64>::builder("bytes", hour())
+            .max_keys(1_000_000)
+            .fixed_memory()
+            .build()
+            .unwrap();
+        (0..million).for_each(|key| assert!(limiter.check(&key).is_allowed()));
+        println!("fixed memory forgot {} of a million", limiter.forgotten());
+        held.push(Box::new(limiter));
+    });
     println!(
-        "bytes a key at a million (u64): governor {peer:.1}, ours {own:.1}, two bandwidths {both:.1}"
+        "bytes a key at a million (u64): governor {peer:.1}, ours {own:.1}, two bandwidths {both:.1}, \
+         fixed memory {fixed:.1}"
     );
 }
 

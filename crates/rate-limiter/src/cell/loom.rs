@@ -16,7 +16,7 @@ fn plan(permits: u64, burst: u64) -> Plan {
 }
 
 /// Runs the model, and says in the output how many orders there were.
-fn explore(name: &str, model: impl Fn() + Sync + Send + 'static) {
+pub(crate) fn explore(name: &str, model: impl Fn() + Sync + Send + 'static) {
     let orders = std::sync::Arc::new(Plain::new(0));
     let count = std::sync::Arc::clone(&orders);
     loom::model(move || {

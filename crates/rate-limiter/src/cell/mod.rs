@@ -4,8 +4,8 @@
 #[cfg(all(test, not(buttress_loom)))]
 mod between;
 #[cfg(all(test, buttress_loom))]
-mod loom;
-mod sync;
+pub(crate) mod loom;
+pub(crate) mod sync;
 
 use std::sync::PoisonError;
 

@@ -2,6 +2,7 @@
 
 mod builder;
 mod line;
+mod sets;
 mod state;
 pub(crate) mod table;
 
@@ -21,13 +22,14 @@ use buttress_core::{Clock, Registered, Rejection};
 pub use self::builder::KeyedRateLimiterBuilder;
 use self::{
     line::Lines,
+    sets::Sets,
     state::{Cells, Limited, Word},
     table::{Table, Visit},
 };
 use crate::{
     Carry, Decision, EventKind, PolicyError, Quota,
     cell::{Judged, ruling},
-    machine::{Plan, Ruling},
+    machine::{Bucket, Plan, Ruling},
     told::Told,
 };
 
@@ -68,14 +70,17 @@ enum Tables<K> {
     Words(Table<K, Word>),
     /// Anything.
     Cells(Table<K, Cells>),
+    /// One bucket, in memory of a fixed size.
+    Sets(Sets),
 }
 
 /// Does the same to whichever table there is.
-macro_rules! on_either {
+macro_rules! on_any {
     ($tables:expr, $table:ident => $act:expr) => {
         match $tables {
             Tables::Words($table) => $act,
             Tables::Cells($table) => $act,
+            Tables::Sets($table) => $act,
         }
     };
 }
@@ -116,25 +121,28 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
         let family = &*self.family;
-        if let Tables::Words(table) = &family.tables {
-            let (earliest, latest) = family.clock.bounds();
-            let between = (earliest.as_nanos(), latest.as_nanos());
-            let visit = table.visit(key, between.0, |bucket, word| {
-                let (judged, owed, wait) = word.judge(bucket, between, || self.now(), permits);
-                (judged, owed, wait, bucket.cost, bucket.most, bucket.gain)
-            });
-            let (judged, owed, wait, cost, most, gain) = visit.result;
-            let allowed = judged == Judged::Allowed;
-            let silent = visit.forgotten == 0 && family.told.is_silent_of(allowed);
-            if judged != Judged::Elsewhere {
-                if silent && (allowed || !family.shadow.load(Relaxed)) {
-                    return Decision::new(ruling(allowed, cost, most, gain, owed, wait), 1);
-                }
-                let result = ruling(allowed, cost, most, gain, owed, wait);
-                return self.told_of(result, visit.forgotten, permits);
-            }
+        let (earliest, latest) = family.clock.bounds();
+        let between = (earliest.as_nanos(), latest.as_nanos());
+        let judge = |bucket: &Arc<Bucket>, word: &mut Word| {
+            let (judged, owed, wait) = word.judge(bucket, between, || self.now(), permits);
+            (judged, owed, wait, bucket.cost, bucket.most, bucket.gain)
+        };
+        let visit = match &family.tables {
+            Tables::Words(table) => table.visit(key, between.0, judge),
+            Tables::Sets(sets) => sets.visit(key, between.0, judge),
+            Tables::Cells(_) => return self.slow(key, permits),
+        };
+        let (judged, owed, wait, cost, most, gain) = visit.result;
+        if judged == Judged::Elsewhere {
+            return self.slow(key, permits);
         }
-        self.slow(key, permits)
+        let allowed = judged == Judged::Allowed;
+        let silent = visit.forgotten == 0 && family.told.is_silent_of(allowed);
+        if silent && (allowed || !family.shadow.load(Relaxed)) {
+            return Decision::new(ruling(allowed, cost, most, gain, owed, wait), 1);
+        }
+        let result = ruling(allowed, cost, most, gain, owed, wait);
+        self.told_of(result, visit.forgotten, permits)
     }
 
     /// What [`check_n`](Self::check_n) would say, without taking or keeping anything.
@@ -144,7 +152,7 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
         Q: Hash + Eq + ?Sized,
     {
         let now = self.now();
-        let ruling = on_either!(&self.family.tables, table =>
+        let ruling = on_any!(&self.family.tables, table =>
             table.peek(key, |rules, state| state.look(rules, now, permits)));
         Decision::new(ruling, 1)
     }
@@ -156,7 +164,7 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
         let now = self.now();
-        let visit = on_either!(&self.family.tables, table =>
+        let visit = on_any!(&self.family.tables, table =>
             table.visit(key, now, |rules, state| state.force(rules, now, permits)));
         Decision::new(self.visited(visit), 1)
     }
@@ -168,7 +176,7 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
         Q: Hash + Eq + ?Sized,
     {
         let now = self.now();
-        on_either!(&self.family.tables, table =>
+        on_any!(&self.family.tables, table =>
             table.peek(key, |rules, state| state.give_back(rules, now, permits)));
     }
 
@@ -217,7 +225,8 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
     /// # Errors
     ///
     /// A quota that cannot work, or whose state does not fit: a limiter that was built with one bucket
-    /// or fixed window keeps a word for each key, and takes only another of these. The old one holds.
+    /// or fixed window keeps a word for each key, and takes only another of these; one of
+    /// [`fixed_memory`](KeyedRateLimiterBuilder::fixed_memory) takes none. The old one holds.
     pub fn set_quota(&self, quota: Quota, carry: Carry) -> Result<(), PolicyError> {
         let plan = Plan::in_process(&quota)?;
         let family = &*self.family;
@@ -233,6 +242,10 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
                     return Err(PolicyError::new("quota", range));
                 }
                 (Tables::Cells(table), _) => change(table, now, &Arc::new(plan), carry),
+                (Tables::Sets(_), _) => {
+                    let range = "the one it was built with, for its memory is fixed";
+                    return Err(PolicyError::new("quota", range));
+                }
             }
             *held = quota;
         }
@@ -258,13 +271,14 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        on_either!(&self.family.tables, table => table.remove(key));
+        on_any!(&self.family.tables, table => table.remove(key));
     }
 
-    /// Sweeps out idle keys and gives their memory back. Never needed; for quiet hours.
+    /// Sweeps out idle keys and gives their memory back, if it is not fixed. Never needed; for quiet
+    /// hours.
     pub fn sweep(&self) {
         let now = self.now();
-        on_either!(&self.family.tables, table => table.sweep(now));
+        on_any!(&self.family.tables, table => table.sweep(now));
     }
 
     /// How many keys are held, idle ones that are not swept out yet included.
@@ -282,7 +296,7 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
     /// How many keys were forgotten so far that were not idle, because all places were taken.
     #[must_use]
     pub fn forgotten(&self) -> u64 {
-        on_either!(&self.family.tables, table => table.forgotten())
+        on_any!(&self.family.tables, table => table.forgotten())
     }
 
     /// Its name.
@@ -322,7 +336,7 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
         let now = self.now();
-        let visit = on_either!(&self.family.tables, table =>
+        let visit = on_any!(&self.family.tables, table =>
             table.visit(key, now, |rules, state| state.take(rules, now, permits)));
         self.visited(visit)
     }
@@ -342,7 +356,7 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
         Q: Hash + Eq + ?Sized,
     {
         let now = self.now();
-        let ticks = on_either!(&self.family.tables, table =>
+        let ticks = on_any!(&self.family.tables, table =>
             table.peek(key, |rules, state| state.flow(rules, now, permits)));
         Duration::from_nanos(ticks)
     }
@@ -389,7 +403,7 @@ impl<K> fmt::Debug for KeyedRateLimiter<K> {
 
 impl<K: Hash + Eq> Family<K> {
     fn len(&self) -> usize {
-        on_either!(&self.tables, table => table.len())
+        on_any!(&self.tables, table => table.len())
     }
 }
 
@@ -407,7 +421,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> Registered for Family<K> {
     }
 
     fn gauges(&self, each: &mut dyn FnMut(&'static str, u64)) {
-        let forgotten = on_either!(&self.tables, table => table.forgotten());
+        let forgotten = on_any!(&self.tables, table => table.forgotten());
         each("buttress_rate_limiter_keys", self.len() as u64);
         each("buttress_rate_limiter_keys_forgotten", forgotten);
         each("buttress_rate_limiter_waiting", self.lines.waiting() as u64);

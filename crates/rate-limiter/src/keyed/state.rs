@@ -22,7 +22,7 @@ pub(super) trait Limited: State {
 /// The time until which a bucket is paid, in its units: 0 for a key never seen. Any time that is past
 /// says the same.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Word(u64);
+pub(super) struct Word(pub(super) u64);
 
 impl Word {
     #[inline]

@@ -34,7 +34,7 @@ pub(crate) enum Hashing {
 
 impl Hashing {
     #[inline]
-    fn of<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
+    pub(super) fn of<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
         match self {
             Self::Hostile(state) => state.hash_one(key),
             Self::Trusted(state) => state.hash_one(key),

@@ -9,6 +9,7 @@ mod beside_machine;
 mod cancelled;
 mod concurrency;
 mod faults;
+mod fixed;
 mod fleet;
 mod keyed;
 mod oracle;
