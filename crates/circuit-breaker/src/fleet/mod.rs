@@ -17,7 +17,7 @@ use std::{
 
 use buttress_core::{Observers, Registered};
 use buttress_store::{
-    Gate, Key, StoreError, StoreErrorKind,
+    Gate, Key, StoreError,
     board::{Board, Member, Seat},
 };
 use tokio::{sync::Notify, time::sleep};
@@ -197,7 +197,7 @@ impl BreakerFleet {
                 Err(error) => {
                     let kind = error.kind();
                     first.get_or_insert(error);
-                    if is_away(kind) {
+                    if kind.is_away() {
                         break;
                     }
                 }
@@ -225,7 +225,7 @@ impl BreakerFleet {
                 .seat
                 .leave()
                 .await
-                .is_err_and(|error| is_away(error.kind()))
+                .is_err_and(|error| error.kind().is_away())
             {
                 break;
             }
@@ -313,17 +313,6 @@ impl Shared {
             kind,
         });
     }
-}
-
-/// Whoever asks next would wait in vain as well.
-const fn is_away(kind: StoreErrorKind) -> bool {
-    matches!(
-        kind,
-        StoreErrorKind::Deadline
-            | StoreErrorKind::LeftAlone
-            | StoreErrorKind::Lost
-            | StoreErrorKind::Unreachable
-    )
 }
 
 impl Registered for Shared {

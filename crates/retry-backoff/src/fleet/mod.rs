@@ -16,7 +16,7 @@ use std::{
 
 use buttress_core::{Observers, Registered};
 use buttress_store::{
-    Gate, Key, StoreError, StoreErrorKind,
+    Gate, Key, StoreError,
     board::{Board, Member, Seat},
 };
 use rand::RngExt as _;
@@ -188,7 +188,7 @@ impl BudgetFleet {
                 }
                 Err(error) => {
                     desk.budget.be_alone();
-                    away = is_away(error.kind());
+                    away = error.kind().is_away();
                     first.get_or_insert(error);
                 }
             }
@@ -265,16 +265,6 @@ impl Shared {
             },
         });
     }
-}
-
-const fn is_away(kind: StoreErrorKind) -> bool {
-    matches!(
-        kind,
-        StoreErrorKind::Deadline
-            | StoreErrorKind::LeftAlone
-            | StoreErrorKind::Lost
-            | StoreErrorKind::Unreachable
-    )
 }
 
 impl Registered for Shared {

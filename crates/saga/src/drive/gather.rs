@@ -149,13 +149,9 @@ impl Gather {
                 .collect(),
             Err(error) => {
                 let told = match error.kind() {
-                    _ if error.class() == Class::Unknown => {
-                        Told::Failed(error.kind(), error.phase())
+                    kind if kind.is_away() || error.class() == Class::Unknown => {
+                        Told::Failed(kind, error.phase())
                     }
-                    StoreErrorKind::Deadline
-                    | StoreErrorKind::Lost
-                    | StoreErrorKind::Unreachable
-                    | StoreErrorKind::LeftAlone => Told::Failed(error.kind(), error.phase()),
                     // The database refused: one of them, perhaps, and not the others.
                     _ => Told::Alone,
                 };

@@ -96,6 +96,16 @@ pub enum StoreErrorKind {
 }
 
 impl StoreErrorKind {
+    /// Whether the store did not answer, or was not asked: whoever asks next would wait in vain as
+    /// well.
+    #[must_use]
+    pub const fn is_away(self) -> bool {
+        matches!(
+            self,
+            Self::Deadline | Self::LeftAlone | Self::Lost | Self::Unreachable
+        )
+    }
+
     /// What to do about it, when it struck in `phase`.
     pub(crate) const fn verdict(self, phase: Phase) -> Verdict {
         match self {

@@ -143,14 +143,8 @@ impl Gate {
         let unanswered = match kind {
             StoreErrorKind::Deadline => Left::Struck,
             // A connection that gives up by a timeout of its own has cost the caller as much.
-            StoreErrorKind::Unreachable | StoreErrorKind::Lost | StoreErrorKind::LeftAlone
-                if took.saturating_mul(2) >= self.allowed =>
-            {
-                Left::Struck
-            }
-            StoreErrorKind::Unreachable | StoreErrorKind::Lost | StoreErrorKind::LeftAlone => {
-                Left::Unreachable
-            }
+            away if away.is_away() && took.saturating_mul(2) >= self.allowed => Left::Struck,
+            away if away.is_away() => Left::Unreachable,
             _ => return Left::Answered,
         };
         if took >= self.allowed.saturating_add(STOOD_STILL) {
