@@ -61,6 +61,9 @@ pub(crate) struct RunArgs {
     /// Where charges and shipments are asked for.
     #[arg(long, env = "WORKER_API_URL")]
     pub(crate) api_url: String,
+    /// redis: Where workers tell each other that the service behind is down; each alone without it.
+    #[arg(long, env = "WORKER_REDIS_URL", hide_env_values = true)]
+    pub(crate) redis_url: Option<String>,
     /// How many sagas it runs at once.
     #[arg(long, env = "WORKER_SAGAS", default_value_t = 64)]
     pub(crate) sagas: usize,

@@ -40,6 +40,11 @@ impl Api {
         })
     }
 
+    /// What keeps the service from being asked while it is down.
+    pub(crate) const fn breaker(&self) -> &CircuitBreaker {
+        &self.breaker
+    }
+
     async fn call(
         &self,
         method: Method,

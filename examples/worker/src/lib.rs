@@ -2,6 +2,7 @@
 
 pub mod cli;
 mod database;
+mod fleet;
 mod fulfilment;
 mod probes;
 mod sink;

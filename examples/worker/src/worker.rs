@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     cli::{RunArgs, secret},
     database::{Database, TOPIC},
+    fleet,
     fulfilment::{self, Api},
     probes,
 };
@@ -27,14 +28,25 @@ pub(crate) async fn run(
     database: &Arc<Database>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let (relay, runner) = (relay(args, database)?, runner(args, database)?);
+    let api = Api::new(&args.api_url)?;
+    let (relay, runner) = (relay(args, database)?, runner(args, database, &api)?);
+    let fleet = args.redis_url.as_deref();
+    let fleet = fleet
+        .map(|url| fleet::fleet(url, api.breaker()))
+        .transpose()?;
     let metrics = probes::metrics()?;
     let done = CancellationToken::new();
     let work = async {
         // Each hands back what it holds.
+        let share = async {
+            if let Some(fleet) = fleet {
+                fleet.run_until(stop.cancelled()).await;
+            }
+        };
         tokio::join!(
             relay.run_until(stop.cancelled()),
-            runner.run_until(stop.cancelled())
+            runner.run_until(stop.cancelled()),
+            share
         );
         tracing::info!("stopped");
         done.cancel();
@@ -69,8 +81,8 @@ fn relay(args: &RunArgs, database: &Database) -> anyhow::Result<Relay> {
     Ok(relay.build()?)
 }
 
-fn runner(args: &RunArgs, database: &Database) -> anyhow::Result<Runner> {
-    let saga = fulfilment::saga(&Api::new(&args.api_url)?)?;
+fn runner(args: &RunArgs, database: &Database, api: &Api) -> anyhow::Result<Runner> {
+    let saga = fulfilment::saga(api)?;
     let policy = RunnerPolicy::default().concurrency(args.sagas).poll(POLL);
     let runner = database
         .sagas

@@ -7,6 +7,7 @@ mod process;
 
 use std::time::{Duration, Instant};
 
+use buttress_testkit::{left_out::LeftOut, redis};
 use nix::sys::signal::Signal;
 use process::Process;
 use serde_json::{Value, json};
@@ -14,17 +15,21 @@ use serde_json::{Value, json};
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 fn worker(database: &str, sink: &Process) -> Process {
+    worker_with(database, sink, &[])
+}
+
+fn worker_with(database: &str, sink: &Process, more: &[(&str, &str)]) -> Process {
     let sink = sink.address();
-    Process::listening(
-        &["run", "--listen", "127.0.0.1:0"],
-        &[
-            ("WORKER_DATABASE_URL", database),
-            ("WORKER_WEBHOOK_URL", &format!("http://{sink}/webhooks")),
-            ("WORKER_WEBHOOK_SECRET", SECRET),
-            ("WORKER_WEBHOOK_PRIVATE", "true"),
-            ("WORKER_API_URL", &format!("http://{sink}")),
-        ],
-    )
+    let webhooks = format!("http://{sink}/webhooks");
+    let api = format!("http://{sink}");
+    let told = [
+        ("WORKER_DATABASE_URL", database),
+        ("WORKER_WEBHOOK_URL", &webhooks),
+        ("WORKER_WEBHOOK_SECRET", SECRET),
+        ("WORKER_WEBHOOK_PRIVATE", "true"),
+        ("WORKER_API_URL", &api),
+    ];
+    Process::listening(&["run", "--listen", "127.0.0.1:0"], &[&told, more].concat())
 }
 
 fn sink() -> Process {
@@ -90,6 +95,35 @@ async fn a_worker_that_is_killed_is_replaced_and_nothing_is_left_or_done_twice()
     place(&url, 10);
     until_taken(&sink, 20).await;
     drop((second, sink));
+    database.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn workers_share_what_they_see_over_redis_and_work_on_without_it() {
+    let Some(database) = buttress_testkit::postgres::fresh_database().await else {
+        return;
+    };
+    let redis = match redis::Server::start() {
+        Ok(redis) => redis,
+        Err(redis::StartError::NotFound(why)) => {
+            return LeftOut::new("workers on Redis", why.to_string()).register();
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let (url, sink) = (database.url().to_owned(), sink());
+    let worker = worker_with(&url, &sink, &[("WORKER_REDIS_URL", &redis.url())]);
+    let shared = r#"buttress_circuit_breaker_fleet_rounds_total{fleet="worker",result="shared"}"#;
+    let begun = Instant::now();
+    while !worker.get("/metrics").await.1.contains(shared) {
+        let waited = begun.elapsed();
+        assert!(waited < Duration::from_secs(60), "no round in {waited:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    drop(redis);
+    place(&url, 5);
+    until_taken(&sink, 5).await;
+    assert!(worker.stop(Signal::SIGTERM).success());
+    drop(sink);
     database.close().await.unwrap();
 }
 
