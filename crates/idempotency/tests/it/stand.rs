@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use buttress_idempotency::{
     Begin, Fingerprint, Guard, Key, Scope, ScopedKey,
     store::{
-        Answer, InTransaction, MySqlStore, PostgresStore, RedisStore, Request, SqliteStore, Store,
-        Unfinished,
+        Adopted, Adoption, Answer, Checkpoint, InTransaction, Keeps, MySqlStore, PostgresStore,
+        Postponement, RedisStore, Request, SqliteStore, Store, Unfinished,
     },
 };
 use buttress_store::{
@@ -207,6 +207,49 @@ impl<S: Store> Store for Faulty<S> {
     async fn unfinished(&self, idle: Duration, limit: u32) -> Result<Vec<Unfinished>, StoreError> {
         self.around("unfinished", self.store.unfinished(idle, limit))
             .await
+    }
+
+    fn keeps(&self) -> Keeps {
+        self.store.keeps()
+    }
+
+    async fn checkpoint(
+        &self,
+        key: &ScopedKey,
+        fence: Fence,
+        checkpoint: &Checkpoint,
+    ) -> Result<bool, StoreError> {
+        let store = self.store.checkpoint(key, fence, checkpoint);
+        self.around("checkpoint", store).await
+    }
+
+    async fn checkpoint_in(
+        &self,
+        connection: Lent<'_>,
+        key: &ScopedKey,
+        fence: Fence,
+        checkpoint: &Checkpoint,
+    ) -> Result<bool, StoreError> {
+        let store = self.store.checkpoint_in(connection, key, fence, checkpoint);
+        self.around("checkpoint_in", store).await
+    }
+
+    async fn adopt(&self, adoption: &Adoption) -> Result<Option<Adopted>, StoreError> {
+        self.around("adopt", self.store.adopt(adoption)).await
+    }
+
+    async fn postpone(
+        &self,
+        key: &ScopedKey,
+        fence: Fence,
+        to: Postponement,
+    ) -> Result<bool, StoreError> {
+        self.around("postpone", self.store.postpone(key, fence, to))
+            .await
+    }
+
+    async fn unpark(&self, key: &ScopedKey) -> Result<bool, StoreError> {
+        self.around("unpark", self.store.unpark(key)).await
     }
 
     fn in_transaction(&self) -> InTransaction {

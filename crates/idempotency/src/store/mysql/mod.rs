@@ -1,5 +1,6 @@
 //! Records in MySQL 8 or MariaDB.
 
+mod phases;
 mod sql;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -15,21 +16,31 @@ use tokio::time::sleep;
 
 use self::sql::Sql;
 use super::{
-    Answer, Decision, InTransaction, LOOKS, Micros, Request, Store, Unfinished, decide, micros,
-    record, unfinished,
+    Adopted, Adoption, Answer, Checkpoint, Decision, InTransaction, Keeps, LOOKS, Micros,
+    Postponement, Request, Store, Unfinished, decide, micros, record, unfinished,
 };
 use crate::{Fingerprint, ScopedKey};
 
 /// The schema, step by step.
-const MIGRATIONS: &[Migration] = &[Migration::new(
-    1,
-    include_str!("../../../migrations/mysql/0001_keys.sql"),
-)];
+const MIGRATIONS: &[Migration] = &[
+    Migration::new(1, include_str!("../../../migrations/mysql/0001_keys.sql")),
+    Migration::new(2, include_str!("../../../migrations/mysql/0002_phases.sql")),
+];
 
 /// How many are removed in one transaction: who comes with one of these keys waits so long.
 const FEW: usize = 20;
 
-type Row = (i64, Vec<u8>, Vec<u8>, i16, i64, i64, Option<Vec<u8>>, i64);
+type Row = (
+    i64,
+    Vec<u8>,
+    Vec<u8>,
+    i16,
+    i64,
+    i64,
+    Option<Vec<u8>>,
+    Option<Vec<u8>>,
+    i64,
+);
 
 /// Records in MySQL or MariaDB, on a pool of yours.
 ///
@@ -153,6 +164,8 @@ impl MySqlStore {
             .bind(&fingerprint[..])
             .bind(micros(request.lease))
             .bind(micros(request.lease.saturating_add(request.retention)))
+            .bind(request.payload)
+            .bind(due(request))
             .execute(&mut *loan);
         match deadline.run(Phase::Statement, insert).await {
             Ok(_) => {
@@ -202,10 +215,12 @@ impl MySqlStore {
             // Somebody else writes it just now: how he ended is seen at the next look.
             return Ok(None);
         };
+        let passed = row.7.clone().unwrap_or_default();
         let fence = match decided(row, request)? {
             Decision::Say(answer) => return Ok(Some(answer)),
             Decision::Claim(fence) => fence,
         };
+        let epoch = fence.epoch();
         let fingerprint = request.fingerprint.to_bytes();
         let update = sqlx::query(&self.sql.take_over)
             .bind(fence.epoch())
@@ -213,10 +228,19 @@ impl MySqlStore {
             .bind(&fingerprint[..])
             .bind(micros(request.lease))
             .bind(micros(request.lease.saturating_add(request.retention)))
+            .bind(epoch)
+            .bind(epoch)
+            .bind(epoch)
+            .bind(due(request))
+            .bind(epoch)
+            .bind(request.payload)
             .bind(request.key.as_bytes())
             .execute(&mut **transaction);
         deadline.run(Phase::InTransaction, update).await?;
-        Ok(Some(Answer::Claimed(fence)))
+        Ok(Some(match epoch {
+            1 => Answer::Claimed(fence),
+            _ => Answer::claimed(fence, passed.into()),
+        }))
     }
 
     async fn remove(
@@ -237,8 +261,13 @@ impl MySqlStore {
     }
 }
 
+/// When a completer may have it, from now: not before the lease is over.
+fn due(request: &Request<'_>) -> Option<i64> {
+    request.payload.map(|_| micros(request.lease))
+}
+
 fn decided(row: Row, request: &Request<'_>) -> Result<Decision, StoreError> {
-    let (epoch, token, fingerprint, state, lease_until, expires_at, outcome, now) = row;
+    let (epoch, token, fingerprint, state, lease_until, expires_at, outcome, progress, now) = row;
     let row = (
         epoch,
         token,
@@ -247,6 +276,7 @@ fn decided(row: Row, request: &Request<'_>) -> Result<Decision, StoreError> {
         lease_until,
         expires_at,
         outcome,
+        progress,
     );
     Ok(decide(Some(&record(row)?), request, Micros::new(now)))
 }
@@ -300,12 +330,14 @@ impl Store for MySqlStore {
     }
 
     async fn release(&self, key: &ScopedKey, fence: Fence) -> Result<bool, StoreError> {
-        let statement = match fence.epoch() {
-            1 => &self.sql.remove,
-            _ => &self.sql.free,
-        };
-        let release = || Self::fenced(sqlx::query(statement), key, &fence);
-        Ok(self.execute(release).await? > 0)
+        if fence.epoch() == 1 {
+            let remove = || Self::fenced(sqlx::query(&self.sql.remove), key, &fence);
+            if self.execute(remove).await? > 0 {
+                return Ok(true);
+            }
+        }
+        let free = || Self::fenced(sqlx::query(&self.sql.free), key, &fence);
+        Ok(self.execute(free).await? > 0)
     }
 
     async fn doubt(&self, key: &ScopedKey, fence: Fence) -> Result<bool, StoreError> {
@@ -349,6 +381,47 @@ impl Store for MySqlStore {
                 Ok(unfinished(rows))
             })
             .await
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::Requests
+    }
+
+    async fn checkpoint(
+        &self,
+        key: &ScopedKey,
+        fence: Fence,
+        checkpoint: &Checkpoint,
+    ) -> Result<bool, StoreError> {
+        self.checkpoint_alone(key, fence, checkpoint).await
+    }
+
+    async fn checkpoint_in(
+        &self,
+        connection: Lent<'_>,
+        key: &ScopedKey,
+        fence: Fence,
+        checkpoint: &Checkpoint,
+    ) -> Result<bool, StoreError> {
+        let connection = connection.mysql()?;
+        self.checkpoint_on(connection, key, fence, checkpoint).await
+    }
+
+    async fn adopt(&self, adoption: &Adoption) -> Result<Option<Adopted>, StoreError> {
+        self.adopt_one(adoption).await
+    }
+
+    async fn postpone(
+        &self,
+        key: &ScopedKey,
+        fence: Fence,
+        to: Postponement,
+    ) -> Result<bool, StoreError> {
+        self.postpone_one(key, fence, to).await
+    }
+
+    async fn unpark(&self, key: &ScopedKey) -> Result<bool, StoreError> {
+        self.unpark_one(key).await
     }
 
     fn in_transaction(&self) -> InTransaction {
