@@ -10,6 +10,7 @@
 )]
 
 mod cancelled;
+mod completer;
 mod conformance;
 mod faults;
 mod handle;
@@ -18,6 +19,7 @@ mod in_transaction;
 mod killed;
 mod linear;
 mod network;
+mod phases;
 mod planted;
 mod stand;
 mod vectors;

@@ -1,6 +1,7 @@
 //! Workers that are killed, aborted and stopped at any point, on every store.
 
 mod aborted;
+pub(crate) mod phases;
 mod redis;
 mod stopped;
 
@@ -226,7 +227,7 @@ shop!(sqlx::Sqlite);
 
 /// It was not done, or nobody knows.
 #[derive(Debug)]
-struct Failed;
+pub(crate) struct Failed;
 
 impl From<StoreError> for Failed {
     fn from(_: StoreError) -> Self {
