@@ -18,6 +18,7 @@ mod http;
 mod in_transaction;
 mod killed;
 mod linear;
+mod migrated;
 mod network;
 mod phases;
 mod planted;
