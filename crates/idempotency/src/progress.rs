@@ -249,7 +249,7 @@ mod tests {
         let wrong = Wrong::from(changed(1, Some("ride"), Some("trip")));
         assert_eq!(renamed.passed("trip"), Err(wrong));
 
-        let mut turned = again();
+        let turned = again();
         let wrong = Wrong::from(changed(1, Some("ride"), Some("charge")));
         assert_eq!(turned.next("charge", b"1"), Err(wrong));
 

@@ -122,18 +122,18 @@ async fn sweep_phase(store: impl Store + 'static) -> u32 {
     let idempotency = Idempotency::new(store);
     let round = std::cell::Cell::new(0_u32);
     let name = || key(&format!("phase {}", round.get()));
-    let guard =
-        std::cell::RefCell::new(Some(new(idempotency.begin(&name(), &ASKED).await.unwrap())));
+    let first = new(idempotency.begin(&name(), &ASKED).await.unwrap());
+    let guard = tokio::sync::Mutex::new(Some(first));
     let swept = sweep()
         .run(
             async || {
-                let mut guard = guard.borrow_mut();
+                let mut guard = guard.lock().await;
                 let guard = guard.as_mut().unwrap();
                 guard.phase("ride", &round.get()).await.unwrap();
             },
             async |_| {
                 // Said again by the same guard, it is the same phase.
-                let mut his = guard.borrow_mut().take().unwrap();
+                let mut his = guard.lock().await.take().unwrap();
                 his.phase("ride", &round.get()).await.unwrap();
                 his.release().await.unwrap();
                 let mut next = new(idempotency.begin(&name(), &ASKED).await.unwrap());
@@ -141,7 +141,7 @@ async fn sweep_phase(store: impl Store + 'static) -> u32 {
                 next.complete("done").await.unwrap();
                 round.set(round.get() + 1);
                 let next = new(idempotency.begin(&name(), &ASKED).await.unwrap());
-                *guard.borrow_mut() = Some(next);
+                *guard.lock().await = Some(next);
             },
         )
         .await;
@@ -314,7 +314,7 @@ async fn on_postgres_nothing_is_lost_with_a_dropped_future() {
     };
     let (_proxy, url) = Proxy::before(on.database.url()).await.unwrap();
     let pool = sqlx::PgPool::connect(&url).await.unwrap();
-    let store = PostgresStore::new(pool.clone());
+    let store = PostgresStore::new(pool.clone()).unwrap();
     sweep_all(store.clone()).await;
     sweep_transaction(&pool, store.clone(), true).await;
     sweep_transaction(&pool, store.clone(), false).await;
@@ -332,7 +332,7 @@ async fn on_mysql_nothing_is_lost_with_a_dropped_future() {
     };
     let (_proxy, url) = Proxy::before(on.database.url()).await.unwrap();
     let pool = sqlx::MySqlPool::connect(&url).await.unwrap();
-    let store = MySqlStore::new(pool.clone());
+    let store = MySqlStore::new(pool.clone()).unwrap();
     sweep_all(store.clone()).await;
     sweep_transaction(&pool, store.clone(), false).await;
     sweep_phase_in(&pool, store.clone()).await;

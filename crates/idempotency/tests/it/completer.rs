@@ -506,7 +506,7 @@ async fn a_run_that_is_dropped_anywhere_loses_no_key() {
     };
     let (_proxy, url) = Proxy::before(on.database.url()).await.unwrap();
     let pool = sqlx::PgPool::connect(&url).await.unwrap();
-    sweep(PostgresStore::new(pool.clone())).await;
+    sweep(PostgresStore::new(pool.clone()).unwrap()).await;
     pool.close().await;
     on.close().await;
 }
@@ -515,7 +515,7 @@ async fn a_run_that_is_dropped_anywhere_loses_no_key() {
 #[tokio::main(flavor = "current_thread")]
 async fn drive_and_wait(role: Role) {
     let pool = sqlx::PgPool::connect(&env::var("URL").unwrap()).await;
-    let idempotency = brief(PostgresStore::new(pool.unwrap()));
+    let idempotency = brief(PostgresStore::new(pool.unwrap()).unwrap());
     let role = Arc::new(role);
     let completer = idempotency.completer(move |mut orphan: Orphan| {
         let role = Arc::clone(&role);

@@ -68,7 +68,7 @@ pub(crate) fn open(file: &str) -> (sqlite::Writer, SqliteStore) {
         .max_connections(4)
         .connect_lazy_with(sqlite::options(file));
     let writer = sqlite::Writer::new(pool);
-    let store = SqliteStore::new(writer.clone());
+    let store = SqliteStore::new(writer.clone()).unwrap();
     (writer, store)
 }
 
@@ -83,7 +83,7 @@ impl OnPostgres {
     pub(crate) async fn start() -> Option<Self> {
         let database = testkit::postgres::fresh_database().await?;
         let pool = sqlx::PgPool::connect(database.url()).await.unwrap();
-        let store = PostgresStore::new(pool.clone());
+        let store = PostgresStore::new(pool.clone()).unwrap();
         store.migrate().await.unwrap();
         Some(Self {
             database,
@@ -109,7 +109,7 @@ impl OnMySql {
     pub(crate) async fn start() -> Option<Self> {
         let database = testkit::mysql::fresh_database().await?;
         let pool = sqlx::MySqlPool::connect(database.url()).await.unwrap();
-        let store = MySqlStore::new(pool.clone());
+        let store = MySqlStore::new(pool.clone()).unwrap();
         store.migrate().await.unwrap();
         Some(Self {
             database,

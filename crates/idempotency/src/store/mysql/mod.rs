@@ -61,12 +61,11 @@ type Sent<'q> = Query<'q, MySql, MySqlArguments>;
 impl MySqlStore {
     /// Records in the table `buttress_idempotency` of the connections' own database.
     ///
-    /// # Panics
+    /// # Errors
     ///
-    /// Never: the default names fit.
-    #[must_use]
-    pub fn new(pool: MySqlPool) -> Self {
-        Self::with_tables(pool, &Tables::default()).expect("the default names fit")
+    /// Never, with the default names; the type is that of [`with_tables`](Self::with_tables).
+    pub fn new(pool: MySqlPool) -> Result<Self, MigrateError> {
+        Self::with_tables(pool, &Tables::default())
     }
 
     /// Records in a table of another name, or in another database.

@@ -63,12 +63,11 @@ type Looked = (
 impl PostgresStore {
     /// Records in the table `buttress_idempotency` of the connections' own schema.
     ///
-    /// # Panics
+    /// # Errors
     ///
-    /// Never: the default names fit.
-    #[must_use]
-    pub fn new(pool: PgPool) -> Self {
-        Self::with_tables(pool, &Tables::default()).expect("the default names fit")
+    /// Never, with the default names; the type is that of [`with_tables`](Self::with_tables).
+    pub fn new(pool: PgPool) -> Result<Self, MigrateError> {
+        Self::with_tables(pool, &Tables::default())
     }
 
     /// Records in a table of another name, or in another schema.

@@ -46,12 +46,11 @@ type Sent<'q> = Query<'q, Sqlite, SqliteArguments>;
 impl SqliteStore {
     /// Records in the table `buttress_idempotency`.
     ///
-    /// # Panics
+    /// # Errors
     ///
-    /// Never: the default names fit.
-    #[must_use]
-    pub fn new(writer: Writer) -> Self {
-        Self::with_tables(writer, &Tables::default()).expect("the default names fit")
+    /// Never, with the default names; the type is that of [`with_tables`](Self::with_tables).
+    pub fn new(writer: Writer) -> Result<Self, MigrateError> {
+        Self::with_tables(writer, &Tables::default())
     }
 
     /// Records in a table of another name.

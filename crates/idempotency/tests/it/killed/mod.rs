@@ -253,14 +253,14 @@ async fn play(role: &Role) {
     match &*store {
         "postgres" => {
             let pool = sqlx::PgPool::connect(&url).await.unwrap();
-            let store = Faulty::new(PostgresStore::new(pool.clone()), plan);
+            let store = Faulty::new(PostgresStore::new(pool.clone()).unwrap(), plan);
             Shop::<sqlx::Postgres>::new(pool, store, DOLLARS)
                 .work(role, strength)
                 .await;
         }
         "mysql" => {
             let pool = sqlx::MySqlPool::connect(&url).await.unwrap();
-            let store = Faulty::new(MySqlStore::new(pool.clone()), plan);
+            let store = Faulty::new(MySqlStore::new(pool.clone()).unwrap(), plan);
             Shop::<sqlx::MySql>::new(pool, store, MARKS)
                 .work(role, strength)
                 .await;

@@ -194,7 +194,7 @@ async fn play(role: &Role) {
     match &*store {
         "postgres" | "loose" => {
             let pool = sqlx::PgPool::connect(&url).await.unwrap();
-            let inside = PostgresStore::new(pool.clone());
+            let inside = PostgresStore::new(pool.clone()).unwrap();
             let rides = match &*store {
                 "loose" => Rides::new(pool, Loose(inside)),
                 _ => Rides::new(pool, Faulty::new(inside, plan)),
@@ -203,7 +203,7 @@ async fn play(role: &Role) {
         }
         "mysql" => {
             let pool = sqlx::MySqlPool::connect(&url).await.unwrap();
-            let store = Faulty::new(MySqlStore::new(pool.clone()), plan);
+            let store = Faulty::new(MySqlStore::new(pool.clone()).unwrap(), plan);
             drop(Rides::new(pool, store).ride(number, &at).await);
         }
         _ => {
