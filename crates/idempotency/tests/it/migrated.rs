@@ -2,12 +2,12 @@
 
 use buttress_idempotency::{Begin, Fingerprint, Idempotency, store::MySqlStore};
 use buttress_store::{Dialect, Migration, Migrations, SqlDatabase, Tables};
-use sqlx::{AssertSqlSafe, Pool};
+use sqlx::Pool;
 
-use crate::stand::{ASKED, OnMySql, OnPostgres, OnSqlite, key, new};
+use crate::stand::{ASKED, OnMySql, OnPostgres, OnSqlite, key, new, sql};
 
-fn first(sql: &'static str, dialect: Dialect) -> Migrations {
-    let steps = [Migration::new(1, sql)];
+fn first(text: &'static str, dialect: Dialect) -> Migrations {
+    let steps = [Migration::new(1, text)];
     Migrations::new("idempotency", &steps, &Tables::default(), dialect).unwrap()
 }
 
@@ -24,12 +24,12 @@ where
     for (name, state, outcome) in [("done", 2, literal("6f6c64")), ("died", 0, "NULL".into())] {
         let id = literal(&hex(key(name).as_bytes()));
         let (token, asked) = (literal(&"07".repeat(16)), literal(&hex(&ASKED.to_bytes())));
-        let sql = format!(
+        let text = format!(
             "INSERT INTO buttress_idempotency VALUES \
              ({id}, 1, {token}, {asked}, {state}, 1, 9000000000000000, {outcome})"
         );
         let mut connection = pool.acquire().await.unwrap();
-        let insert = sqlx::query::<DB>(AssertSqlSafe(sql));
+        let insert = sqlx::query::<DB>(sql(text));
         insert.execute(&mut *connection).await.unwrap();
     }
 }
@@ -58,11 +58,11 @@ async fn on_sqlite_rows_of_an_earlier_version_go_on() {
     let on = OnSqlite::start().await;
     let pool = on.writer.pool();
     for table in ["buttress_idempotency", "buttress_migrations"] {
-        let drop = sqlx::query(AssertSqlSafe(format!("DROP TABLE {table}")));
+        let drop = sqlx::query(sql(format!("DROP TABLE {table}")));
         drop.execute(pool).await.unwrap();
     }
-    let sql = include_str!("../../migrations/sqlite/0001_keys.sql");
-    first(sql, Dialect::Sqlite).migrate(pool).await.unwrap();
+    let text = include_str!("../../migrations/sqlite/0001_keys.sql");
+    first(text, Dialect::Sqlite).migrate(pool).await.unwrap();
     fill(pool, |hex| format!("x'{hex}'")).await;
     on.store.migrate().await.unwrap();
     judge(&Idempotency::new(on.store.clone())).await;
@@ -74,11 +74,11 @@ async fn on_postgres_rows_of_an_earlier_version_go_on() {
         return;
     };
     for table in ["buttress_idempotency", "buttress_migrations"] {
-        let drop = sqlx::query(AssertSqlSafe(format!("DROP TABLE {table}")));
+        let drop = sqlx::query(sql(format!("DROP TABLE {table}")));
         drop.execute(&on.pool).await.unwrap();
     }
-    let sql = include_str!("../../migrations/postgres/0001_keys.sql");
-    let first = first(sql, Dialect::Postgres);
+    let text = include_str!("../../migrations/postgres/0001_keys.sql");
+    let first = first(text, Dialect::Postgres);
     first.migrate(&on.pool).await.unwrap();
     fill(&on.pool, |hex| format!("'\\x{hex}'")).await;
     on.store.migrate().await.unwrap();
@@ -94,11 +94,11 @@ async fn on_mysql_rows_of_an_earlier_version_go_on_also_when_the_step_was_cut_sh
         return;
     };
     for table in ["buttress_idempotency", "buttress_migrations"] {
-        let drop = sqlx::query(AssertSqlSafe(format!("DROP TABLE {table}")));
+        let drop = sqlx::query(sql(format!("DROP TABLE {table}")));
         drop.execute(&on.pool).await.unwrap();
     }
-    let sql = include_str!("../../migrations/mysql/0001_keys.sql");
-    let first = first(sql, Dialect::MySql);
+    let text = include_str!("../../migrations/mysql/0001_keys.sql");
+    let first = first(text, Dialect::MySql);
     first.migrate(&on.pool).await.unwrap();
     fill(&on.pool, |hex| format!("x'{hex}'")).await;
     on.store.migrate().await.unwrap();
@@ -109,20 +109,20 @@ async fn on_mysql_rows_of_an_earlier_version_go_on_also_when_the_step_was_cut_sh
     judge(&Idempotency::new(on.store.clone())).await;
     // The same in a database that is named.
     let name = format!("buttress_test_{:08x}", rand::random::<u32>());
-    let create = sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}")));
+    let create = sqlx::query(sql(format!("CREATE DATABASE {name}")));
     create.execute(&on.pool).await.unwrap();
     let tables = Tables::default().in_schema(&name).unwrap();
     let named = MySqlStore::with_tables(on.pool.clone(), &tables).unwrap();
     named.migrate().await.unwrap();
     let forget = format!("DELETE FROM {name}.buttress_migrations WHERE version = 2");
-    let forget = sqlx::query(AssertSqlSafe(forget)).execute(&on.pool).await;
+    let forget = sqlx::query(sql(forget)).execute(&on.pool).await;
     assert_eq!(forget.unwrap().rows_affected(), 1);
     named.migrate().await.unwrap();
     let idempotency = Idempotency::new(named);
     let mut guard = new(idempotency.begin(&key("one"), &ASKED).await.unwrap());
     guard.phase("ride", &7).await.unwrap();
     guard.complete("done").await.unwrap();
-    let drop = sqlx::query(AssertSqlSafe(format!("DROP DATABASE {name}")));
+    let drop = sqlx::query(sql(format!("DROP DATABASE {name}")));
     drop.execute(&on.pool).await.unwrap();
     on.close().await;
 }

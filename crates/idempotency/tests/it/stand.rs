@@ -27,6 +27,11 @@ pub(crate) fn key(name: &str) -> ScopedKey {
     Scope::of(["tests"]).key(&Key::new(name).unwrap())
 }
 
+/// SQL that a test has put together: sqlx takes what lives for ever.
+pub(crate) fn sql(text: String) -> &'static str {
+    text.leak()
+}
+
 pub(crate) fn new<G: std::fmt::Debug>(begun: Begin<G>) -> G {
     match begun {
         Begin::New(guard) => guard,

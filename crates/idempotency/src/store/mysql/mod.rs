@@ -118,13 +118,13 @@ impl MySqlStore {
         };
         self.gate
             .run(async |deadline: Deadline| {
-                for _ in 1..LOOKS {
+                loop {
                     match once(deadline).await {
-                        Err(error) if error.kind() == StoreErrorKind::Contended => {}
+                        Err(error) if is_worth_a_look(&error, deadline) => {}
                         done => return done,
                     }
+                    sleep(Duration::from_millis(2)).await;
                 }
-                once(deadline).await
             })
             .await
     }
@@ -208,6 +208,11 @@ impl MySqlStore {
     }
 }
 
+/// It lost a deadlock, and there is time to try again.
+fn is_worth_a_look(error: &StoreError, deadline: Deadline) -> bool {
+    error.kind() == StoreErrorKind::Contended && deadline.remaining() > Duration::from_millis(50)
+}
+
 fn decided(row: Row, request: &Request<'_>) -> Result<Decision, StoreError> {
     let (epoch, token, fingerprint, state, lease_until, expires_at, outcome, progress, now) = row;
     let row = (
@@ -228,16 +233,16 @@ impl Store for MySqlStore {
     async fn claim(&self, request: &Request<'_>) -> Result<Answer, StoreError> {
         self.gate
             .run(async |deadline: Deadline| {
-                for look in 1..=LOOKS {
+                let mut look = 0;
+                while look < LOOKS {
                     match self.look(deadline, request).await {
-                        Ok(None) => {}
+                        Ok(None) => look += 1,
                         Ok(Some(answer)) => return Ok(answer),
-                        // A deadlock took it back; nothing was done.
-                        Err(error) if error.kind() == StoreErrorKind::Contended && look < LOOKS => {
-                        }
+                        // A deadlock took it back; nothing was done, and whoever won goes on.
+                        Err(error) if is_worth_a_look(&error, deadline) => {}
                         Err(error) => return Err(error),
                     }
-                    sleep(Duration::from_millis(1 << look)).await;
+                    sleep(Duration::from_millis(1 << look.max(1))).await;
                 }
                 Ok(Answer::in_flight(Duration::ZERO, false))
             })

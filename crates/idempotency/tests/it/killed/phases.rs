@@ -12,13 +12,13 @@ use buttress_testkit::{
     eventually,
     fault::{CrashPoint, Plan, crash_points},
 };
-use sqlx::{AssertSqlSafe, Pool};
+use sqlx::Pool;
 use tokio::time::timeout;
 
 use super::{Failed, handle};
 use crate::{
     phases::Loose,
-    stand::{ASKED, Faulty, OnMySql, OnPostgres, OnSqlite, SECOND, key, open},
+    stand::{ASKED, Faulty, OnMySql, OnPostgres, OnSqlite, SECOND, key, open, sql},
 };
 
 const TABLES: [&str; 3] = [
@@ -70,8 +70,8 @@ where
         }
     }
 
-    async fn write(connection: &mut DB::Connection, sql: String) -> Result<(), StoreError> {
-        let write = sqlx::query::<DB>(AssertSqlSafe(sql));
+    async fn write(connection: &mut DB::Connection, text: String) -> Result<(), StoreError> {
+        let write = sqlx::query::<DB>(sql(text));
         let done = write.execute(connection).await;
         done.map_err(StoreError::in_transaction).map(drop)
     }
@@ -97,8 +97,8 @@ where
             None => {
                 let token: u32 = rand::random();
                 let mut transaction = Guarded::begin(&self.pool, deadline()).await?;
-                let sql = format!("INSERT INTO rides VALUES ({number}, {token})");
-                Self::write(&mut transaction, sql).await?;
+                let text = format!("INSERT INTO rides VALUES ({number}, {token})");
+                Self::write(&mut transaction, text).await?;
                 at("ride written");
                 guard.phase_in(&mut *transaction, "ride", &token).await?;
                 at("ride passed");
@@ -112,8 +112,8 @@ where
             None => {
                 let charge = guard.derived_key("charge");
                 let mut elsewhere = self.pool.acquire().await.map_err(|_| Failed)?;
-                let sql = format!("INSERT INTO charges VALUES ({number}, '{charge}')");
-                Self::write(&mut elsewhere, sql).await?;
+                let text = format!("INSERT INTO charges VALUES ({number}, '{charge}')");
+                Self::write(&mut elsewhere, text).await?;
                 drop(elsewhere);
                 at("charged");
                 guard.phase("charge", &charge).await?;
@@ -123,8 +123,8 @@ where
         };
         let answer = format!("ride {token}, charge {charge}");
         let mut transaction = Guarded::begin(&self.pool, deadline()).await?;
-        let sql = format!("INSERT INTO receipts VALUES ({number}, '{charge}')");
-        Self::write(&mut transaction, sql).await?;
+        let text = format!("INSERT INTO receipts VALUES ({number}, '{charge}')");
+        Self::write(&mut transaction, text).await?;
         at("receipt written");
         let done = guard.complete_in(&mut *transaction, answer.clone()).await?;
         transaction.commit().await?;
@@ -142,10 +142,10 @@ where
 
     /// How many rows of the ride a table has, and how many different tokens.
     pub(crate) async fn count(&self, table: &str, number: usize) -> (i64, i64) {
-        let sql =
+        let text =
             format!("SELECT COUNT(*), COUNT(DISTINCT token) FROM {table} WHERE number = {number}");
         let mut connection = self.pool.acquire().await.unwrap();
-        let count = sqlx::query_as::<DB, (i64, i64)>(AssertSqlSafe(sql));
+        let count = sqlx::query_as::<DB, (i64, i64)>(sql(text));
         count.fetch_one(&mut *connection).await.unwrap()
     }
 
@@ -166,8 +166,8 @@ where
             }
         }
         let mut connection = self.pool.acquire().await.unwrap();
-        let sql = format!("SELECT token, number FROM rides WHERE number = {number}");
-        let ride = sqlx::query_as::<DB, (i64, i64)>(AssertSqlSafe(sql));
+        let text = format!("SELECT token, number FROM rides WHERE number = {number}");
+        let ride = sqlx::query_as::<DB, (i64, i64)>(sql(text));
         let (token, _) = ride.fetch_one(&mut *connection).await.unwrap();
         match first.starts_with(&format!("ride {token}, ")) {
             true => Ok(()),
