@@ -237,7 +237,7 @@ async fn main() {
         sql!(
             "postgres",
             pool.clone(),
-            PostgresStore::new(pool),
+            PostgresStore::new(pool).unwrap(),
             "BYTEA",
             "INSERT INTO bare VALUES ($1, 0, NULL)",
             "UPDATE bare SET state = 2, outcome = $1 WHERE id = $2",
@@ -263,7 +263,7 @@ async fn main() {
         sql!(
             "mysql",
             pool.clone(),
-            MySqlStore::new(pool),
+            MySqlStore::new(pool).unwrap(),
             "VARBINARY(512)",
             "INSERT INTO bare VALUES (?, 0, NULL)",
             "UPDATE bare SET state = 2, outcome = ? WHERE id = ?",
@@ -279,7 +279,7 @@ async fn main() {
         sql!(
             "sqlite",
             pool,
-            SqliteStore::new(writer),
+            SqliteStore::new(writer).unwrap(),
             "BLOB",
             "INSERT INTO bare VALUES (?, 0, NULL)",
             "UPDATE bare SET state = 2, outcome = ? WHERE id = ?",

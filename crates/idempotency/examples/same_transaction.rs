@@ -46,7 +46,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .execute(&pool)
         .await?;
     let writer = sqlite::Writer::new(pool.clone());
-    let store = SqliteStore::new(writer.clone());
+    let store = SqliteStore::new(writer.clone())?;
     store.migrate().await?;
     let idempotency = Idempotency::new(store);
 

@@ -5,6 +5,8 @@ use std::{borrow::Cow, time::Duration};
 use buttress_core::Fault;
 use buttress_store::{LeaseLost, StoreError};
 
+use crate::PhaseChanged;
+
 /// A key could not be looked up, or what was said about it could not be written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -17,6 +19,17 @@ pub enum IdempotencyError {
     /// making others wait: claim it before the transaction, with `begin`, and `complete_in` it.
     #[error("a key cannot be claimed inside a transaction here: begin before it, complete_in it")]
     NoTransactions,
+    /// The store keeps no requests: `begin` without.
+    #[error("this store keeps no requests")]
+    NoRequests,
+    /// The request is larger than the policy lets one be that is kept. Nothing was claimed.
+    #[error("a request of {length} bytes, of at most {longest}")]
+    RequestTooLarge {
+        /// Its length.
+        length: usize,
+        /// What the policy allows.
+        longest: usize,
+    },
 }
 
 /// The work was done, and what came of it was not recorded. Who comes with the key again may
@@ -31,6 +44,9 @@ pub enum CompleteError {
     /// The store did not answer. Whether it was recorded is what the error's class says.
     #[error("the outcome could not be recorded")]
     Store(#[from] StoreError),
+    /// Phases were passed under this key that this program does not have. The key stays in doubt.
+    #[error("the work was begun by a program with other phases")]
+    Changed(#[from] PhaseChanged),
     /// The outcome is larger than the policy lets a record be. The key stays in doubt.
     #[error("an outcome of {length} bytes, of at most {longest}")]
     TooLarge {
@@ -101,28 +117,31 @@ impl Fault for IdempotencyError {
     fn code(&self) -> &'static str {
         match self {
             Self::Store(error) => Fault::code(error),
-            Self::NoTransactions => "INTERNAL",
+            Self::NoTransactions | Self::NoRequests => "INTERNAL",
+            Self::RequestTooLarge { .. } => "PAYLOAD_TOO_LARGE",
         }
     }
 
     fn status(&self) -> u16 {
         match self {
             Self::Store(error) => error.status(),
-            Self::NoTransactions => 500,
+            Self::NoTransactions | Self::NoRequests => 500,
+            Self::RequestTooLarge { .. } => 413,
         }
     }
 
     fn public_message(&self) -> Cow<'_, str> {
         match self {
             Self::Store(error) => error.public_message(),
-            Self::NoTransactions => "Something went wrong on our side.".into(),
+            Self::NoTransactions | Self::NoRequests => "Something went wrong on our side.".into(),
+            Self::RequestTooLarge { .. } => "The request is too large.".into(),
         }
     }
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Store(error) => Fault::retry_after(error),
-            Self::NoTransactions => None,
+            Self::NoTransactions | Self::NoRequests | Self::RequestTooLarge { .. } => None,
         }
     }
 }
@@ -132,7 +151,7 @@ impl Fault for CompleteError {
         match self {
             Self::Lost(_) => "IDEMPOTENCY_KEY_IN_USE",
             Self::Store(error) => Fault::code(error),
-            Self::TooLarge { .. } => "INTERNAL",
+            Self::Changed(_) | Self::TooLarge { .. } => "INTERNAL",
         }
     }
 
@@ -140,7 +159,7 @@ impl Fault for CompleteError {
         match self {
             Self::Lost(_) => 409,
             Self::Store(error) => error.status(),
-            Self::TooLarge { .. } => 500,
+            Self::Changed(_) | Self::TooLarge { .. } => 500,
         }
     }
 
@@ -148,7 +167,7 @@ impl Fault for CompleteError {
         match self {
             Self::Lost(_) => "A request with this idempotency key is being processed.".into(),
             Self::Store(error) => error.public_message(),
-            Self::TooLarge { .. } => "Something went wrong on our side.".into(),
+            Self::Changed(_) | Self::TooLarge { .. } => "Something went wrong on our side.".into(),
         }
     }
 
@@ -156,7 +175,7 @@ impl Fault for CompleteError {
         match self {
             Self::Lost(_) => Some(Duration::from_secs(1)),
             Self::Store(error) => Fault::retry_after(error),
-            Self::TooLarge { .. } => None,
+            Self::Changed(_) | Self::TooLarge { .. } => None,
         }
     }
 }

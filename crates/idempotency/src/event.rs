@@ -55,6 +55,19 @@ pub enum EventKind {
     },
     /// The store could not be asked, and the work is done without protection, as the policy says.
     Unprotected,
+    /// A phase was passed.
+    Passed,
+    /// A completer took up work that nobody finishes.
+    #[non_exhaustive]
+    Adopted {
+        /// How often it has been by now.
+        drive: u32,
+    },
+    /// A completer could not finish it, and it waits.
+    Postponed,
+    /// A completer could not finish it, and none will take it up again unless somebody
+    /// [says so](crate::Idempotency::unpark).
+    Parked,
     /// Records that had expired were removed.
     #[non_exhaustive]
     Reaped {
@@ -88,10 +101,16 @@ impl Observer<Event> for TraceEvents {
             EventKind::Reaped { records } => {
                 tracing::debug!(idempotency.name = %name, idempotency.records = records, "{words}");
             }
-            EventKind::Refused | EventKind::Unprotected => {
+            EventKind::Adopted { drive } => {
+                tracing::info!(idempotency.name = %name, idempotency.drive = drive, "{words}");
+            }
+            EventKind::Refused | EventKind::Unprotected | EventKind::Parked => {
                 tracing::warn!(idempotency.name = %name, "{words}");
             }
-            EventKind::Mismatched | EventKind::Doubted | EventKind::Abandoned => {
+            EventKind::Mismatched
+            | EventKind::Doubted
+            | EventKind::Abandoned
+            | EventKind::Postponed => {
                 tracing::info!(idempotency.name = %name, "{words}");
             }
             _ => tracing::debug!(idempotency.name = %name, "{words}"),
@@ -115,6 +134,10 @@ impl EventKind {
             Self::Refused => "a late outcome was refused; the key is another's",
             Self::StoreFailed { .. } => "the store of idempotency keys failed",
             Self::Unprotected => "work is done without protection, for the store is down",
+            Self::Passed => "a phase was passed",
+            Self::Adopted { .. } => "work that nobody finishes was taken up",
+            Self::Postponed => "work that nobody finishes could not be finished, and waits",
+            Self::Parked => "work that nobody finishes could not be finished, and is parked",
             Self::Reaped { .. } => "records that had expired were removed",
         }
     }

@@ -9,7 +9,7 @@ use tokio::{sync::watch, task::AbortHandle, time::sleep};
 
 use crate::{
     Abandoned, CompleteError, EventKind, IdempotencyError, ScopedKey, idempotency::Inner,
-    tracker::Finishing,
+    progress::Progress, tracker::Finishing,
 };
 
 /// The first and the longest pause between two tries to record an outcome.
@@ -22,17 +22,20 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)
 /// [`Abandoned`](crate::Abandoned) ones.
 #[must_use = "the key is in doubt when this is dropped without a verdict"]
 pub struct Guard {
-    inner: Arc<Inner>,
-    key: ScopedKey,
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) key: ScopedKey,
     /// `None` when the store was down and the work is done without protection.
-    held: Option<Held>,
+    pub(crate) held: Option<Held>,
     /// What is done with it when it is dropped.
     dropped: Option<Verdict>,
+    pub(crate) progress: Progress,
+    /// A phase was passed in a transaction that is not known to be committed.
+    pub(crate) passing: bool,
 }
 
 /// A claim that is kept.
-struct Held {
-    lease: Lease,
+pub(crate) struct Held {
+    pub(crate) lease: Lease,
     lost: watch::Receiver<Option<LeaseLost>>,
     heartbeat: AbortHandle,
 }
@@ -45,9 +48,11 @@ enum Verdict {
 }
 
 impl Guard {
-    pub(crate) fn new(inner: Arc<Inner>, key: ScopedKey, lease: Lease) -> Self {
+    pub(crate) fn new(inner: Arc<Inner>, key: ScopedKey, lease: Lease, passed: Bytes) -> Self {
         let held = Held::keep(&inner, &key, lease);
-        Self::made(inner, key, Some(held))
+        let mut guard = Self::made(inner, key, Some(held));
+        guard.progress = Progress::new(passed);
+        guard
     }
 
     pub(crate) fn unprotected(inner: Arc<Inner>, key: ScopedKey) -> Self {
@@ -65,6 +70,8 @@ impl Guard {
             key,
             held,
             dropped: Some(dropped),
+            progress: Progress::new(Bytes::new()),
+            passing: false,
         }
     }
 
@@ -75,8 +82,16 @@ impl Guard {
         &self.key
     }
 
+    /// The key to use with somebody else for one step of this work, [derived](ScopedKey::derive)
+    /// from this one: the same whoever takes the work up again, so that *he* knows the second try
+    /// of the step as the second. It is as hard to guess as the caller's key.
+    #[must_use]
+    pub fn derived_key(&self, step: &str) -> String {
+        self.key.derive(step)
+    }
+
     /// Whether somebody began this work before and did not finish it: it may have had its effect,
-    /// or a part of it.
+    /// or a part of it. Which phases he passed is told by `passed` (feature `phases`).
     #[must_use]
     pub fn resumed(&self) -> bool {
         self.fence().is_some_and(|fence| fence.epoch() > 1)
@@ -101,14 +116,21 @@ impl Guard {
     ///
     /// Dropping the future does nothing.
     pub async fn lost(&self) -> LeaseLost {
-        let Some(held) = &self.held else {
-            return std::future::pending().await;
-        };
-        let mut lost = held.lost.clone();
-        match lost.wait_for(Option::is_some).await.map(|it| *it) {
-            Ok(Some(reason)) => reason,
-            // The heartbeat went with its runtime.
-            _ => LeaseLost::Expired,
+        self.watch().await
+    }
+
+    /// The same, for somebody who has no guard.
+    pub(crate) fn watch(&self) -> impl Future<Output = LeaseLost> + Send + use<> {
+        let lost = self.held.as_ref().map(|held| held.lost.clone());
+        async move {
+            let Some(mut lost) = lost else {
+                return std::future::pending().await;
+            };
+            match lost.wait_for(Option::is_some).await.map(|it| *it) {
+                Ok(Some(reason)) => reason,
+                // The heartbeat went with its runtime.
+                _ => LeaseLost::Expired,
+            }
         }
     }
 
@@ -210,13 +232,30 @@ impl Guard {
         Ok(())
     }
 
-    /// The outcome, if it is not too large. Otherwise the work is done and cannot be recorded.
+    /// The outcome, if it is not too large and all phases were passed that must have been.
+    /// Otherwise the work is done and cannot be recorded.
     fn fitting(&mut self, outcome: Bytes) -> Result<Bytes, CompleteError> {
-        let fits = self.inner.fitting(outcome);
+        self.confirm();
+        let finished = self.progress.finish().map_err(CompleteError::from);
+        let fits = finished.and_then(|()| self.inner.fitting(outcome));
         if fits.is_err() {
             self.dropped = Some(Verdict::Doubt);
         }
         fits
+    }
+}
+
+impl Guard {
+    /// Nothing is said of it any more: that was done elsewhere.
+    pub(crate) fn let_go(mut self) {
+        self.dropped = None;
+    }
+
+    /// Who goes on has committed the phase before.
+    pub(crate) fn confirm(&mut self) {
+        if std::mem::take(&mut self.passing) {
+            self.inner.tell(EventKind::Passed);
+        }
     }
 }
 
@@ -279,27 +318,41 @@ async fn record(
     held: &Held,
     outcome: &Bytes,
 ) -> Result<(), CompleteError> {
+    let (fence, retention) = (held.lease.fence(), inner.policy.retention());
+    let complete = || inner.store.complete(key, fence, outcome, retention);
+    match insist(inner, "complete", complete).await? {
+        true => {
+            inner.tell(EventKind::Completed);
+            Ok(())
+        }
+        false => {
+            inner.tell(EventKind::Refused);
+            Err(CompleteError::Lost(LeaseLost::Taken))
+        }
+    }
+}
+
+/// Asks the store until it answers, for the policy's patience.
+pub(crate) async fn insist<F>(
+    inner: &Inner,
+    operation: &'static str,
+    ask: impl Fn() -> F,
+) -> Result<bool, StoreError>
+where
+    F: Future<Output = Result<bool, StoreError>>,
+{
     let began = inner.clock.now();
     let [mut pause, longest] = PAUSES;
     loop {
-        let fence = held.lease.fence();
-        let retention = inner.policy.retention();
-        let error = match inner.store.complete(key, fence, outcome, retention).await {
-            Ok(true) => {
-                inner.tell(EventKind::Completed);
-                return Ok(());
-            }
-            Ok(false) => {
-                inner.tell(EventKind::Refused);
-                return Err(CompleteError::Lost(LeaseLost::Taken));
-            }
+        let error = match ask().await {
+            Ok(said) => return Ok(said),
             Err(error) => error,
         };
-        inner.failed("complete");
+        inner.failed(operation);
         let wait = pause.max(error.retry_after().unwrap_or_default());
         let spent = inner.clock.now().saturating_since(began);
         if error.class() == Class::Final || spent + wait > inner.policy.patience() {
-            return Err(error.into());
+            return Err(error);
         }
         sleep(wait).await;
         pause = (pause * 2).min(longest);
@@ -345,11 +398,23 @@ pub struct TransactionGuard {
     inner: Arc<Inner>,
     key: ScopedKey,
     fence: Fence,
+    progress: Progress,
 }
 
 impl TransactionGuard {
-    pub(crate) const fn new(inner: Arc<Inner>, key: ScopedKey, fence: Fence) -> Self {
-        Self { inner, key, fence }
+    pub(crate) const fn new(
+        inner: Arc<Inner>,
+        key: ScopedKey,
+        fence: Fence,
+        passed: Bytes,
+    ) -> Self {
+        let progress = Progress::new(passed);
+        Self {
+            inner,
+            key,
+            fence,
+            progress,
+        }
     }
 
     /// The key, from which keys for the steps of the work are [derived](ScopedKey::derive).
@@ -378,7 +443,14 @@ impl TransactionGuard {
         connection: &mut C,
         outcome: impl Into<Bytes>,
     ) -> Result<AfterCommit, CompleteError> {
-        let Self { inner, key, fence } = self;
+        let Self {
+            inner,
+            key,
+            fence,
+            progress,
+        } = self;
+        // Work that is in phases is not finished by a program that has none.
+        progress.finish()?;
         let outcome = inner.fitting(outcome.into())?;
         inner.complete_in(connection, &key, fence, &outcome).await?;
         Ok(AfterCommit::new(move || inner.tell(EventKind::Completed)))

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::{
     Begin, CompleteError, Drained, Event, EventKind, Fingerprint, Guard, IdempotencyError, Policy,
     ScopedKey, Tracked, TransactionGuard, WhenDown,
-    store::{Answer, InTransaction, Request, Store, Unfinished},
+    store::{Answer, InTransaction, Keeps, Request, Store, Unfinished},
     tracker::{Finishing, Tracker},
 };
 
@@ -89,8 +89,44 @@ impl Idempotency {
         key: &ScopedKey,
         fingerprint: &Fingerprint,
     ) -> Result<Begin, IdempotencyError> {
+        self.begin_as(key, fingerprint, None).await
+    }
+
+    /// The same, and keeps `request` until the work is done: what a [`completer`](Self::completer)
+    /// needs to finish it when its client never asks again. It is the user's data and is stored as
+    /// it comes; it is gone when the work is completed, and with the record.
+    ///
+    /// Dropping the future is as with [`begin`](Self::begin).
+    ///
+    /// # Errors
+    ///
+    /// As [`begin`](Self::begin); and when the request is larger than the policy allows, or the
+    /// store keeps none. Nothing was claimed then.
+    pub async fn begin_keeping(
+        &self,
+        key: &ScopedKey,
+        fingerprint: &Fingerprint,
+        request: impl Into<Bytes>,
+    ) -> Result<Begin, IdempotencyError> {
+        let request = request.into();
+        if self.inner.store.keeps() != Keeps::Requests {
+            return Err(IdempotencyError::NoRequests);
+        }
+        let (length, longest) = (request.len(), self.inner.policy.longest_request());
+        if length > longest {
+            return Err(IdempotencyError::RequestTooLarge { length, longest });
+        }
+        self.begin_as(key, fingerprint, Some(request)).await
+    }
+
+    async fn begin_as(
+        &self,
+        key: &ScopedKey,
+        fingerprint: &Fingerprint,
+        payload: Option<Bytes>,
+    ) -> Result<Begin, IdempotencyError> {
         let (inner, key, fingerprint) = (Arc::clone(&self.inner), key.clone(), *fingerprint);
-        let asking = async move { inner.begin(key, fingerprint).await };
+        let asking = async move { inner.begin(key, fingerprint, payload).await };
         // What nobody takes is a guard that is dropped; but of that claim nothing was done yet.
         let begun = Finishing::new(&self.inner.tracker, asking, |begun| match begun {
             Ok(Begin::New(guard)) => Some(Box::pin(async move {
@@ -162,8 +198,8 @@ impl Idempotency {
         let request = inner.request(key, *fingerprint, Token::random());
         let answer = inner.store.claim_in(connection.lend(), &request).await;
         let answer = answer.inspect_err(|_| inner.failed("claim_in"))?;
-        Ok(inner.tell_answer(answer, |fence| {
-            TransactionGuard::new(Arc::clone(inner), key.clone(), fence)
+        Ok(inner.tell_answer(answer, |fence, passed| {
+            TransactionGuard::new(Arc::clone(inner), key.clone(), fence, passed)
         }))
     }
 
@@ -210,7 +246,7 @@ impl Idempotency {
         Ok(found.inspect_err(|_| self.inner.failed("unfinished"))?)
     }
 
-    pub(crate) fn inner(&self) -> &Inner {
+    pub(crate) const fn inner(&self) -> &Arc<Inner> {
         &self.inner
     }
 
@@ -238,8 +274,10 @@ impl Inner {
         self: Arc<Self>,
         key: ScopedKey,
         fingerprint: Fingerprint,
+        payload: Option<Bytes>,
     ) -> Result<Begin, IdempotencyError> {
         let request = self.request(&key, fingerprint, Token::random());
+        let request = request.with_payload(payload.as_deref());
         // The lease counts from before the call.
         let claim = Claim::new(self.policy.lease(), self.clock.clone());
         let answer = match self.claim(&request).await {
@@ -250,8 +288,8 @@ impl Inner {
             }
             Err(error) => return Err(error.into()),
         };
-        Ok(self.tell_answer(answer, |fence| {
-            Guard::new(Arc::clone(&self), key.clone(), claim.granted(fence))
+        Ok(self.tell_answer(answer, |fence, passed| {
+            Guard::new(Arc::clone(&self), key.clone(), claim.granted(fence), passed)
         }))
     }
 
@@ -278,12 +316,15 @@ impl Inner {
         Request::new(key, fingerprint, token, lease, retention)
     }
 
-    fn tell_answer<G>(&self, answer: Answer, guard: impl FnOnce(Fence) -> G) -> Begin<G> {
+    fn tell_answer<G>(&self, answer: Answer, guard: impl FnOnce(Fence, Bytes) -> G) -> Begin<G> {
+        let claimed = |fence: Fence, passed| {
+            let epoch = fence.epoch();
+            let begun = Begin::New(guard(fence, passed));
+            (EventKind::Claimed { epoch }, begun)
+        };
         let (kind, begun) = match answer {
-            Answer::Claimed(fence) => {
-                let epoch = fence.epoch();
-                (EventKind::Claimed { epoch }, Begin::New(guard(fence)))
-            }
+            Answer::Claimed(fence) => claimed(fence, Bytes::new()),
+            Answer::Resumed(fence, passed) => claimed(fence, passed),
             Answer::Done(outcome) => (EventKind::Replayed, Begin::Replay(outcome)),
             Answer::InFlight { remaining, unknown } => {
                 let retry_after = self.retry_after(remaining, unknown);

@@ -4,6 +4,7 @@
 #[cfg(feature = "axum")]
 mod axum;
 mod begin;
+mod completer;
 mod consumer;
 mod error;
 mod event;
@@ -16,7 +17,10 @@ mod key;
 mod machine;
 #[cfg(feature = "metrics")]
 mod metrics;
+#[cfg(feature = "phases")]
+mod phase;
 mod policy;
+mod progress;
 mod reaper;
 mod run;
 pub mod store;
@@ -28,8 +32,11 @@ mod tracker;
 
 #[cfg(feature = "metrics")]
 pub use self::metrics::MetricsObserver;
+#[cfg(feature = "phases")]
+pub use self::phase::PhaseError;
 pub use self::{
     begin::Begin,
+    completer::{Completer, Driven, Kept, Orphan},
     consumer::Consumer,
     error::{CompleteError, IdempotencyError, PolicyError, Refusal},
     event::{Event, EventKind, TraceEvents},
@@ -38,6 +45,7 @@ pub use self::{
     idempotency::{Idempotency, IdempotencyBuilder},
     key::{Key, KeyError, Scope, ScopedKey},
     policy::{Abandoned, Policy, PolicyBuilder, WhenDown},
+    progress::PhaseChanged,
     reaper::Reaper,
     run::{Ran, RunError},
     tracker::{Drained, Tracked},

@@ -22,6 +22,9 @@ pub struct Record {
     pub state: State,
     /// From then on it is as if there were no record, and the reaper may take it.
     pub expires_at: Micros,
+    /// The phases that were passed, as the guard wrote them; empty when there are none, or when it
+    /// is done.
+    pub progress: Bytes,
 }
 
 /// How far the work under a key is.
@@ -48,7 +51,8 @@ pub enum State {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Decision {
-    /// Write that it is his, under this fence.
+    /// Write that it is his, under this fence. Of epoch one: nothing of an earlier record stays.
+    /// Above one: what was passed and what was kept of the request stay.
     Claim(Fence),
     /// Write nothing, and say this.
     Say(Answer),
@@ -68,7 +72,15 @@ impl Record {
             fingerprint,
             state,
             expires_at,
+            progress: Bytes::new(),
         }
+    }
+
+    /// The same, which has passed these phases.
+    #[must_use]
+    pub fn with_progress(mut self, progress: Bytes) -> Self {
+        self.progress = progress;
+        self
     }
 }
 
@@ -105,7 +117,7 @@ pub fn decide(record: Option<&Record>, request: &Request<'_>, now: Micros) -> De
         State::Unknown { lease_until } => (*lease_until, true),
     };
     if *record.fence.token() == request.token {
-        return Decision::Say(Answer::Claimed(record.fence));
+        return Decision::Say(Answer::claimed(record.fence, record.progress.clone()));
     }
     match lease_until.saturating_since(now) {
         Duration::ZERO => claim(record.fence.epoch().saturating_add(1)),

@@ -14,6 +14,8 @@ use crate::{Event, EventKind};
 /// | `buttress_idempotency_abandoned_total` | `name` |
 /// | `buttress_idempotency_leases_lost_total` | `name` |
 /// | `buttress_idempotency_store_failures_total` | `name`, `operation` |
+/// | `buttress_idempotency_phases_total` | `name` |
+/// | `buttress_idempotency_drives_total` | `name`, `step`: adopted, postponed, parked |
 /// | `buttress_idempotency_reaped_total` | `name` |
 ///
 /// Keys are no labels. What is in flight now is read from the `Registry`.
@@ -40,6 +42,10 @@ impl Observer<Event> for MetricsObserver {
             counter!("buttress_idempotency_ended_total", "name" => name.clone(), "verdict" => verdict)
                 .increment(1);
         };
+        let driven = |step: &'static str| {
+            counter!("buttress_idempotency_drives_total", "name" => name.clone(), "step" => step)
+                .increment(1);
+        };
         match event.kind {
             EventKind::Claimed { epoch: ..=1 } => begun("new"),
             EventKind::Claimed { .. } => begun("resumed"),
@@ -51,6 +57,12 @@ impl Observer<Event> for MetricsObserver {
             EventKind::Released => ended("released"),
             EventKind::Doubted => ended("doubted"),
             EventKind::Refused => ended("refused"),
+            EventKind::Adopted { .. } => driven("adopted"),
+            EventKind::Postponed => driven("postponed"),
+            EventKind::Parked => driven("parked"),
+            EventKind::Passed => {
+                counter!("buttress_idempotency_phases_total", "name" => name).increment(1);
+            }
             EventKind::Abandoned => {
                 counter!("buttress_idempotency_abandoned_total", "name" => name).increment(1);
             }

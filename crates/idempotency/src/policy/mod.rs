@@ -19,6 +19,8 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// | retention | 24 h | 1 s to 10 years |
 /// | retry after | 1 s | 1 ms to 1 h |
 /// | longest outcome | 256 KiB | 1 byte to 16 MiB |
+/// | longest progress: the outputs of all phases | 64 KiB | 1 byte to 1 MiB |
+/// | longest request that is kept | 64 KiB | 1 byte to 1 MiB |
 /// | patience | 2 s | up to 1 min |
 /// | abandoned | in doubt | see [`Abandoned`] |
 /// | when the store is down | refuse | see [`WhenDown`] |
@@ -39,6 +41,8 @@ pub struct Policy {
     retention: Duration,
     retry_after: Duration,
     longest_outcome: usize,
+    longest_progress: usize,
+    longest_request: usize,
     patience: Duration,
     abandoned: Abandoned,
     when_down: WhenDown,
@@ -102,6 +106,18 @@ impl Policy {
         self.longest_outcome
     }
 
+    /// The most bytes of all phases of one key, with their names.
+    #[must_use]
+    pub const fn longest_progress(&self) -> usize {
+        self.longest_progress
+    }
+
+    /// The most bytes of a request that is kept.
+    #[must_use]
+    pub const fn longest_request(&self) -> usize {
+        self.longest_request
+    }
+
     /// For how long it is tried to record an outcome while the store does not answer.
     #[must_use]
     pub const fn patience(&self) -> Duration {
@@ -128,6 +144,8 @@ impl Default for Policy {
             retention: DAY,
             retry_after: Duration::from_secs(1),
             longest_outcome: 256 * 1024,
+            longest_progress: 64 * 1024,
+            longest_request: 64 * 1024,
             patience: Duration::from_secs(2),
             abandoned: Abandoned::default(),
             when_down: WhenDown::default(),
@@ -167,6 +185,18 @@ impl PolicyBuilder {
     /// The most bytes of an outcome.
     pub const fn longest_outcome(mut self, bytes: usize) -> Self {
         self.policy.longest_outcome = bytes;
+        self
+    }
+
+    /// The most bytes of all phases of one key, with their names: each phase writes all of them.
+    pub const fn longest_progress(mut self, bytes: usize) -> Self {
+        self.policy.longest_progress = bytes;
+        self
+    }
+
+    /// The most bytes of a request that is kept for a completer.
+    pub const fn longest_request(mut self, bytes: usize) -> Self {
+        self.policy.longest_request = bytes;
         self
     }
 
@@ -211,6 +241,14 @@ impl PolicyBuilder {
                 PolicyError::new("longest_outcome", "between 1 byte and 16 MiB"),
             ),
             (
+                (1..=1024 * 1024).contains(&policy.longest_progress),
+                PolicyError::new("longest_progress", "between 1 byte and 1 MiB"),
+            ),
+            (
+                (1..=1024 * 1024).contains(&policy.longest_request),
+                PolicyError::new("longest_request", "between 1 byte and 1 MiB"),
+            ),
+            (
                 policy.patience <= Duration::from_secs(60),
                 PolicyError::new("patience", "at most 1 min"),
             ),
@@ -235,6 +273,8 @@ mod tests {
             (build().retry_after(Duration::ZERO), "retry_after"),
             (build().longest_outcome(0), "longest_outcome"),
             (build().longest_outcome(usize::MAX), "longest_outcome"),
+            (build().longest_progress(0), "longest_progress"),
+            (build().longest_request(usize::MAX), "longest_request"),
             (build().patience(Duration::MAX), "patience"),
         ] {
             assert_eq!(builder.build().unwrap_err().field(), field);

@@ -15,6 +15,8 @@ struct Written {
     retention_ms: u64,
     retry_after_ms: u64,
     longest_outcome: usize,
+    longest_progress: usize,
+    longest_request: usize,
     patience_ms: u64,
     abandoned: Abandoned,
     when_down: WhenDown,
@@ -35,6 +37,8 @@ impl From<Policy> for Written {
             retention_ms: millis(policy.retention),
             retry_after_ms: millis(policy.retry_after),
             longest_outcome: policy.longest_outcome,
+            longest_progress: policy.longest_progress,
+            longest_request: policy.longest_request,
             patience_ms: millis(policy.patience),
             abandoned: policy.abandoned,
             when_down: policy.when_down,
@@ -58,6 +62,8 @@ impl<'de> Deserialize<'de> for Policy {
             .retention(Duration::from_millis(written.retention_ms))
             .retry_after(Duration::from_millis(written.retry_after_ms))
             .longest_outcome(written.longest_outcome)
+            .longest_progress(written.longest_progress)
+            .longest_request(written.longest_request)
             .patience(Duration::from_millis(written.patience_ms))
             .abandoned(written.abandoned)
             .when_down(written.when_down)

@@ -12,7 +12,10 @@ use buttress_core::Clock;
 use buttress_store::{Fence, Micros, StoreError};
 use bytes::Bytes;
 
-use super::{Answer, Decision, Record, Request, State, Store, Unfinished, decide, holds};
+use super::{
+    Adopted, Adoption, Answer, Checkpoint, Decision, Keeps, Postponement, Record, Request, State,
+    Store, Unfinished, decide, holds,
+};
 use crate::ScopedKey;
 
 /// Records in this process. Clones are the same store. What it holds is gone with the process, and
@@ -28,8 +31,18 @@ pub struct MemoryStore {
 #[derive(Default)]
 struct Shelf {
     records: HashMap<ScopedKey, Record>,
+    /// What was asked for under keys that are not done.
+    requests: HashMap<ScopedKey, Kept>,
     /// With so many records it is looked through for what has expired.
     sweep_at: usize,
+}
+
+/// A request, and when and how often it is driven.
+struct Kept {
+    request: Bytes,
+    /// `None` when it is parked.
+    due_at: Option<Micros>,
+    drives: u32,
 }
 
 /// Below this many records nothing is looked through.
@@ -78,6 +91,8 @@ impl Shelf {
         self.records.insert(key, record);
         if self.records.len() >= self.sweep_at.max(FEW) {
             self.records.retain(|_, record| record.expires_at > now);
+            let records = &self.records;
+            self.requests.retain(|key, _| records.contains_key(key));
             self.sweep_at = self.records.len().saturating_mul(2);
         }
     }
@@ -93,14 +108,26 @@ impl Store for MemoryStore {
             Decision::Claim(fence) => fence,
         };
         let lease_until = now + request.lease;
-        let record = Record {
-            fence,
-            fingerprint: request.fingerprint,
-            state: State::running(lease_until),
-            expires_at: lease_until + request.retention,
-        };
+        let mut progress = Bytes::new();
+        if fence.epoch() == 1 {
+            shelf.requests.remove(request.key);
+        } else if let Some(record) = shelf.records.get(request.key) {
+            progress = record.progress.clone();
+        }
+        if let Some(payload) = request.payload {
+            let kept = shelf.requests.entry(request.key.clone());
+            kept.or_insert_with(|| Kept {
+                request: Bytes::copy_from_slice(payload),
+                due_at: Some(lease_until),
+                drives: 0,
+            });
+        }
+        let state = State::running(lease_until);
+        let expires_at = lease_until + request.retention;
+        let record = Record::new(fence, request.fingerprint, state, expires_at);
+        let record = record.with_progress(progress.clone());
         shelf.insert(request.key.clone(), record, now);
-        Ok(Answer::Claimed(fence))
+        Ok(Answer::claimed(fence, progress))
     }
 
     async fn extend(
@@ -132,15 +159,22 @@ impl Store for MemoryStore {
         };
         record.state = State::Done(outcome.clone());
         record.expires_at = record.expires_at.max(expires_at);
+        record.progress = Bytes::new();
+        shelf.requests.remove(key);
         Ok(true)
     }
 
     async fn release(&self, key: &ScopedKey, fence: Fence) -> Result<bool, StoreError> {
         let now = self.now();
         let mut shelf = self.shelf();
-        let open = shelf.open(key, fence, |record| record.state = State::unknown(now));
-        if open && fence.epoch() == 1 {
+        let mut passed = false;
+        let open = shelf.open(key, fence, |record| {
+            record.state = State::unknown(now);
+            passed = !record.progress.is_empty();
+        });
+        if open && fence.epoch() == 1 && !passed {
             shelf.records.remove(key);
+            shelf.requests.remove(key);
         }
         Ok(open)
     }
@@ -156,9 +190,16 @@ impl Store for MemoryStore {
     async fn reap(&self, limit: u32) -> Result<u64, StoreError> {
         let now = self.now();
         let mut left = limit;
-        self.shelf().records.retain(|_, record| {
+        let mut shelf = self.shelf();
+        let Shelf {
+            records, requests, ..
+        } = &mut *shelf;
+        records.retain(|key, record| {
             let goes = left > 0 && record.expires_at <= now;
             left -= u32::from(goes);
+            if goes {
+                requests.remove(key);
+            }
             !goes
         });
         Ok(u64::from(limit - left))
@@ -166,8 +207,8 @@ impl Store for MemoryStore {
 
     async fn unfinished(&self, idle: Duration, limit: u32) -> Result<Vec<Unfinished>, StoreError> {
         let now = self.now();
-        let mut found: Vec<_> = self
-            .shelf()
+        let shelf = self.shelf();
+        let mut found: Vec<_> = shelf
             .records
             .iter()
             .filter(|(_, record)| record.expires_at > now)
@@ -176,7 +217,11 @@ impl Store for MemoryStore {
                     if lease_until + idle <= now =>
                 {
                     let idle = now.saturating_since(lease_until);
-                    Some(Unfinished::new(key.clone(), record.fence.epoch(), idle))
+                    let found = Unfinished::new(key.clone(), record.fence.epoch(), idle);
+                    Some(match shelf.requests.get(key) {
+                        Some(kept) => found.driven(kept.drives, kept.due_at.is_none()),
+                        None => found,
+                    })
                 }
                 _ => None,
             })
@@ -184,6 +229,93 @@ impl Store for MemoryStore {
         found.sort_by_key(|it| std::cmp::Reverse(it.idle));
         found.truncate(limit as usize);
         Ok(found)
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::Requests
+    }
+
+    async fn checkpoint(
+        &self,
+        key: &ScopedKey,
+        fence: Fence,
+        checkpoint: &Checkpoint,
+    ) -> Result<bool, StoreError> {
+        let mut fits = false;
+        let open = self.shelf().open(key, fence, |record| {
+            let progress = &mut record.progress;
+            fits = progress.len() == checkpoint.before || *progress == checkpoint.after;
+            if fits {
+                *progress = checkpoint.after.clone();
+            }
+        });
+        Ok(open && fits)
+    }
+
+    async fn adopt(&self, adoption: &Adoption) -> Result<Option<Adopted>, StoreError> {
+        let now = self.now();
+        let mut shelf = self.shelf();
+        let Shelf {
+            records, requests, ..
+        } = &mut *shelf;
+        let due = requests.iter().filter_map(|(key, kept)| {
+            let (due_at, record) = (kept.due_at?, records.get(key)?);
+            let (State::Running { lease_until } | State::Unknown { lease_until }) = record.state
+            else {
+                return None;
+            };
+            let idle = lease_until + adoption.idle <= now;
+            (due_at <= now && idle && record.expires_at > now).then_some((due_at, key))
+        });
+        let Some((_, key)) = due.min_by_key(|(due_at, _)| *due_at) else {
+            return Ok(None);
+        };
+        let key = key.clone();
+        let (Some(record), Some(kept)) = (records.get_mut(&key), requests.get_mut(&key)) else {
+            return Ok(None);
+        };
+        let lease_until = now + adoption.lease;
+        let epoch = record.fence.epoch().saturating_add(1);
+        record.fence = Fence::new(epoch, adoption.token);
+        record.state = State::running(lease_until);
+        record.expires_at = record.expires_at.max(lease_until + adoption.retention);
+        kept.drives = kept.drives.saturating_add(1);
+        kept.due_at = (kept.drives < adoption.last_drive).then_some(lease_until);
+        let bytes = [kept.request.clone(), record.progress.clone()];
+        let (fence, drives) = (record.fence, kept.drives);
+        let adopted = Adopted::new(key, fence, record.fingerprint, bytes, drives);
+        Ok(Some(adopted))
+    }
+
+    async fn postpone(
+        &self,
+        key: &ScopedKey,
+        fence: Fence,
+        to: Postponement,
+    ) -> Result<bool, StoreError> {
+        let now = self.now();
+        let mut shelf = self.shelf();
+        let open = shelf.open(key, fence, |record| {
+            if to.free {
+                record.state = State::unknown(now);
+            }
+        });
+        if let Some(kept) = shelf.requests.get_mut(key).filter(|_| open) {
+            kept.due_at = to.delay.map(|delay| now + delay);
+            kept.drives -= u32::from(!to.counts && kept.drives > 0);
+        }
+        Ok(open)
+    }
+
+    async fn unpark(&self, key: &ScopedKey) -> Result<bool, StoreError> {
+        let now = self.now();
+        let mut shelf = self.shelf();
+        let lives = shelf.records.get(key).is_some_and(|it| it.expires_at > now);
+        let Some(kept) = shelf.requests.get_mut(key).filter(|_| lives) else {
+            return Ok(false);
+        };
+        (kept.due_at, kept.drives) = (Some(now), 0);
+        Ok(true)
     }
 }
 

@@ -29,8 +29,12 @@ pub use self::postgres::PostgresStore;
 pub use self::redis::RedisStore;
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::SqliteStore;
-pub use crate::machine::{Decision, Record, State, decide, holds};
 use crate::{Fingerprint, ScopedKey};
+pub use crate::{
+    completer::{Adopted, Adoption, Postponement},
+    machine::{Decision, Record, State, decide, holds},
+    progress::Checkpoint,
+};
 
 /// Somebody comes with a key.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +50,8 @@ pub struct Request<'a> {
     pub lease: Duration,
     /// How long the record stays after its lease, if nobody finishes it.
     pub retention: Duration,
+    /// What he asks for, whole, to be kept until it is done: so that it can be done without him.
+    pub payload: Option<&'a [u8]>,
 }
 
 impl<'a> Request<'a> {
@@ -64,7 +70,15 @@ impl<'a> Request<'a> {
             token,
             lease,
             retention,
+            payload: None,
         }
+    }
+
+    /// The same, of which this is to be kept.
+    #[must_use]
+    pub const fn with_payload(mut self, payload: Option<&'a [u8]>) -> Self {
+        self.payload = payload;
+        self
     }
 }
 
@@ -75,6 +89,8 @@ pub enum Answer {
     /// It is his, and the store knows him by this. An epoch above one says that somebody had it
     /// before and did not finish.
     Claimed(Fence),
+    /// As `Claimed`, and whoever had it before had passed these phases.
+    Resumed(Fence, Bytes),
     /// It was done, and this came of it.
     Done(Bytes),
     /// Somebody else has it.
@@ -90,6 +106,15 @@ pub enum Answer {
 }
 
 impl Answer {
+    /// It is his; whoever had it before had passed these phases, if any.
+    #[must_use]
+    pub fn claimed(fence: Fence, progress: Bytes) -> Self {
+        match progress.is_empty() {
+            true => Self::Claimed(fence),
+            false => Self::Resumed(fence, progress),
+        }
+    }
+
     /// Somebody else has it.
     #[must_use]
     pub const fn in_flight(remaining: Duration, unknown: bool) -> Self {
@@ -109,6 +134,18 @@ pub enum InTransaction {
     Claims,
 }
 
+/// What a store can keep beside a claim and its outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Keeps {
+    /// Nothing.
+    Nothing,
+    /// The phases that were passed.
+    Progress,
+    /// And what was asked for, so that a [`Completer`](crate::Completer) finishes it.
+    Requests,
+}
+
 /// A key whose work was begun and not finished, and which nobody holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -119,13 +156,31 @@ pub struct Unfinished {
     pub epoch: i64,
     /// For how long nobody has held it.
     pub idle: Duration,
+    /// How often a [`Completer`](crate::Completer) has driven it.
+    pub drives: u32,
+    /// No completer will have it again, for it was driven in vain.
+    pub parked: bool,
 }
 
 impl Unfinished {
     /// One that was begun `epoch` times, and was last held `idle` ago.
     #[must_use]
     pub const fn new(key: ScopedKey, epoch: i64, idle: Duration) -> Self {
-        Self { key, epoch, idle }
+        Self {
+            key,
+            epoch,
+            idle,
+            drives: 0,
+            parked: false,
+        }
+    }
+
+    /// The same, which was driven so often, and perhaps is parked.
+    #[must_use]
+    pub const fn driven(mut self, drives: u32, parked: bool) -> Self {
+        self.drives = drives;
+        self.parked = parked;
+        self
     }
 }
 
@@ -160,8 +215,9 @@ pub trait Store: fmt::Debug + Send + Sync {
         retention: Duration,
     ) -> Result<bool, StoreError>;
 
-    /// It was not done: the record goes, unless it is done. One of an epoch above one stays, free to
-    /// be taken at once: who had it before may have had an effect, and the next must see that.
+    /// It was not done: the record goes, unless it is done. One of an epoch above one, or that has
+    /// passed a phase, stays, free to be taken at once: there may have been an effect, and the next
+    /// must see that.
     async fn release(&self, key: &ScopedKey, fence: Fence) -> Result<bool, StoreError>;
 
     /// Nobody knows whether it was done: it is left alone until its lease is over, unless it is
@@ -175,6 +231,51 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Up to `limit` keys that were begun, are not done, and whose lease has been over for `idle`:
     /// those that have waited longest first.
     async fn unfinished(&self, idle: Duration, limit: u32) -> Result<Vec<Unfinished>, StoreError>;
+
+    /// What it can keep beside a claim and its outcome.
+    fn keeps(&self) -> Keeps {
+        Keeps::Nothing
+    }
+
+    /// A phase is passed: what was passed is from now on `checkpoint.after`, if it was
+    /// `checkpoint.before` bytes long, or is that already (an answer may have been lost).
+    async fn checkpoint(
+        &self,
+        _: &ScopedKey,
+        _: Fence,
+        _: &Checkpoint,
+    ) -> Result<bool, StoreError> {
+        Err(StoreError::new(StoreErrorKind::Misused, Phase::Connect))
+    }
+
+    /// As [`checkpoint`](Self::checkpoint), in the user's transaction; but `false` when it is that
+    /// already, for then the transaction's other writes would be there twice.
+    async fn checkpoint_in(
+        &self,
+        _: Lent<'_>,
+        _: &ScopedKey,
+        _: Fence,
+        _: &Checkpoint,
+    ) -> Result<bool, StoreError> {
+        Err(StoreError::new(StoreErrorKind::Misused, Phase::Connect))
+    }
+
+    /// Claims one key that nobody finishes, whose request was kept, and counts a drive: the one
+    /// that has been due longest of those that the adoption asks for. Never one that another has,
+    /// and never waits for one.
+    async fn adopt(&self, _: &Adoption) -> Result<Option<Adopted>, StoreError> {
+        Err(StoreError::new(StoreErrorKind::Misused, Phase::Connect))
+    }
+
+    /// After a drive that did not finish it: when it may be driven again.
+    async fn postpone(&self, _: &ScopedKey, _: Fence, _: Postponement) -> Result<bool, StoreError> {
+        Err(StoreError::new(StoreErrorKind::Misused, Phase::Connect))
+    }
+
+    /// The drives of this key are counted from zero again, and it is due, unless it is done.
+    async fn unpark(&self, _: &ScopedKey) -> Result<bool, StoreError> {
+        Err(StoreError::new(StoreErrorKind::Misused, Phase::Connect))
+    }
 
     /// What it can do in a transaction of the user's.
     fn in_transaction(&self) -> InTransaction {
@@ -216,15 +317,49 @@ fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// A record as its row has it: epoch, token, fingerprint, state, lease until, expires at, outcome.
+/// A record as its row has it: epoch, token, fingerprint, state, lease until, expires at, outcome,
+/// progress.
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
-type Row = (i64, Vec<u8>, Vec<u8>, i16, i64, i64, Option<Vec<u8>>);
+type Row = (
+    i64,
+    Vec<u8>,
+    Vec<u8>,
+    i16,
+    i64,
+    i64,
+    Option<Vec<u8>>,
+    Option<Vec<u8>>,
+);
+
+/// An adopted key as its row has it: id, epoch, fingerprint, request, progress, drives.
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+type Orphaned = (Vec<u8>, i64, Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>, i64);
+
+/// What the row says of a key that was adopted under this token.
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+fn adopted(row: Orphaned, token: Token) -> Result<Adopted, StoreError> {
+    let (id, epoch, fingerprint, request, progress, drives) = row;
+    match (
+        ScopedKey::from_bytes(&id),
+        Fingerprint::from_bytes(&fingerprint),
+        request,
+    ) {
+        (Some(key), Some(fingerprint), Some(request)) => {
+            let fence = Fence::new(epoch, token);
+            let progress = progress.unwrap_or_default().into();
+            let drives = u32::try_from(drives).unwrap_or(u32::MAX);
+            let kept = [request.into(), progress];
+            Ok(Adopted::new(key, fence, fingerprint, kept, drives))
+        }
+        _ => Err(corrupt()),
+    }
+}
 
 /// What the row says. One that somebody else wrote, or another version, is an error: it is
 /// neither replayed nor taken for absent.
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 fn record(row: Row) -> Result<Record, StoreError> {
-    let (epoch, token, fingerprint, state, lease_until, expires_at, outcome) = row;
+    let (epoch, token, fingerprint, state, lease_until, expires_at, outcome, progress) = row;
     let token = token.try_into().map(Token::from_bytes).ok();
     let lease_until = Micros::new(lease_until);
     let state = match (state, outcome) {
@@ -237,7 +372,8 @@ fn record(row: Row) -> Result<Record, StoreError> {
         (Some(token), Some(fingerprint), Some(state)) => {
             let fence = Fence::new(epoch, token);
             let expires_at = Micros::new(expires_at);
-            Ok(Record::new(fence, fingerprint, state, expires_at))
+            let record = Record::new(fence, fingerprint, state, expires_at);
+            Ok(record.with_progress(progress.unwrap_or_default().into()))
         }
         _ => Err(corrupt()),
     }
@@ -254,13 +390,15 @@ const fn corrupt() -> StoreError {
     StoreError::new(StoreErrorKind::Broken, Phase::Read)
 }
 
-/// What is found of unfinished keys: id, epoch, idle microseconds.
+/// What is found of unfinished keys: id, epoch, idle microseconds, drives, whether it is parked.
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
-fn unfinished(rows: Vec<(Vec<u8>, i64, i64)>) -> Vec<Unfinished> {
+fn unfinished(rows: Vec<(Vec<u8>, i64, i64, i64, bool)>) -> Vec<Unfinished> {
     rows.into_iter()
-        .filter_map(|(id, epoch, idle)| {
+        .filter_map(|(id, epoch, idle, drives, parked)| {
             let idle = Duration::from_micros(u64::try_from(idle).unwrap_or(0));
-            Some(Unfinished::new(ScopedKey::from_bytes(&id)?, epoch, idle))
+            let drives = u32::try_from(drives).unwrap_or(u32::MAX);
+            let key = ScopedKey::from_bytes(&id)?;
+            Some(Unfinished::new(key, epoch, idle).driven(drives, parked))
         })
         .collect()
 }

@@ -10,7 +10,7 @@ use buttress_store::{
 use bytes::Bytes;
 use redis::{FromRedisValue, Value};
 
-use super::{Answer, Request, Store, Unfinished, corrupt};
+use super::{Answer, Checkpoint, Keeps, Request, Store, Unfinished, corrupt};
 use crate::{Fingerprint, ScopedKey};
 
 /// Records in Redis, on a connection of yours: one hash a key, one script an operation, a time to
@@ -31,6 +31,7 @@ struct Scripts {
     extend: Script,
     complete: Script,
     end: Script,
+    checkpoint: Script,
 }
 
 /// Redis' own clock, and the fence.
@@ -74,7 +75,7 @@ if held[1] then
         return {'corrupt'}
     end
     if held[2] == ARGV[1] then
-        return {'claimed', tonumber(held[1])}
+        return {'claimed', tonumber(held[1]), redis.call('HGET', key, 'progress') or ''}
     end
     local remaining = tonumber(held[5]) - now()
     if remaining > 0 then
@@ -85,7 +86,7 @@ end
 redis.call('HSET', key, 'epoch', epoch, 'token', ARGV[1], 'fingerprint', ARGV[2],
     'state', 'running', 'lease_until', now() + tonumber(ARGV[3]))
 redis.call('PEXPIRE', key, ARGV[4])
-return {'claimed', epoch}"
+return {'claimed', epoch, redis.call('HGET', key, 'progress') or ''}"
 );
 
 /// epoch, token, lease, lease and retention.
@@ -99,6 +100,7 @@ return 1"
 /// epoch, token, outcome, retention.
 const COMPLETE: &str = script!(fenced
     "redis.call('HSET', key, 'state', 'done', 'outcome', ARGV[3])
+redis.call('HDEL', key, 'progress')
 keep(ARGV[4])
 return 1"
 );
@@ -108,11 +110,20 @@ const END: &str = script!(fenced
     "if held[3] == 'done' then return 0 end
 if ARGV[3] == '0' then
     redis.call('HSET', key, 'state', 'unknown')
-elseif held[1] == '1' then
+elseif held[1] == '1' and redis.call('HEXISTS', key, 'progress') == 0 then
     redis.call('DEL', key)
 else
     redis.call('HSET', key, 'state', 'unknown', 'lease_until', now())
 end
+return 1"
+);
+
+/// epoch, token, how long what was passed is, what it is from now on.
+const CHECKPOINT: &str = script!(fenced
+    "if held[3] == 'done' then return 0 end
+local passed = redis.call('HGET', key, 'progress') or ''
+if #passed ~= tonumber(ARGV[3]) and passed ~= ARGV[4] then return 0 end
+redis.call('HSET', key, 'progress', ARGV[4])
 return 1"
 );
 
@@ -145,6 +156,7 @@ impl RedisStore {
                 extend: Script::new(EXTEND),
                 complete: Script::new(COMPLETE),
                 end: Script::new(END),
+                checkpoint: Script::new(CHECKPOINT),
             }),
         })
     }
@@ -199,7 +211,11 @@ fn answer(said: Vec<Value>, request: &Request<'_>) -> Result<Answer, StoreError>
     let word: Vec<u8> = read(word)?;
     let with = || with.ok_or_else(corrupt);
     match &*word {
-        b"claimed" => Ok(Answer::Claimed(Fence::new(read(with()?)?, request.token))),
+        b"claimed" => {
+            let fence = Fence::new(read(with()?)?, request.token);
+            let passed: Vec<u8> = read(said.next().ok_or_else(corrupt)?)?;
+            Ok(Answer::claimed(fence, passed.into()))
+        }
         b"done" => {
             let outcome: Option<Vec<u8>> = read(with()?)?;
             Ok(Answer::Done(outcome.ok_or_else(corrupt)?.into()))
@@ -269,6 +285,22 @@ impl Store for RedisStore {
     /// Nothing: each record has a time to live.
     async fn reap(&self, _: u32) -> Result<u64, StoreError> {
         Ok(0)
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::Progress
+    }
+
+    async fn checkpoint(
+        &self,
+        key: &ScopedKey,
+        fence: Fence,
+        checkpoint: &Checkpoint,
+    ) -> Result<bool, StoreError> {
+        let before = checkpoint.before.to_string();
+        let rest = [before.as_bytes(), &checkpoint.after[..]];
+        self.fenced(&self.scripts.checkpoint, key, fence, &rest)
+            .await
     }
 
     /// Nothing: it would have to look at every key that Redis has.

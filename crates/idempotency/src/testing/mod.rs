@@ -1,5 +1,6 @@
 //! The suite by which a store is judged: ours, and one of yours.
 
+mod phases;
 mod together;
 
 use std::time::Duration;
@@ -24,7 +25,7 @@ const ASKED: Fingerprint = Fingerprint::new(1, [1; 32]);
 const OTHER: Fingerprint = Fingerprint::new(1, [2; 32]);
 const NEWER: Fingerprint = Fingerprint::new(2, [3; 32]);
 
-/// Judges `store` by every case, in about two seconds. It may hold anything; keys are fresh.
+/// Judges `store` by every case, in about four seconds. It may hold anything; keys are fresh.
 ///
 /// Stores see their own clock, so it takes real time: not under `tokio::time::pause`, unless the
 /// store is told tokio's.
@@ -57,6 +58,7 @@ pub async fn conforms(store: &dyn Store) {
     together::of_many_at_once_one_takes_over(store).await;
     together::what_has_expired_is_reaped_and_nothing_else(store).await;
     together::unfinished_keys_are_listed_where_there_is_a_list(store).await;
+    phases::all(store).await;
 }
 
 /// One who comes with a key, again and again.

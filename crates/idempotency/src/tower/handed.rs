@@ -57,6 +57,16 @@ impl Idempotent {
         guard.take()
     }
 
+    /// Puts the guard back, after work in phases, say: the layer then says by the answer what
+    /// becomes of the key, as it does when the guard was never taken. A guard of another key is
+    /// dropped.
+    pub fn give_back(&self, guard: Guard) {
+        let mut place = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
+        if place.is_none() && *guard.key() == self.key {
+            *place = Some(guard);
+        }
+    }
+
     /// Keeps `answer` under the key in a transaction of yours, that holds all that the request did:
     /// both are committed, or neither. Do it last, commit at once, fire what this returns, and
     /// return `answer`, to the byte.

@@ -117,12 +117,94 @@ async fn sweep_end(store: impl Store + 'static, releases: bool) -> u32 {
     swept.points
 }
 
+/// A phase whose recording is dropped anywhere, once it has begun, is recorded.
+async fn sweep_phase(store: impl Store + 'static) -> u32 {
+    let idempotency = Idempotency::new(store);
+    let round = std::cell::Cell::new(0_u32);
+    let name = || key(&format!("phase {}", round.get()));
+    let first = new(idempotency.begin(&name(), &ASKED).await.unwrap());
+    let guard = tokio::sync::Mutex::new(Some(first));
+    let swept = sweep()
+        .run(
+            async || {
+                let mut guard = guard.lock().await;
+                let guard = guard.as_mut().unwrap();
+                guard.phase("ride", &round.get()).await.unwrap();
+            },
+            async |_| {
+                // Said again by the same guard, it is the same phase.
+                let mut his = guard.lock().await.take().unwrap();
+                his.phase("ride", &round.get()).await.unwrap();
+                his.release().await.unwrap();
+                let mut next = new(idempotency.begin(&name(), &ASKED).await.unwrap());
+                assert_eq!(next.passed("ride").unwrap(), Some(round.get()));
+                next.complete("done").await.unwrap();
+                round.set(round.get() + 1);
+                let next = new(idempotency.begin(&name(), &ASKED).await.unwrap());
+                *guard.lock().await = Some(next);
+            },
+        )
+        .await;
+    swept.points
+}
+
+/// A transaction with a phase, dropped anywhere: the ride and the phase are both there or neither.
+async fn sweep_phase_in<DB: SqlDatabase>(pool: &Pool<DB>, store: impl Store + 'static)
+where
+    for<'c> &'c mut DB::Connection: sqlx::Executor<'c, Database = DB>,
+    DB::Arguments: sqlx::IntoArguments<DB>,
+    (i64,): for<'r> sqlx::FromRow<'r, DB::Row>,
+{
+    let idempotency = releasing(store);
+    let mut connection = pool.acquire().await.unwrap();
+    let create = sqlx::query::<DB>("CREATE TABLE rides (id BIGINT)");
+    create.execute(&mut *connection).await.unwrap();
+    drop(connection);
+    let (round, written) = (std::cell::Cell::new(0_u32), std::cell::Cell::new(0));
+    let name = || key(&format!("phase in {}", round.get()));
+    let swept = sweep()
+        .run(
+            async || {
+                let mut guard = new(idempotency.begin(&name(), &ASKED).await.unwrap());
+                let deadline = Deadline::after(Deadline::SQL);
+                let mut transaction = Guarded::begin(pool, deadline).await.unwrap();
+                let ride = sqlx::query::<DB>("INSERT INTO rides VALUES (7)");
+                ride.execute(&mut *transaction).await.unwrap();
+                let passed = guard.phase_in(&mut *transaction, "ride", &7_u64).await;
+                passed.unwrap();
+                transaction.commit().await.unwrap();
+                guard.release().await.unwrap();
+            },
+            async |_| {
+                let passed =
+                    eventually(
+                        "it can be had again",
+                        10 * SECOND,
+                        async || match idempotency.begin(&name(), &ASKED).await.ok()? {
+                            Begin::New(mut guard) => Some(guard.passed::<u64>("ride").unwrap()),
+                            _ => None,
+                        },
+                    )
+                    .await;
+                written.set(written.get() + i64::from(passed.is_some()));
+                let mut connection = pool.acquire().await.unwrap();
+                let count = sqlx::query_as::<DB, (i64,)>("SELECT COUNT(*) FROM rides");
+                let (count,) = count.fetch_one(&mut *connection).await.unwrap();
+                assert_eq!(count, written.get(), "both are there, or neither");
+                round.set(round.get() + 1);
+            },
+        )
+        .await;
+    assert!(swept.points > 3, "{swept:?}");
+}
+
 async fn sweep_all(store: impl Store + Clone + 'static) {
     let points = [
         sweep_begin(store.clone()).await,
         sweep_complete(store.clone()).await,
         sweep_end(store.clone(), true).await,
         sweep_end(store.clone(), false).await,
+        sweep_phase(store.clone()).await,
     ];
     assert!(points.iter().all(|points| *points > 0), "{points:?}");
     for operation in [true, false] {
@@ -232,10 +314,11 @@ async fn on_postgres_nothing_is_lost_with_a_dropped_future() {
     };
     let (_proxy, url) = Proxy::before(on.database.url()).await.unwrap();
     let pool = sqlx::PgPool::connect(&url).await.unwrap();
-    let store = PostgresStore::new(pool.clone());
+    let store = PostgresStore::new(pool.clone()).unwrap();
     sweep_all(store.clone()).await;
     sweep_transaction(&pool, store.clone(), true).await;
     sweep_transaction(&pool, store.clone(), false).await;
+    sweep_phase_in(&pool, store.clone()).await;
     sweep_consumer(&pool, store).await;
     clean_pool::probe(&pool).await.unwrap();
     pool.close().await;
@@ -249,9 +332,10 @@ async fn on_mysql_nothing_is_lost_with_a_dropped_future() {
     };
     let (_proxy, url) = Proxy::before(on.database.url()).await.unwrap();
     let pool = sqlx::MySqlPool::connect(&url).await.unwrap();
-    let store = MySqlStore::new(pool.clone());
+    let store = MySqlStore::new(pool.clone()).unwrap();
     sweep_all(store.clone()).await;
     sweep_transaction(&pool, store.clone(), false).await;
+    sweep_phase_in(&pool, store.clone()).await;
     sweep_consumer(&pool, store).await;
     clean_pool::probe(&pool).await.unwrap();
     pool.close().await;
@@ -264,6 +348,7 @@ async fn on_sqlite_nothing_is_lost_with_a_dropped_future() {
     sweep_all(on.store.clone()).await;
     sweep_transaction(on.writer.pool(), on.store.clone(), true).await;
     sweep_transaction(on.writer.pool(), on.store.clone(), false).await;
+    sweep_phase_in(on.writer.pool(), on.store.clone()).await;
     sweep_consumer(on.writer.pool(), on.store.clone()).await;
     clean_pool::probe(on.writer.pool()).await.unwrap();
 }

@@ -395,7 +395,7 @@ async fn a_connection_of_another_database_is_a_typed_error() {
         matches!(error, CompleteError::Store(error) if error.kind() == StoreErrorKind::Misused)
     );
     let pool = sqlx::PgPool::connect_lazy("postgres://nobody@127.0.0.1:1/none").unwrap();
-    let postgres = Idempotency::new(buttress_idempotency::store::PostgresStore::new(pool));
+    let postgres = Idempotency::new(buttress_idempotency::store::PostgresStore::new(pool).unwrap());
     let start = Instant::now();
     let begun = postgres
         .begin_in(&mut *connection, &key("one"), &ASKED)

@@ -10,6 +10,7 @@
 )]
 
 mod cancelled;
+mod completer;
 mod conformance;
 mod faults;
 mod handle;
@@ -17,7 +18,9 @@ mod http;
 mod in_transaction;
 mod killed;
 mod linear;
+mod migrated;
 mod network;
+mod phases;
 mod planted;
 mod stand;
 mod vectors;

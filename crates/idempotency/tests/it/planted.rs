@@ -10,7 +10,10 @@ use std::{
 use async_trait::async_trait;
 use buttress_idempotency::{
     ScopedKey,
-    store::{Answer, MemoryStore, Request, Store, Unfinished},
+    store::{
+        Adopted, Adoption, Answer, Checkpoint, Keeps, MemoryStore, Postponement, Request, Store,
+        Unfinished,
+    },
     testing::conforms,
 };
 use buttress_store::{Fence, StoreError};
@@ -34,9 +37,19 @@ pub(crate) enum Bug {
     NoExpiry,
     /// The reaper takes what is not expired as well.
     ReapsTooMuch,
+    /// Whoever has passed a phase is taken for the owner.
+    PhaseWithoutFence,
+    /// A phase is stored whatever is stored already.
+    PhaseAnywhere,
+    /// A takeover forgets the phases that were passed.
+    PhasesForgotten,
+    /// A key is adopted while somebody works on it.
+    AdoptsTheLiving,
+    /// Drives are not counted, and no key is parked.
+    DrivesForEver,
 }
 
-pub(crate) const BUGS: [Bug; 7] = [
+pub(crate) const BUGS: [Bug; 12] = [
     Bug::NoFence,
     Bug::ReleasedInDoubt,
     Bug::MismatchAfterInFlight,
@@ -44,6 +57,11 @@ pub(crate) const BUGS: [Bug; 7] = [
     Bug::NoTakeover,
     Bug::NoExpiry,
     Bug::ReapsTooMuch,
+    Bug::PhaseWithoutFence,
+    Bug::PhaseAnywhere,
+    Bug::PhasesForgotten,
+    Bug::AdoptsTheLiving,
+    Bug::DrivesForEver,
 ];
 
 const EVER: Duration = Duration::from_secs(1_000_000);
@@ -93,7 +111,10 @@ impl Store for Buggy {
                 answer = Answer::in_flight(Duration::from_secs(1), false);
             }
         }
-        if let Answer::Claimed(fence) = answer {
+        if let (Bug::PhasesForgotten, Answer::Resumed(fence, _)) = (self.bug, &answer) {
+            answer = Answer::Claimed(*fence);
+        }
+        if let Answer::Claimed(fence) | Answer::Resumed(fence, _) = answer {
             self.owners
                 .lock()
                 .unwrap()
@@ -146,6 +167,57 @@ impl Store for Buggy {
 
     async fn unfinished(&self, idle: Duration, limit: u32) -> Result<Vec<Unfinished>, StoreError> {
         self.store.unfinished(idle, limit).await
+    }
+
+    fn keeps(&self) -> Keeps {
+        self.store.keeps()
+    }
+
+    async fn checkpoint(
+        &self,
+        key: &ScopedKey,
+        fence: Fence,
+        checkpoint: &Checkpoint,
+    ) -> Result<bool, StoreError> {
+        let mut wrong = checkpoint.clone();
+        let owner = self.owners.lock().unwrap().get(key).copied();
+        let fence = match self.bug {
+            Bug::PhaseWithoutFence => owner.unwrap_or(fence),
+            _ => fence,
+        };
+        if self.bug == Bug::PhaseAnywhere {
+            for before in 0..1000 {
+                wrong.before = before;
+                if self.store.checkpoint(key, fence, &wrong).await? {
+                    return Ok(true);
+                }
+            }
+        }
+        self.store.checkpoint(key, fence, &wrong).await
+    }
+
+    async fn adopt(&self, adoption: &Adoption) -> Result<Option<Adopted>, StoreError> {
+        let mut wrong = *adoption;
+        if self.bug == Bug::AdoptsTheLiving {
+            wrong.lease = Duration::ZERO;
+        }
+        if self.bug == Bug::DrivesForEver {
+            wrong.last_drive = u32::MAX;
+        }
+        self.store.adopt(&wrong).await
+    }
+
+    async fn postpone(
+        &self,
+        key: &ScopedKey,
+        fence: Fence,
+        to: Postponement,
+    ) -> Result<bool, StoreError> {
+        self.store.postpone(key, fence, to).await
+    }
+
+    async fn unpark(&self, key: &ScopedKey) -> Result<bool, StoreError> {
+        self.store.unpark(key).await
     }
 }
 

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use buttress_idempotency::{
     Begin, Fingerprint, Guard, Key, Scope, ScopedKey,
     store::{
-        Answer, InTransaction, MySqlStore, PostgresStore, RedisStore, Request, SqliteStore, Store,
-        Unfinished,
+        Adopted, Adoption, Answer, Checkpoint, InTransaction, Keeps, MySqlStore, PostgresStore,
+        Postponement, RedisStore, Request, SqliteStore, Store, Unfinished,
     },
 };
 use buttress_store::{
@@ -25,6 +25,11 @@ pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
 pub(crate) fn key(name: &str) -> ScopedKey {
     Scope::of(["tests"]).key(&Key::new(name).unwrap())
+}
+
+/// SQL that a test has put together: sqlx takes what lives for ever.
+pub(crate) fn sql(text: String) -> &'static str {
+    text.leak()
 }
 
 pub(crate) fn new<G: std::fmt::Debug>(begun: Begin<G>) -> G {
@@ -68,7 +73,7 @@ pub(crate) fn open(file: &str) -> (sqlite::Writer, SqliteStore) {
         .max_connections(4)
         .connect_lazy_with(sqlite::options(file));
     let writer = sqlite::Writer::new(pool);
-    let store = SqliteStore::new(writer.clone());
+    let store = SqliteStore::new(writer.clone()).unwrap();
     (writer, store)
 }
 
@@ -83,7 +88,7 @@ impl OnPostgres {
     pub(crate) async fn start() -> Option<Self> {
         let database = testkit::postgres::fresh_database().await?;
         let pool = sqlx::PgPool::connect(database.url()).await.unwrap();
-        let store = PostgresStore::new(pool.clone());
+        let store = PostgresStore::new(pool.clone()).unwrap();
         store.migrate().await.unwrap();
         Some(Self {
             database,
@@ -109,7 +114,7 @@ impl OnMySql {
     pub(crate) async fn start() -> Option<Self> {
         let database = testkit::mysql::fresh_database().await?;
         let pool = sqlx::MySqlPool::connect(database.url()).await.unwrap();
-        let store = MySqlStore::new(pool.clone());
+        let store = MySqlStore::new(pool.clone()).unwrap();
         store.migrate().await.unwrap();
         Some(Self {
             database,
@@ -207,6 +212,49 @@ impl<S: Store> Store for Faulty<S> {
     async fn unfinished(&self, idle: Duration, limit: u32) -> Result<Vec<Unfinished>, StoreError> {
         self.around("unfinished", self.store.unfinished(idle, limit))
             .await
+    }
+
+    fn keeps(&self) -> Keeps {
+        self.store.keeps()
+    }
+
+    async fn checkpoint(
+        &self,
+        key: &ScopedKey,
+        fence: Fence,
+        checkpoint: &Checkpoint,
+    ) -> Result<bool, StoreError> {
+        let store = self.store.checkpoint(key, fence, checkpoint);
+        self.around("checkpoint", store).await
+    }
+
+    async fn checkpoint_in(
+        &self,
+        connection: Lent<'_>,
+        key: &ScopedKey,
+        fence: Fence,
+        checkpoint: &Checkpoint,
+    ) -> Result<bool, StoreError> {
+        let store = self.store.checkpoint_in(connection, key, fence, checkpoint);
+        self.around("checkpoint_in", store).await
+    }
+
+    async fn adopt(&self, adoption: &Adoption) -> Result<Option<Adopted>, StoreError> {
+        self.around("adopt", self.store.adopt(adoption)).await
+    }
+
+    async fn postpone(
+        &self,
+        key: &ScopedKey,
+        fence: Fence,
+        to: Postponement,
+    ) -> Result<bool, StoreError> {
+        self.around("postpone", self.store.postpone(key, fence, to))
+            .await
+    }
+
+    async fn unpark(&self, key: &ScopedKey) -> Result<bool, StoreError> {
+        self.around("unpark", self.store.unpark(key)).await
     }
 
     fn in_transaction(&self) -> InTransaction {

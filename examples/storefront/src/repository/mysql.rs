@@ -74,7 +74,7 @@ impl Store {
             .idle_timeout(IDLE)
             .after_connect(|connection, _| Box::pin(prepare(connection)));
         let pool = pool.connect_lazy_with(options);
-        let keys = KeyStore::new(pool.clone());
+        let keys = KeyStore::new(pool.clone())?;
         let policy = Policy::builder()
             .lease(LeaseTerms::new(LEASE)?)
             // An order is nothing until it is committed.

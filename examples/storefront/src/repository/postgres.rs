@@ -60,7 +60,7 @@ impl Store {
             .max_connections(16)
             .acquire_timeout(Deadline::SQL);
         let pool = pool.connect_lazy_with(options);
-        let keys = KeyStore::new(pool.clone());
+        let keys = KeyStore::new(pool.clone())?;
         let outbox = OutboxStore::postgres(pool.clone())?;
         let store = Self {
             pool,

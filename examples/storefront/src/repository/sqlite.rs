@@ -51,7 +51,7 @@ impl Store {
                 .connect_lazy_with(options.clone())
         };
         let write = Writer::new(pool(1));
-        let keys = KeyStore::new(write.clone());
+        let keys = KeyStore::new(write.clone())?;
         let outbox = OutboxStore::sqlite(write.clone())?;
         let store = Self {
             read: pool(8),

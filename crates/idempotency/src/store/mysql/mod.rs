@@ -1,6 +1,8 @@
 //! Records in MySQL 8 or MariaDB.
 
+mod phases;
 mod sql;
+mod take_over;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -15,21 +17,31 @@ use tokio::time::sleep;
 
 use self::sql::Sql;
 use super::{
-    Answer, Decision, InTransaction, LOOKS, Micros, Request, Store, Unfinished, decide, micros,
-    record, unfinished,
+    Adopted, Adoption, Answer, Checkpoint, Decision, InTransaction, Keeps, LOOKS, Micros,
+    Postponement, Request, Store, Unfinished, decide, micros, record, unfinished,
 };
 use crate::{Fingerprint, ScopedKey};
 
 /// The schema, step by step.
-const MIGRATIONS: &[Migration] = &[Migration::new(
-    1,
-    include_str!("../../../migrations/mysql/0001_keys.sql"),
-)];
+const MIGRATIONS: &[Migration] = &[
+    Migration::new(1, include_str!("../../../migrations/mysql/0001_keys.sql")),
+    Migration::new(2, include_str!("../../../migrations/mysql/0002_phases.sql")),
+];
 
 /// How many are removed in one transaction: who comes with one of these keys waits so long.
 const FEW: usize = 20;
 
-type Row = (i64, Vec<u8>, Vec<u8>, i16, i64, i64, Option<Vec<u8>>, i64);
+type Row = (
+    i64,
+    Vec<u8>,
+    Vec<u8>,
+    i16,
+    i64,
+    i64,
+    Option<Vec<u8>>,
+    Option<Vec<u8>>,
+    i64,
+);
 
 /// Records in MySQL or MariaDB, on a pool of yours.
 ///
@@ -49,12 +61,11 @@ type Sent<'q> = Query<'q, MySql, MySqlArguments>;
 impl MySqlStore {
     /// Records in the table `buttress_idempotency` of the connections' own database.
     ///
-    /// # Panics
+    /// # Errors
     ///
-    /// Never: the default names fit.
-    #[must_use]
-    pub fn new(pool: MySqlPool) -> Self {
-        Self::with_tables(pool, &Tables::default()).expect("the default names fit")
+    /// Never, with the default names; the type is that of [`with_tables`](Self::with_tables).
+    pub fn new(pool: MySqlPool) -> Result<Self, MigrateError> {
+        Self::with_tables(pool, &Tables::default())
     }
 
     /// Records in a table of another name, or in another database.
@@ -107,13 +118,13 @@ impl MySqlStore {
         };
         self.gate
             .run(async |deadline: Deadline| {
-                for _ in 1..LOOKS {
+                loop {
                     match once(deadline).await {
-                        Err(error) if error.kind() == StoreErrorKind::Contended => {}
+                        Err(error) if is_worth_a_look(&error, deadline) => {}
                         done => return done,
                     }
+                    sleep(Duration::from_millis(2)).await;
                 }
-                once(deadline).await
             })
             .await
     }
@@ -153,6 +164,8 @@ impl MySqlStore {
             .bind(&fingerprint[..])
             .bind(micros(request.lease))
             .bind(micros(request.lease.saturating_add(request.retention)))
+            .bind(request.payload)
+            .bind(take_over::due(request))
             .execute(&mut *loan);
         match deadline.run(Phase::Statement, insert).await {
             Ok(_) => {
@@ -177,48 +190,6 @@ impl MySqlStore {
         }
     }
 
-    async fn take_over(
-        &self,
-        deadline: Deadline,
-        request: &Request<'_>,
-    ) -> Result<Option<Answer>, StoreError> {
-        let level = Isolation::ReadCommitted;
-        let mut transaction = Guarded::begin_at(level, &self.pool, deadline).await?;
-        let taken = self.take_over_in(&mut transaction, deadline, request).await;
-        transaction.finish(taken).await
-    }
-
-    async fn take_over_in(
-        &self,
-        transaction: &mut Guarded<MySql>,
-        deadline: Deadline,
-        request: &Request<'_>,
-    ) -> Result<Option<Answer>, StoreError> {
-        let lock = sqlx::query_as(&self.sql.lock)
-            .bind(request.key.as_bytes())
-            .fetch_optional(&mut **transaction);
-        let row: Option<Row> = deadline.run(Phase::InTransaction, lock).await?;
-        let Some(row) = row else {
-            // Somebody else writes it just now: how he ended is seen at the next look.
-            return Ok(None);
-        };
-        let fence = match decided(row, request)? {
-            Decision::Say(answer) => return Ok(Some(answer)),
-            Decision::Claim(fence) => fence,
-        };
-        let fingerprint = request.fingerprint.to_bytes();
-        let update = sqlx::query(&self.sql.take_over)
-            .bind(fence.epoch())
-            .bind(&request.token.as_bytes()[..])
-            .bind(&fingerprint[..])
-            .bind(micros(request.lease))
-            .bind(micros(request.lease.saturating_add(request.retention)))
-            .bind(request.key.as_bytes())
-            .execute(&mut **transaction);
-        deadline.run(Phase::InTransaction, update).await?;
-        Ok(Some(Answer::Claimed(fence)))
-    }
-
     async fn remove(
         &self,
         transaction: &mut Guarded<MySql>,
@@ -237,8 +208,13 @@ impl MySqlStore {
     }
 }
 
+/// It lost a deadlock, and there is time to try again.
+fn is_worth_a_look(error: &StoreError, deadline: Deadline) -> bool {
+    error.kind() == StoreErrorKind::Contended && deadline.remaining() > Duration::from_millis(50)
+}
+
 fn decided(row: Row, request: &Request<'_>) -> Result<Decision, StoreError> {
-    let (epoch, token, fingerprint, state, lease_until, expires_at, outcome, now) = row;
+    let (epoch, token, fingerprint, state, lease_until, expires_at, outcome, progress, now) = row;
     let row = (
         epoch,
         token,
@@ -247,6 +223,7 @@ fn decided(row: Row, request: &Request<'_>) -> Result<Decision, StoreError> {
         lease_until,
         expires_at,
         outcome,
+        progress,
     );
     Ok(decide(Some(&record(row)?), request, Micros::new(now)))
 }
@@ -256,16 +233,16 @@ impl Store for MySqlStore {
     async fn claim(&self, request: &Request<'_>) -> Result<Answer, StoreError> {
         self.gate
             .run(async |deadline: Deadline| {
-                for look in 1..=LOOKS {
+                let mut look = 0;
+                while look < LOOKS {
                     match self.look(deadline, request).await {
-                        Ok(None) => {}
+                        Ok(None) => look += 1,
                         Ok(Some(answer)) => return Ok(answer),
-                        // A deadlock took it back; nothing was done.
-                        Err(error) if error.kind() == StoreErrorKind::Contended && look < LOOKS => {
-                        }
+                        // A deadlock took it back; nothing was done, and whoever won goes on.
+                        Err(error) if is_worth_a_look(&error, deadline) => {}
                         Err(error) => return Err(error),
                     }
-                    sleep(Duration::from_millis(1 << look)).await;
+                    sleep(Duration::from_millis(1 << look.max(1))).await;
                 }
                 Ok(Answer::in_flight(Duration::ZERO, false))
             })
@@ -300,12 +277,14 @@ impl Store for MySqlStore {
     }
 
     async fn release(&self, key: &ScopedKey, fence: Fence) -> Result<bool, StoreError> {
-        let statement = match fence.epoch() {
-            1 => &self.sql.remove,
-            _ => &self.sql.free,
-        };
-        let release = || Self::fenced(sqlx::query(statement), key, &fence);
-        Ok(self.execute(release).await? > 0)
+        if fence.epoch() == 1 {
+            let remove = || Self::fenced(sqlx::query(&self.sql.remove), key, &fence);
+            if self.execute(remove).await? > 0 {
+                return Ok(true);
+            }
+        }
+        let free = || Self::fenced(sqlx::query(&self.sql.free), key, &fence);
+        Ok(self.execute(free).await? > 0)
     }
 
     async fn doubt(&self, key: &ScopedKey, fence: Fence) -> Result<bool, StoreError> {
@@ -349,6 +328,47 @@ impl Store for MySqlStore {
                 Ok(unfinished(rows))
             })
             .await
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::Requests
+    }
+
+    async fn checkpoint(
+        &self,
+        key: &ScopedKey,
+        fence: Fence,
+        checkpoint: &Checkpoint,
+    ) -> Result<bool, StoreError> {
+        self.checkpoint_alone(key, fence, checkpoint).await
+    }
+
+    async fn checkpoint_in(
+        &self,
+        connection: Lent<'_>,
+        key: &ScopedKey,
+        fence: Fence,
+        checkpoint: &Checkpoint,
+    ) -> Result<bool, StoreError> {
+        let connection = connection.mysql()?;
+        self.checkpoint_on(connection, key, fence, checkpoint).await
+    }
+
+    async fn adopt(&self, adoption: &Adoption) -> Result<Option<Adopted>, StoreError> {
+        self.adopt_one(adoption).await
+    }
+
+    async fn postpone(
+        &self,
+        key: &ScopedKey,
+        fence: Fence,
+        to: Postponement,
+    ) -> Result<bool, StoreError> {
+        self.postpone_one(key, fence, to).await
+    }
+
+    async fn unpark(&self, key: &ScopedKey) -> Result<bool, StoreError> {
+        self.unpark_one(key).await
     }
 
     fn in_transaction(&self) -> InTransaction {

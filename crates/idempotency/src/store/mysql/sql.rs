@@ -13,7 +13,8 @@ macro_rules! now {
 macro_rules! columns {
     () => {
         concat!(
-            "SELECT epoch, token, fingerprint, state, lease_until, expires_at, outcome, ",
+            "SELECT epoch, token, fingerprint, state, lease_until, expires_at, outcome,
+                progress, ",
             now!(),
             " FROM {schema}{prefix}idempotency WHERE id = ?"
         )
@@ -22,10 +23,12 @@ macro_rules! columns {
 
 const INSERT: &str = concat!(
     "INSERT INTO {schema}{prefix}idempotency
-        (id, epoch, token, fingerprint, state, lease_until, expires_at)
+        (id, epoch, token, fingerprint, state, lease_until, expires_at, request, due_at)
     VALUES (?, 1, ?, ?, 0, ",
     now!(),
     " + ?, ",
+    now!(),
+    " + ?, ?, ",
     now!(),
     " + ?)"
 );
@@ -35,13 +38,20 @@ const READ: &str = columns!();
 /// A row that another holds locked is left out: he is just writing how it ended.
 const LOCK: &str = concat!(columns!(), " FOR UPDATE SKIP LOCKED");
 
+/// Of the first epoch nothing of an earlier record stays. `due_at` comes before `request`: columns
+/// are set from left to right, and what is set is seen.
 const TAKE_OVER: &str = concat!(
     "UPDATE {schema}{prefix}idempotency SET epoch = ?, token = ?, fingerprint = ?, state = 0,
         lease_until = ",
     now!(),
     " + ?, expires_at = ",
     now!(),
-    " + ?, outcome = NULL
+    " + ?, outcome = NULL,
+        progress = IF(? = 1, NULL, progress), drives = IF(? = 1, 0, drives),
+        due_at = IF(? > 1 AND request IS NOT NULL, due_at, ",
+    now!(),
+    " + ?),
+        request = IF(? > 1 AND request IS NOT NULL, request, ?)
     WHERE id = ?"
 );
 
@@ -57,14 +67,14 @@ const EXTEND: &str = concat!(
 
 const COMPLETE: &str = concat!(
     "UPDATE {schema}{prefix}idempotency SET state = 2, outcome = ?,
-        expires_at = GREATEST(expires_at, ",
+        progress = NULL, request = NULL, due_at = NULL, expires_at = GREATEST(expires_at, ",
     now!(),
     " + ?)
     WHERE id = ? AND epoch = ? AND token = ?"
 );
 
 const REMOVE: &str = "DELETE FROM {schema}{prefix}idempotency
-    WHERE id = ? AND epoch = ? AND token = ? AND state < 2";
+    WHERE id = ? AND epoch = ? AND token = ? AND state < 2 AND progress IS NULL";
 
 const FREE: &str = concat!(
     "UPDATE {schema}{prefix}idempotency SET state = 1, lease_until = ",
@@ -92,13 +102,83 @@ const REAP: &str = concat!(
 const UNFINISHED: &str = concat!(
     "SELECT id, epoch, ",
     now!(),
-    " - lease_until FROM {schema}{prefix}idempotency
+    " - lease_until, drives, request IS NOT NULL AND due_at IS NULL
+    FROM {schema}{prefix}idempotency
     WHERE state < 2 AND expires_at > ",
     now!(),
     " AND lease_until <= ",
     now!(),
     " - ?
     ORDER BY lease_until LIMIT ?"
+);
+
+/// Strict: what is there already was put there by another transaction, with its writes.
+const CHECKPOINT_IN: &str = "UPDATE {schema}{prefix}idempotency SET progress = ?
+    WHERE COALESCE(OCTET_LENGTH(progress), 0) = ?
+        AND id = ? AND epoch = ? AND token = ? AND state < 2";
+
+/// What is there already was put there by this same statement, whose answer was lost.
+const CHECKPOINT: &str = "UPDATE {schema}{prefix}idempotency SET progress = ?
+    WHERE (COALESCE(OCTET_LENGTH(progress), 0) = ? OR progress = ?)
+        AND id = ? AND epoch = ? AND token = ? AND state < 2";
+
+macro_rules! due {
+    () => {
+        concat!(
+            "due_at <= ",
+            now!(),
+            " AND lease_until <= ",
+            now!(),
+            " - ? AND state < 2 AND expires_at > ",
+            now!()
+        )
+    };
+}
+
+/// Found without a lock and then locked by its key, in the order in which everybody else does.
+const ORPHANS: &str = concat!(
+    "SELECT id FROM {schema}{prefix}idempotency WHERE ",
+    due!(),
+    " ORDER BY due_at LIMIT 16"
+);
+
+/// Who is being completed or claimed just now is passed by.
+const ORPHAN: &str = concat!(
+    "SELECT id, epoch, fingerprint, request, progress, drives
+    FROM {schema}{prefix}idempotency WHERE ",
+    due!(),
+    " AND id = ? FOR UPDATE SKIP LOCKED"
+);
+
+const ADOPT: &str = concat!(
+    "UPDATE {schema}{prefix}idempotency SET epoch = ?, token = ?, state = 0, lease_until = ",
+    now!(),
+    " + ?,
+        expires_at = GREATEST(expires_at, ",
+    now!(),
+    " + ?), drives = ?, due_at = ",
+    now!(),
+    " + ?
+    WHERE id = ?"
+);
+
+const POSTPONE: &str = concat!(
+    "UPDATE {schema}{prefix}idempotency SET due_at = ",
+    now!(),
+    " + ?,
+        drives = GREATEST(drives - ?, 0), state = IF(?, 1, state),
+        lease_until = IF(?, ",
+    now!(),
+    ", lease_until)
+    WHERE id = ? AND epoch = ? AND token = ? AND state < 2"
+);
+
+const UNPARK: &str = concat!(
+    "UPDATE {schema}{prefix}idempotency SET due_at = ",
+    now!(),
+    ", drives = 0
+    WHERE id = ? AND state < 2 AND request IS NOT NULL AND expires_at > ",
+    now!()
 );
 
 const TAKE: &str = concat!(
@@ -131,6 +211,13 @@ pub(super) struct Sql {
     pub(super) expired: Statement,
     pub(super) reap: Statement,
     pub(super) unfinished: Statement,
+    pub(super) checkpoint_in: Statement,
+    pub(super) checkpoint: Statement,
+    pub(super) orphans: Statement,
+    pub(super) orphan: Statement,
+    pub(super) adopt: Statement,
+    pub(super) postpone: Statement,
+    pub(super) unpark: Statement,
     pub(super) take: Statement,
     pub(super) take_expired: Statement,
 }
@@ -151,6 +238,13 @@ impl Sql {
             expired: render(EXPIRED)?,
             reap: render(REAP)?,
             unfinished: render(UNFINISHED)?,
+            checkpoint_in: render(CHECKPOINT_IN)?,
+            checkpoint: render(CHECKPOINT)?,
+            orphans: render(ORPHANS)?,
+            orphan: render(ORPHAN)?,
+            adopt: render(ADOPT)?,
+            postpone: render(POSTPONE)?,
+            unpark: render(UNPARK)?,
             take: render(TAKE)?,
             take_expired: render(TAKE_EXPIRED)?,
         })

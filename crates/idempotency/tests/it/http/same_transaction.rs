@@ -35,7 +35,7 @@ impl Shop {
         let pool = SqlitePoolOptions::new().max_connections(1);
         let pool = pool.connect_lazy_with(options(folder.path().join("shop.db")));
         let writer = Writer::new(pool);
-        let store = SqliteStore::new(writer.clone());
+        let store = SqliteStore::new(writer.clone()).unwrap();
         store.migrate().await.unwrap();
         let create = sqlx::query("CREATE TABLE orders (id INTEGER PRIMARY KEY, run INTEGER)");
         create.execute(writer.pool()).await.unwrap();
@@ -162,4 +162,42 @@ async fn what_was_rolled_back_leaves_the_key_free() {
     )
     .await;
     assert_eq!((placed.status, shop.orders().await), (201, 1));
+}
+
+/// A handler takes its guard for work in phases, and gives it back: the layer keeps its answer.
+#[tokio::test]
+async fn a_handler_passes_its_phases_and_the_layer_keeps_its_answer() {
+    let shop = Shop::open().await;
+    let stand = shop.stand.clone();
+    let service = tower::service_fn(move |request: Asked| {
+        let stand = stand.clone();
+        async move {
+            let run = stand.run();
+            let handed: Idempotent = request.extensions().get().cloned().unwrap();
+            let mut guard = handed.take().unwrap();
+            let Some(order) = guard.passed::<String>("order").unwrap() else {
+                guard.phase("order", &format!("run {run}")).await.unwrap();
+                // Something went wrong that had no effect.
+                guard.release().await.unwrap();
+                return Ok::<_, Infallible>(super::stand::answer(503, "later"));
+            };
+            handed.give_back(guard);
+            Ok(super::stand::answer(201, &order))
+        }
+    });
+    let layer = shop.stand.layer();
+    let mut said = Vec::new();
+    for _ in 0..3 {
+        let answer = ask(&layer, service.clone(), post("k", "{}")).await;
+        said.push((answer.status, answer.text().to_owned(), answer.is_replay()));
+    }
+    assert_eq!(
+        said,
+        [
+            (503, "later".into(), false),
+            (201, "run 1".into(), false),
+            (201, "run 1".into(), true),
+        ]
+    );
+    assert_eq!(shop.stand.runs(), 2);
 }

@@ -1,6 +1,7 @@
 //! Workers that are killed, aborted and stopped at any point, on every store.
 
 mod aborted;
+pub(crate) mod phases;
 mod redis;
 mod stopped;
 
@@ -226,7 +227,7 @@ shop!(sqlx::Sqlite);
 
 /// It was not done, or nobody knows.
 #[derive(Debug)]
-struct Failed;
+pub(crate) struct Failed;
 
 impl From<StoreError> for Failed {
     fn from(_: StoreError) -> Self {
@@ -252,14 +253,14 @@ async fn play(role: &Role) {
     match &*store {
         "postgres" => {
             let pool = sqlx::PgPool::connect(&url).await.unwrap();
-            let store = Faulty::new(PostgresStore::new(pool.clone()), plan);
+            let store = Faulty::new(PostgresStore::new(pool.clone()).unwrap(), plan);
             Shop::<sqlx::Postgres>::new(pool, store, DOLLARS)
                 .work(role, strength)
                 .await;
         }
         "mysql" => {
             let pool = sqlx::MySqlPool::connect(&url).await.unwrap();
-            let store = Faulty::new(MySqlStore::new(pool.clone()), plan);
+            let store = Faulty::new(MySqlStore::new(pool.clone()).unwrap(), plan);
             Shop::<sqlx::MySql>::new(pool, store, MARKS)
                 .work(role, strength)
                 .await;

@@ -23,12 +23,10 @@ async fn claim_and_wait(role: Role) {
     let (store, url) = (env::var("STORE").unwrap(), env::var("URL").unwrap());
     let number = env::var("NUMBER").unwrap();
     let idempotency = match &*store {
-        "postgres" => handle(PostgresStore::new(
-            sqlx::PgPool::connect(&url).await.unwrap(),
-        )),
-        "mysql" => handle(MySqlStore::new(
-            sqlx::MySqlPool::connect(&url).await.unwrap(),
-        )),
+        "postgres" => {
+            handle(PostgresStore::new(sqlx::PgPool::connect(&url).await.unwrap()).unwrap())
+        }
+        "mysql" => handle(MySqlStore::new(sqlx::MySqlPool::connect(&url).await.unwrap()).unwrap()),
         "redis" => handle(on_redis(&url, &env::var("PREFIX").unwrap()).await),
         _ => handle(open(&url).1),
     };

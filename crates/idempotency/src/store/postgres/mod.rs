@@ -1,132 +1,36 @@
 //! Records in `PostgreSQL`.
 
+mod phases;
+mod sql;
+
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use buttress_store::{
-    Deadline, Dialect, Fence, Gate, Lent, Loan, MigrateError, Migration, Migrations, NameError,
-    Phase, Statement, StoreError, Tables, Token,
+    Deadline, Dialect, Fence, Gate, Lent, Loan, MigrateError, Migration, Migrations, Phase,
+    Statement, StoreError, Tables, Token,
 };
 use bytes::Bytes;
-use sha2::{Digest as _, Sha256};
 use sqlx::{PgConnection, PgPool, Postgres};
 
+use self::sql::Sql;
 use super::{
-    Answer, Decision, InTransaction, LOOKS, Micros, Request, Store, Unfinished, decide, micros,
-    record, unfinished,
+    Adopted, Adoption, Answer, Checkpoint, Decision, InTransaction, Keeps, LOOKS, Micros,
+    Postponement, Request, Store, Unfinished, decide, micros, record, unfinished,
 };
 use crate::{Fingerprint, ScopedKey};
 
 /// The schema, step by step.
-const MIGRATIONS: &[Migration] = &[Migration::new(
-    1,
-    include_str!("../../migrations/postgres/0001_keys.sql"),
-)];
-
-/// The server's clock; [`Dialect::now_micros`] as a literal.
-macro_rules! now {
-    () => {
-        "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
-    };
-}
-
-/// One round trip, whatever comes of it.
-///
-/// The lock is taken first: of two who come at once, one has it until his transaction ends, and
-/// the other does not wait for his row but is told that he is at it. What says no for certain is
-/// read, not written: `ON CONFLICT` would lock the row of each duplicate. What was committed since
-/// this statement began is not read; there `ON CONFLICT` decides by the newest row, and the caller
-/// looks again.
-const CLAIM: &str = concat!(
-    "WITH look AS MATERIALIZED (
-        SELECT pg_try_advisory_xact_lock($1) AS ours, ",
-    now!(),
-    " AS now, held.*
-        FROM (SELECT) AS nothing LEFT JOIN {schema}{prefix}idempotency AS held ON held.id = $2),
-    claimed AS (
-        INSERT INTO {schema}{prefix}idempotency AS it
-            (id, epoch, token, fingerprint, state, lease_until, expires_at)
-        SELECT $2, 1, $3, $4, 0, look.now + $5, look.now + $6 FROM look
-        WHERE look.ours AND (look.id IS NULL OR look.expires_at <= look.now OR look.token = $3
-            OR (look.state < 2 AND look.lease_until <= look.now))
-        ON CONFLICT (id) DO UPDATE SET
-            epoch = CASE WHEN it.expires_at <= excluded.lease_until - $5 THEN 1
-                WHEN it.token = excluded.token THEN it.epoch ELSE it.epoch + 1 END,
-            token = excluded.token, fingerprint = excluded.fingerprint, state = 0, outcome = NULL,
-            lease_until = excluded.lease_until, expires_at = excluded.expires_at
-        WHERE it.expires_at <= excluded.lease_until - $5
-            OR (it.state < 2
-                AND (it.token = excluded.token OR it.lease_until <= excluded.lease_until - $5)
-                AND (it.fingerprint = excluded.fingerprint
-                    OR get_byte(it.fingerprint, 0) <> get_byte(excluded.fingerprint, 0)))
-        RETURNING epoch)
-    SELECT look.ours, look.now, claimed.epoch, look.epoch, look.token, look.fingerprint,
-        look.state, look.lease_until, look.expires_at, look.outcome
-    FROM look LEFT JOIN claimed ON true"
-);
-
-const EXTEND: &str = concat!(
-    "UPDATE {schema}{prefix}idempotency SET lease_until = ",
-    now!(),
-    " + $4,
-        expires_at = GREATEST(expires_at, ",
-    now!(),
-    " + $5)
-    WHERE id = $1 AND epoch = $2 AND token = $3 AND state < 2"
-);
-
-const COMPLETE: &str = concat!(
-    "UPDATE {schema}{prefix}idempotency SET state = 2, outcome = $4,
-        expires_at = GREATEST(expires_at, ",
-    now!(),
-    " + $5)
-    WHERE id = $1 AND epoch = $2 AND token = $3"
-);
-
-const REMOVE: &str = "DELETE FROM {schema}{prefix}idempotency
-    WHERE id = $1 AND epoch = $2 AND token = $3 AND state < 2";
-
-const FREE: &str = concat!(
-    "UPDATE {schema}{prefix}idempotency SET state = 1, lease_until = ",
-    now!(),
-    "
-    WHERE id = $1 AND epoch = $2 AND token = $3 AND state < 2"
-);
-
-const DOUBT: &str = "UPDATE {schema}{prefix}idempotency SET state = 1
-    WHERE id = $1 AND epoch = $2 AND token = $3 AND state < 2";
-
-/// `ANY(ARRAY(…))`, for a planner may run a subquery with a limit more than once.
-const REAP: &str = concat!(
-    "DELETE FROM {schema}{prefix}idempotency WHERE id = ANY(ARRAY(
-        SELECT id FROM {schema}{prefix}idempotency WHERE expires_at <= ",
-    now!(),
-    "
-        ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED))"
-);
-
-const UNFINISHED: &str = concat!(
-    "SELECT id, epoch, ",
-    now!(),
-    " - lease_until FROM {schema}{prefix}idempotency
-    WHERE state < 2 AND expires_at > ",
-    now!(),
-    " AND lease_until <= ",
-    now!(),
-    " - $1
-    ORDER BY lease_until LIMIT $2"
-);
-
-const TAKE: &str = concat!(
-    "INSERT INTO {schema}{prefix}idempotency AS it
-        (id, epoch, token, fingerprint, state, lease_until, expires_at, outcome)
-    VALUES ($1, 1, $2, $3, 2, 0, ",
-    now!(),
-    " + $4, '')
-    ON CONFLICT (id) DO UPDATE SET token = excluded.token, expires_at = excluded.expires_at
-    WHERE it.expires_at <= ",
-    now!()
-);
+const MIGRATIONS: &[Migration] = &[
+    Migration::new(
+        1,
+        include_str!("../../../migrations/postgres/0001_keys.sql"),
+    ),
+    Migration::new(
+        2,
+        include_str!("../../../migrations/postgres/0002_phases.sql"),
+    ),
+];
 
 /// Records in `PostgreSQL`, on a pool of yours.
 #[derive(Clone)]
@@ -137,25 +41,15 @@ pub struct PostgresStore {
     sql: Arc<Sql>,
 }
 
-struct Sql {
-    /// What the locks of this table begin with: one server may have several.
-    locks: String,
-    claim: Statement,
-    extend: Statement,
-    complete: Statement,
-    remove: Statement,
-    free: Statement,
-    doubt: Statement,
-    reap: Statement,
-    unfinished: Statement,
-    take: Statement,
-}
+type Sent<'q> = sqlx::query::Query<'q, Postgres, sqlx::postgres::PgArguments>;
 
-/// What a claim's statement says: whether the lock is ours, the time, and what is held.
+/// What a claim's statement says: whether the lock is ours, the time, what was claimed, and what is
+/// held.
 type Looked = (
     bool,
     i64,
     Option<i64>,
+    Option<Vec<u8>>,
     Option<i64>,
     Option<Vec<u8>>,
     Option<Vec<u8>>,
@@ -163,17 +57,17 @@ type Looked = (
     Option<i64>,
     Option<i64>,
     Option<Vec<u8>>,
+    Option<Vec<u8>>,
 );
 
 impl PostgresStore {
     /// Records in the table `buttress_idempotency` of the connections' own schema.
     ///
-    /// # Panics
+    /// # Errors
     ///
-    /// Never: the default names fit.
-    #[must_use]
-    pub fn new(pool: PgPool) -> Self {
-        Self::with_tables(pool, &Tables::default()).expect("the default names fit")
+    /// Never, with the default names; the type is that of [`with_tables`](Self::with_tables).
+    pub fn new(pool: PgPool) -> Result<Self, MigrateError> {
+        Self::with_tables(pool, &Tables::default())
     }
 
     /// Records in a table of another name, or in another schema.
@@ -215,10 +109,7 @@ impl PostgresStore {
     }
 
     /// One statement that says of how many rows it was true.
-    async fn execute<'q>(
-        &self,
-        query: impl FnOnce() -> sqlx::query::Query<'q, Postgres, sqlx::postgres::PgArguments>,
-    ) -> Result<u64, StoreError> {
+    async fn execute<'q>(&self, query: impl FnOnce() -> Sent<'q>) -> Result<u64, StoreError> {
         self.gate
             .run(async |deadline: Deadline| {
                 let mut loan = Loan::acquire(&self.pool, deadline).await?;
@@ -230,11 +121,7 @@ impl PostgresStore {
             .await
     }
 
-    fn fenced<'q>(
-        statement: &Statement,
-        key: &'q ScopedKey,
-        fence: &'q Fence,
-    ) -> sqlx::query::Query<'q, Postgres, sqlx::postgres::PgArguments> {
+    fn fenced<'q>(statement: &Statement, key: &'q ScopedKey, fence: &'q Fence) -> Sent<'q> {
         sqlx::query(statement)
             .bind(key.as_bytes())
             .bind(fence.epoch())
@@ -254,6 +141,7 @@ impl PostgresStore {
             .bind(&request.fingerprint.to_bytes()[..])
             .bind(micros(request.lease))
             .bind(micros(request.lease.saturating_add(request.retention)))
+            .bind(request.payload)
             .fetch_one(connection)
             .await?;
         answer(looked, request).map_err(|_| corrupt_row())
@@ -262,16 +150,25 @@ impl PostgresStore {
 
 /// What the look came to; `None` when the record changed meanwhile.
 fn answer(looked: Looked, request: &Request<'_>) -> Result<Option<Answer>, StoreError> {
-    let (ours, now, claimed, epoch, token, fingerprint, state, lease_until, expires_at, outcome) =
-        looked;
+    let (ours, now, claimed, passed, epoch, token, ..) = looked;
+    let (.., fingerprint, state, lease_until, expires_at, outcome, progress) = looked;
     if let Some(epoch) = claimed {
-        return Ok(Some(Answer::Claimed(Fence::new(epoch, request.token))));
+        let fence = Fence::new(epoch, request.token);
+        let passed = passed.unwrap_or_default();
+        return Ok(Some(Answer::claimed(fence, passed.into())));
     }
     let busy = (!ours).then(|| Answer::in_flight(Duration::ZERO, false));
     let row = match (epoch, token, fingerprint, state, lease_until, expires_at) {
-        (Some(epoch), Some(token), Some(fingerprint), Some(state), Some(until), Some(expires)) => {
-            (epoch, token, fingerprint, state, until, expires, outcome)
-        }
+        (Some(epoch), Some(token), Some(fingerprint), Some(state), Some(until), Some(expires)) => (
+            epoch,
+            token,
+            fingerprint,
+            state,
+            until,
+            expires,
+            outcome,
+            progress,
+        ),
         _ => return Ok(busy),
     };
     match decide(Some(&record(row)?), request, Micros::new(now)) {
@@ -283,37 +180,6 @@ fn answer(looked: Looked, request: &Request<'_>) -> Result<Option<Answer>, Store
 /// As sqlx says it, so that it passes through the deadline.
 fn corrupt_row() -> sqlx::Error {
     sqlx::Error::Decode("a record of an idempotency key cannot be read".into())
-}
-
-impl Sql {
-    fn new(tables: &Tables) -> Result<Self, NameError> {
-        let render = |sql| Statement::new(sql, tables, Dialect::Postgres);
-        Ok(Self {
-            locks: tables.to_string(),
-            claim: render(CLAIM)?,
-            extend: render(EXTEND)?,
-            complete: render(COMPLETE)?,
-            remove: render(REMOVE)?,
-            free: render(FREE)?,
-            doubt: render(DOUBT)?,
-            reap: render(REAP)?,
-            unfinished: render(UNFINISHED)?,
-            take: render(TAKE)?,
-        })
-    }
-
-    /// The number of a key's advisory lock. Two keys that share one are told of each other's work
-    /// that it is theirs in flight, and come back later.
-    fn lock(&self, key: &ScopedKey) -> i64 {
-        let mut hash = Sha256::new();
-        hash.update(b"buttress-idempotency lock\0");
-        hash.update(&self.locks);
-        hash.update(b"\0");
-        hash.update(key.as_bytes());
-        let digest: [u8; 32] = hash.finalize().into();
-        let [a, b, c, d, e, f, g, h, ..] = digest;
-        i64::from_be_bytes([a, b, c, d, e, f, g, h])
-    }
 }
 
 #[async_trait]
@@ -366,12 +232,14 @@ impl Store for PostgresStore {
     }
 
     async fn release(&self, key: &ScopedKey, fence: Fence) -> Result<bool, StoreError> {
-        let statement = match fence.epoch() {
-            1 => &self.sql.remove,
-            _ => &self.sql.free,
-        };
-        let release = || Self::fenced(statement, key, &fence);
-        Ok(self.execute(release).await? > 0)
+        if fence.epoch() == 1 {
+            let remove = || Self::fenced(&self.sql.remove, key, &fence);
+            if self.execute(remove).await? > 0 {
+                return Ok(true);
+            }
+        }
+        let free = || Self::fenced(&self.sql.free, key, &fence);
+        Ok(self.execute(free).await? > 0)
     }
 
     async fn doubt(&self, key: &ScopedKey, fence: Fence) -> Result<bool, StoreError> {
@@ -397,6 +265,47 @@ impl Store for PostgresStore {
                 Ok(unfinished(rows))
             })
             .await
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::Requests
+    }
+
+    async fn checkpoint(
+        &self,
+        key: &ScopedKey,
+        fence: Fence,
+        checkpoint: &Checkpoint,
+    ) -> Result<bool, StoreError> {
+        self.checkpoint_alone(key, fence, checkpoint).await
+    }
+
+    async fn checkpoint_in(
+        &self,
+        connection: Lent<'_>,
+        key: &ScopedKey,
+        fence: Fence,
+        checkpoint: &Checkpoint,
+    ) -> Result<bool, StoreError> {
+        let connection = connection.postgres()?;
+        self.checkpoint_on(connection, key, fence, checkpoint).await
+    }
+
+    async fn adopt(&self, adoption: &Adoption) -> Result<Option<Adopted>, StoreError> {
+        self.adopt_one(adoption).await
+    }
+
+    async fn postpone(
+        &self,
+        key: &ScopedKey,
+        fence: Fence,
+        to: Postponement,
+    ) -> Result<bool, StoreError> {
+        self.postpone_one(key, fence, to).await
+    }
+
+    async fn unpark(&self, key: &ScopedKey) -> Result<bool, StoreError> {
+        self.unpark_one(key).await
     }
 
     fn in_transaction(&self) -> InTransaction {

@@ -1,63 +1,33 @@
 //! Records in SQLite.
 
+mod phases;
+mod sql;
+
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use buttress_store::{
-    Deadline, Dialect, Fence, Gate, Lent, Loan, Micros, MigrateError, Migration, Migrations,
-    NameError, Phase, Statement, StoreError, Tables, Token, sqlite::Writer,
+    Deadline, Dialect, Fence, Gate, Lent, Loan, Micros, MigrateError, Migration, Migrations, Phase,
+    Statement, StoreError, Tables, Token, sqlite::Writer,
 };
 use bytes::Bytes;
 use sqlx::{Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments};
 
+use self::sql::Sql;
 use super::{
-    Answer, Decision, InTransaction, Request, Row, Store, Unfinished, decide, record, unfinished,
+    Adopted, Adoption, Answer, Checkpoint, Decision, InTransaction, Keeps, Postponement, Request,
+    Row, Store, Unfinished, decide, record, unfinished,
 };
 use crate::{Fingerprint, ScopedKey};
 
 /// The schema, step by step.
-const MIGRATIONS: &[Migration] = &[Migration::new(
-    1,
-    include_str!("../../migrations/sqlite/0001_keys.sql"),
-)];
-
-const READ: &str = "SELECT epoch, token, fingerprint, state, lease_until, expires_at, outcome
-    FROM {prefix}idempotency WHERE id = ?";
-
-const INSERT: &str = "INSERT OR IGNORE INTO {prefix}idempotency
-    (id, epoch, token, fingerprint, state, lease_until, expires_at) VALUES (?, ?, ?, ?, 0, ?, ?)";
-
-const CLAIM: &str = "INSERT OR REPLACE INTO {prefix}idempotency
-    (id, epoch, token, fingerprint, state, lease_until, expires_at) VALUES (?, ?, ?, ?, 0, ?, ?)";
-
-const EXTEND: &str = "UPDATE {prefix}idempotency SET lease_until = ?,
-        expires_at = MAX(expires_at, ?)
-    WHERE id = ? AND epoch = ? AND token = ? AND state < 2";
-
-const COMPLETE: &str = "UPDATE {prefix}idempotency SET state = 2, outcome = ?,
-        expires_at = MAX(expires_at, ?)
-    WHERE id = ? AND epoch = ? AND token = ?";
-
-const REMOVE: &str = "DELETE FROM {prefix}idempotency
-    WHERE id = ? AND epoch = ? AND token = ? AND state < 2";
-
-const FREE: &str = "UPDATE {prefix}idempotency SET state = 1, lease_until = ?
-    WHERE id = ? AND epoch = ? AND token = ? AND state < 2";
-
-const DOUBT: &str = "UPDATE {prefix}idempotency SET state = 1
-    WHERE id = ? AND epoch = ? AND token = ? AND state < 2";
-
-const REAP: &str = "DELETE FROM {prefix}idempotency WHERE id IN (
-    SELECT id FROM {prefix}idempotency WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)";
-
-const UNFINISHED: &str = "SELECT id, epoch, ?1 - lease_until FROM {prefix}idempotency
-    WHERE state < 2 AND expires_at > ?1 AND lease_until <= ?2 ORDER BY lease_until LIMIT ?3";
-
-const TAKE: &str = "INSERT INTO {prefix}idempotency
-        (id, epoch, token, fingerprint, state, lease_until, expires_at, outcome)
-    VALUES (?1, 1, ?2, ?3, 2, 0, ?4, x'')
-    ON CONFLICT (id) DO UPDATE SET token = ?2, state = 2, expires_at = ?4, outcome = x''
-    WHERE expires_at <= ?5";
+const MIGRATIONS: &[Migration] = &[
+    Migration::new(1, include_str!("../../../migrations/sqlite/0001_keys.sql")),
+    Migration::new(
+        2,
+        include_str!("../../../migrations/sqlite/0002_phases.sql"),
+    ),
+];
 
 /// Records in an SQLite database, by its one writer.
 ///
@@ -71,50 +41,16 @@ pub struct SqliteStore {
     sql: Arc<Sql>,
 }
 
-struct Sql {
-    read: Statement,
-    insert: Statement,
-    claim: Statement,
-    extend: Statement,
-    complete: Statement,
-    remove: Statement,
-    free: Statement,
-    doubt: Statement,
-    reap: Statement,
-    unfinished: Statement,
-    take: Statement,
-}
-
-impl Sql {
-    fn new(tables: &Tables) -> Result<Self, NameError> {
-        let render = |sql| Statement::new(sql, tables, Dialect::Sqlite);
-        Ok(Self {
-            read: render(READ)?,
-            insert: render(INSERT)?,
-            claim: render(CLAIM)?,
-            extend: render(EXTEND)?,
-            complete: render(COMPLETE)?,
-            remove: render(REMOVE)?,
-            free: render(FREE)?,
-            doubt: render(DOUBT)?,
-            reap: render(REAP)?,
-            unfinished: render(UNFINISHED)?,
-            take: render(TAKE)?,
-        })
-    }
-}
-
 type Sent<'q> = Query<'q, Sqlite, SqliteArguments>;
 
 impl SqliteStore {
     /// Records in the table `buttress_idempotency`.
     ///
-    /// # Panics
+    /// # Errors
     ///
-    /// Never: the default names fit.
-    #[must_use]
-    pub fn new(writer: Writer) -> Self {
-        Self::with_tables(writer, &Tables::default()).expect("the default names fit")
+    /// Never, with the default names; the type is that of [`with_tables`](Self::with_tables).
+    pub fn new(writer: Writer) -> Result<Self, MigrateError> {
+        Self::with_tables(writer, &Tables::default())
     }
 
     /// Records in a table of another name.
@@ -206,13 +142,17 @@ impl SqliteStore {
     ) -> Result<Answer, StoreError> {
         let row = self.read(connection, request).await;
         let row = row.map_err(StoreError::in_transaction)?;
+        let passed = row.as_ref().and_then(|row| row.7.clone());
         let fence = match decided(row, request)? {
             Decision::Say(answer) => return Ok(answer),
             Decision::Claim(fence) => fence,
         };
         self.write(connection, &self.sql.claim, request, fence)
             .await?;
-        Ok(Answer::Claimed(fence))
+        Ok(match fence.epoch() {
+            1 => Answer::Claimed(fence),
+            _ => Answer::claimed(fence, passed.unwrap_or_default().into()),
+        })
     }
 
     /// Writes a claim, and says of how many rows that was true.
@@ -231,6 +171,7 @@ impl SqliteStore {
             .bind(&request.fingerprint.to_bytes()[..])
             .bind(lease_until.get())
             .bind((lease_until + request.retention).get())
+            .bind(request.payload)
             .execute(connection)
             .await;
         Ok(written.map_err(StoreError::in_transaction)?.rows_affected())
@@ -317,14 +258,17 @@ impl Store for SqliteStore {
     }
 
     async fn release(&self, key: &ScopedKey, fence: Fence) -> Result<bool, StoreError> {
-        let release = || match fence.epoch() {
-            1 => Self::fenced(sqlx::query(&self.sql.remove), key, &fence),
-            _ => {
-                let query = sqlx::query(&self.sql.free).bind(Micros::of_host().get());
-                Self::fenced(query, key, &fence)
+        if fence.epoch() == 1 {
+            let remove = || Self::fenced(sqlx::query(&self.sql.remove), key, &fence);
+            if self.execute(remove).await? > 0 {
+                return Ok(true);
             }
+        }
+        let free = || {
+            let query = sqlx::query(&self.sql.free).bind(Micros::of_host().get());
+            Self::fenced(query, key, &fence)
         };
-        Ok(self.execute(release).await? > 0)
+        Ok(self.execute(free).await? > 0)
     }
 
     async fn doubt(&self, key: &ScopedKey, fence: Fence) -> Result<bool, StoreError> {
@@ -356,6 +300,47 @@ impl Store for SqliteStore {
                 Ok(unfinished(rows))
             })
             .await
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::Requests
+    }
+
+    async fn checkpoint(
+        &self,
+        key: &ScopedKey,
+        fence: Fence,
+        checkpoint: &Checkpoint,
+    ) -> Result<bool, StoreError> {
+        self.checkpoint_alone(key, fence, checkpoint).await
+    }
+
+    async fn checkpoint_in(
+        &self,
+        connection: Lent<'_>,
+        key: &ScopedKey,
+        fence: Fence,
+        checkpoint: &Checkpoint,
+    ) -> Result<bool, StoreError> {
+        let connection = connection.sqlite()?;
+        self.checkpoint_on(connection, key, fence, checkpoint).await
+    }
+
+    async fn adopt(&self, adoption: &Adoption) -> Result<Option<Adopted>, StoreError> {
+        self.adopt_one(adoption).await
+    }
+
+    async fn postpone(
+        &self,
+        key: &ScopedKey,
+        fence: Fence,
+        to: Postponement,
+    ) -> Result<bool, StoreError> {
+        self.postpone_one(key, fence, to).await
+    }
+
+    async fn unpark(&self, key: &ScopedKey) -> Result<bool, StoreError> {
+        self.unpark_one(key).await
     }
 
     /// The database has one writer: a duplicate waits for its turn as every write does, before it

@@ -1,0 +1,214 @@
+//! Completers on every database: many at once, dropped and killed.
+
+use std::{
+    collections::HashMap,
+    env,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering::SeqCst},
+        mpsc,
+    },
+    time::Duration,
+};
+
+use buttress_idempotency::{
+    Begin, Idempotency, Orphan, Policy,
+    store::{MemoryStore, PostgresStore, Store},
+};
+use buttress_store::LeaseTerms;
+use buttress_testkit::{
+    cancel_sweep::CancelSweep,
+    child::{Child, Role, role},
+    eventually,
+    proxy::Proxy,
+};
+use tokio::time::sleep;
+
+use super::{abandon, answers, eager};
+use crate::stand::{ASKED, OnMySql, OnPostgres, OnSqlite, SECOND, key};
+
+/// Leases that are soon over.
+fn brief(store: impl Store + 'static) -> Idempotency {
+    let lease = LeaseTerms::new(Duration::from_millis(200)).unwrap();
+    let policy = Policy::builder().lease(lease).build().unwrap();
+    Idempotency::builder(store).policy(policy).build()
+}
+
+/// Four completers, and clients who come again, on many abandoned keys: no two of them are ever at
+/// one key, and each is finished once.
+async fn many_at_once(store: impl Store + Clone + 'static) {
+    const KEYS: usize = 24;
+    let idempotency = brief(store.clone());
+    for number in 0..KEYS {
+        abandon(&idempotency, &format!("many {number}")).await;
+    }
+    let finished = Arc::new(Mutex::new(HashMap::<Vec<u8>, u32>::new()));
+    let completers: Vec<_> = (0..4)
+        .map(|_| {
+            let finished = Arc::clone(&finished);
+            let completer = brief(store.clone()).completer(move |orphan: Orphan| {
+                let finished = Arc::clone(&finished);
+                async move {
+                    let (request, guard) = (orphan.request.to_vec(), orphan.guard);
+                    sleep(Duration::from_millis(2)).await;
+                    guard.complete(request.clone()).await.map_err(drop)?;
+                    *finished.lock().unwrap().entry(request).or_default() += 1;
+                    Ok::<_, ()>(())
+                }
+            });
+            tokio::spawn(eager(completer).run_until(std::future::pending()))
+        })
+        .collect();
+    for number in 0..KEYS {
+        let name = format!("many {number}");
+        eventually("it is finished", 60 * SECOND, async || {
+            let begun = idempotency.begin(&key(&name), &ASKED).await.ok()?;
+            match begun {
+                Begin::New(guard) => {
+                    guard.complete(name.clone()).await.ok()?;
+                    let mut finished = finished.lock().unwrap();
+                    *finished.entry(name.clone().into_bytes()).or_default() += 1;
+                    Some(())
+                }
+                Begin::Replay(outcome) => (outcome == name).then_some(()),
+                _ => None,
+            }
+        })
+        .await;
+    }
+    for completer in &completers {
+        completer.abort();
+    }
+    let finished = finished.lock().unwrap();
+    assert_eq!(finished.len(), KEYS);
+    assert!(finished.values().all(|times| *times == 1), "{finished:?}");
+}
+
+#[tokio::test]
+async fn on_every_database_of_many_completers_one_has_a_key() {
+    many_at_once(MemoryStore::new()).await;
+    many_at_once(OnSqlite::start().await.store.clone()).await;
+    if let Some(on) = OnMySql::start().await {
+        many_at_once(on.store.clone()).await;
+        on.close().await;
+    }
+    if let Some(on) = OnPostgres::start().await {
+        many_at_once(on.store.clone()).await;
+        on.close().await;
+    }
+}
+
+/// A run that is dropped anywhere leaves no key that nobody finishes.
+async fn sweep(store: impl Store + Clone + 'static) {
+    let idempotency = brief(store);
+    let round = AtomicU32::new(0);
+    let name = || format!("swept {}", round.load(SeqCst));
+    abandon(&idempotency, &name()).await;
+    let due = async || {
+        let due = async || {
+            let listed = idempotency.unfinished(Duration::ZERO, 10).await.ok()?;
+            (!listed.is_empty()).then_some(())
+        };
+        eventually("it is due", 20 * SECOND, due).await;
+    };
+    due().await;
+    CancelSweep::default()
+        .run(
+            async || {
+                let mut completer = eager(idempotency.completer(answers));
+                let _ = completer.run_once().await.unwrap();
+            },
+            async |_| {
+                eventually("it is finished", 60 * SECOND, async || {
+                    let mut completer = eager(idempotency.completer(answers));
+                    completer.run_once().await.ok()?;
+                    match idempotency.begin(&key(&name()), &ASKED).await.ok()? {
+                        Begin::Replay(outcome) => (outcome == name()).then_some(()),
+                        // Between two looks its lease was over: the completer is to have it.
+                        Begin::New(guard) => {
+                            let _ = guard.release().await;
+                            None
+                        }
+                        _ => None,
+                    }
+                })
+                .await;
+                round.fetch_add(1, SeqCst);
+                abandon(&idempotency, &name()).await;
+                due().await;
+            },
+        )
+        .await;
+}
+
+#[tokio::test]
+async fn a_run_that_is_dropped_anywhere_loses_no_key() {
+    sweep(OnSqlite::start().await.store.clone()).await;
+    let Some(on) = OnPostgres::start().await else {
+        return;
+    };
+    let (_proxy, url) = Proxy::before(on.database.url()).await.unwrap();
+    let pool = sqlx::PgPool::connect(&url).await.unwrap();
+    sweep(PostgresStore::new(pool.clone()).unwrap()).await;
+    pool.close().await;
+    on.close().await;
+}
+
+/// A completer whose handler never ends, in a process of its own.
+#[tokio::main(flavor = "current_thread")]
+async fn drive_and_wait(role: Role) {
+    let pool = sqlx::PgPool::connect(&env::var("URL").unwrap()).await;
+    let idempotency = brief(PostgresStore::new(pool.unwrap()).unwrap());
+    let role = Arc::new(role);
+    let completer = idempotency.completer(move |mut orphan: Orphan| {
+        let role = Arc::clone(&role);
+        async move {
+            orphan.guard.phase("ride", &7).await.map_err(drop)?;
+            tokio::task::spawn_blocking(move || role.wait_at("driving"))
+                .await
+                .map_err(drop)?;
+            Ok::<_, ()>(())
+        }
+    });
+    eager(completer).run_until(std::future::pending()).await;
+}
+
+#[test]
+fn completer_role() {
+    if let Some(role) = role("completer") {
+        drive_and_wait(role);
+    }
+}
+
+#[tokio::test]
+async fn a_handler_that_takes_its_process_with_it_is_counted_against_its_own_key() {
+    let Some(on) = OnPostgres::start().await else {
+        return;
+    };
+    let idempotency = brief(on.store.clone());
+    for name in ["one", "other"] {
+        abandon(&idempotency, name).await;
+    }
+    let mut child = Child::role("completer", "completer::databases::completer_role")
+        .environment("URL", on.database.url())
+        .spawn();
+    child.until("driving").await;
+    child.kill();
+    let (said, heard) = mpsc::channel();
+    let completer = idempotency.completer(move |mut orphan: Orphan| {
+        let passed = orphan.guard.passed::<u64>("ride").unwrap();
+        said.send((orphan.drive, passed)).unwrap();
+        answers(orphan)
+    });
+    let mut completer = eager(completer);
+    let mut finished = 0;
+    eventually("both are finished", 60 * SECOND, async || {
+        finished += completer.run_once().await.ok()?.finished;
+        (finished == 2).then_some(())
+    })
+    .await;
+    let mut heard: Vec<_> = heard.try_iter().collect();
+    heard.sort_unstable();
+    assert_eq!(heard, [(1, None), (2, Some(7))], "one died, one did not");
+    on.close().await;
+}
