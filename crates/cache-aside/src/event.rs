@@ -95,6 +95,14 @@ pub enum EventKind {
         /// Why.
         why: Unreadable,
     },
+    /// Another instance was loading the key, and was waited for.
+    #[non_exhaustive]
+    WaitedForAnother {
+        /// For how long.
+        took: Duration,
+        /// What it loaded came. If not, the caller loads for himself.
+        came: bool,
+    },
     /// A value is too large, or cannot be written: it is kept in this process alone.
     NotShared,
     /// A change did not get to the second level and to all others. It is tried again.
@@ -193,6 +201,9 @@ impl EventKind {
             }
             Self::SecondLevelRecovered => tracing::info!(name, "the second level answers again"),
             Self::Unreadable { why } => tracing::warn!(name, %why, "an entry was missed"),
+            Self::WaitedForAnother { took, came } => {
+                tracing::debug!(name, ?took, came, "another instance was waited for");
+            }
             Self::Owed { debts } => {
                 tracing::warn!(name, debts, "a change is not with all others yet");
             }

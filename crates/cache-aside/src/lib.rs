@@ -34,6 +34,6 @@ pub use self::{
     key::composite_key,
     load::{LoadContext, Loaded},
     policy::{CachePolicy, CachePolicyBuilder, EarlyRefresh},
-    second::SecondLevel,
+    second::{LeasePolicy, SecondLevel},
     served::{CacheOutcome, Served},
 };

@@ -18,7 +18,7 @@ use crate::{Event, EventKind, Kept, LoadFailure};
 /// | `buttress_cache_aside_puts_total` | `name` |
 /// | `buttress_cache_aside_invalidations_total` | `name`, `what`: `key`, `tag`, `all` |
 /// | `buttress_cache_aside_evictions_total` | `name` |
-/// | `buttress_cache_aside_second_level_total` | `name`, `what`: `hit`, `failed`, `recovered`, `unreadable`, `not_shared`, `owed`, `news_lost` |
+/// | `buttress_cache_aside_second_level_total` | `name`, `what`: `hit`, `failed`, `recovered`, `unreadable`, `not_shared`, `owed`, `news_lost`, `waited`, `waited_in_vain` |
 ///
 /// Keys and tags are no labels: they are the callers' data. What is true now (entries, weight, flights, tags)
 /// is read from the `Registry`.
@@ -97,6 +97,9 @@ impl Observer<Event> for MetricsObserver {
             EventKind::NotShared => second(name, "not_shared"),
             EventKind::Owed { .. } => second(name, "owed"),
             EventKind::NewsLost { .. } => second(name, "news_lost"),
+            EventKind::WaitedForAnother { came, .. } => {
+                second(name, if came { "waited" } else { "waited_in_vain" });
+            }
             EventKind::Evicted { entries } => {
                 counter!("buttress_cache_aside_evictions_total", "name" => name).increment(entries);
             }

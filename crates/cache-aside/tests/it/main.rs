@@ -16,6 +16,7 @@ mod flights;
 mod freshness;
 mod limits;
 mod metrics;
+mod one_load;
 mod outage;
 mod planted;
 mod refill;
