@@ -23,12 +23,12 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use buttress_store::{Deadline, Key, StoreError};
 
+#[cfg(feature = "redis")]
+pub use self::redis::{RedisStore, RedisStoreError};
 pub use self::{
     lease::{Leased, LoadClaim},
     memory::MemoryStore,
 };
-#[cfg(feature = "redis")]
-pub use self::redis::{RedisStore, RedisStoreError};
 
 /// Where the second level is.
 ///

@@ -89,7 +89,11 @@ async fn ca2_of_many_instances_that_miss_at_once_one_loads() {
     for found in found {
         assert_eq!(found.unwrap().unwrap(), 1);
     }
-    assert_eq!(fleet.count(), 1, "longer than a term, and one load all the same");
+    assert_eq!(
+        fleet.count(),
+        1,
+        "longer than a term, and one load all the same"
+    );
     assert!(took <= 11 * SECOND, "they look again: {took:?}");
 }
 
@@ -103,10 +107,7 @@ async fn without_the_policy_each_instance_loads() {
             .build()
     };
     let (a, b) = (make(), make());
-    let both = tokio::join!(
-        fleet.ask(&a, SECOND, plain),
-        fleet.ask(&b, SECOND, plain)
-    );
+    let both = tokio::join!(fleet.ask(&a, SECOND, plain), fleet.ask(&b, SECOND, plain));
     assert!(both.0.is_ok() && both.1.is_ok());
     assert_eq!(fleet.count(), 2);
 }
