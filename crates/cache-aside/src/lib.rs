@@ -2,6 +2,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod batch;
+mod batcher;
 pub mod bus;
 mod cache;
 pub mod codec;
@@ -28,6 +29,7 @@ pub mod testing;
 #[cfg(feature = "metrics")]
 pub use self::metrics::MetricsObserver;
 pub use self::{
+    batcher::{BatchError, BatchPolicy, Batcher},
     cache::{Cache, CacheBuilder},
     error::{CacheError, PolicyError},
     event::{Event, EventKind, Kept, LoadFailure},
