@@ -3,6 +3,7 @@
 
 mod batch;
 mod batcher;
+mod behind;
 pub mod bus;
 mod cache;
 pub mod codec;
@@ -30,6 +31,7 @@ pub mod testing;
 pub use self::metrics::MetricsObserver;
 pub use self::{
     batcher::{BatchError, BatchPolicy, Batcher},
+    behind::{WhenFull, Write, WriteBehind, WriteBehindError, WriteBehindPolicy, Written},
     cache::{Cache, CacheBuilder},
     error::{CacheError, PolicyError},
     event::{Event, EventKind, Kept, LoadFailure},

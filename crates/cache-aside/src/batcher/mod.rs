@@ -164,9 +164,8 @@ where
                 let loading = loader(keys);
                 Box::pin(async move {
                     let brought = loading.await.map_err(BatchError::of_loader)?;
-                    let of_key = |(key, it): (K, Result<V, O>)| {
-                        (key, it.map_err(BatchError::of_loader))
-                    };
+                    let of_key =
+                        |(key, it): (K, Result<V, O>)| (key, it.map_err(BatchError::of_loader));
                     Ok(brought.into_iter().map(of_key).collect())
                 })
             }),

@@ -285,7 +285,9 @@ async fn on_threads_each_question_is_answered_and_no_call_is_over_its_bound() {
 fn a_policy_that_cannot_work_is_refused() {
     let make = |policy| {
         let loader = |_: Vec<u32>| async { Ok::<Vec<(u32, u32)>, io::Error>(Vec::new()) };
-        Batcher::new(policy, loader).map(drop).map_err(|it| it.field())
+        Batcher::new(policy, loader)
+            .map(drop)
+            .map_err(|it| it.field())
     };
     assert_eq!(make(policy(1001 * MILLISECOND, 1)), Err("window"));
     assert_eq!(make(policy(MILLISECOND, 0)), Err("most"));
