@@ -7,6 +7,7 @@
 
 mod batcher;
 mod batches;
+mod behind;
 mod bus;
 mod cancelled;
 mod codec;

@@ -1,0 +1,107 @@
+//! Two instances, one of which writes behind.
+
+use buttress_cache_aside::{
+    SecondLevel,
+    bus::{LinePolicy, MemoryBus},
+    codec::{Framing, Json, Schema},
+    store::MemoryStore,
+};
+use buttress_testkit::{eventually, redis, tier::short_or_long};
+
+use super::*;
+use crate::stores::redis_store;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn instance(store: &Arc<MemoryStore>, bus: &MemoryBus) -> Cache<u32> {
+    let framing = Framing::new(Json::new(), Schema::new("u32", 1).unwrap());
+    let line = LinePolicy {
+        beat: Duration::from_millis(10),
+        ..LinePolicy::default()
+    };
+    let second = SecondLevel::new(Arc::clone(store), framing)
+        .staleness(LONG)
+        .unwrap()
+        .bus(bus.clone(), line)
+        .unwrap();
+    Cache::builder("fleet", CachePolicy::default())
+        .second_level(second)
+        .build()
+}
+
+#[tokio::test]
+async fn others_read_what_was_put_and_once_it_is_written_what_the_source_has() {
+    let (store, bus) = (Arc::new(MemoryStore::new()), MemoryBus::new());
+    let (writer, reader) = (instance(&store, &bus), instance(&store, &bus));
+    for cache in [&writer, &reader] {
+        eventually("it hears", PATIENCE, async || {
+            cache.heard_within(LONG).then_some(())
+        })
+        .await;
+    }
+    let source = Source::default();
+    let behind = behind(&writer, &source, lazy());
+    behind.put("k", 1).await.unwrap();
+    eventually("it is shared", PATIENCE, async || {
+        (source.read(&reader, "k").await == Some(1)).then_some(())
+    })
+    .await;
+    assert_eq!(source.get("k"), None, "before the source has it");
+    // What the second level loses meanwhile, others load from a source that has not got it.
+    store.flush();
+    reader.invalidate("other").await;
+    reader.clear().await;
+    assert_eq!(source.read(&reader, "k").await, None);
+    assert_eq!(source.read(&writer, "k").await, Some(1), "its own process");
+    behind.flush().await;
+    assert_eq!(source.get("k"), Some(1));
+    eventually("the others hear of it", PATIENCE, async || {
+        (source.read(&reader, "k").await == Some(1)).then_some(())
+    })
+    .await;
+    assert_eq!(writer.owed(), 0);
+}
+
+/// Puts that are shared while others of the same key are written: what is shared in the end is what the source has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_shared_late_is_not_what_was_put_before() {
+    let Some(prefix) = redis::fresh_prefix() else {
+        return;
+    };
+    let store = Arc::new(redis_store(&prefix).await);
+    let instance = || {
+        let framing = Framing::new(Json::new(), Schema::new("u32", 1).unwrap());
+        let second = SecondLevel::new(Arc::clone(&store), framing);
+        Cache::builder("fleet", CachePolicy::default())
+            .second_level(second)
+            .build()
+    };
+    let writer = instance();
+    let source = Source::default();
+    let policy = WriteBehindPolicy {
+        delay: Duration::ZERO,
+        ..WriteBehindPolicy::default()
+    };
+    let behind = behind(&writer, &source, policy);
+    for round in 0..short_or_long(100, 10_000_u32) {
+        let key = format!("k{round}");
+        let puts: Vec<_> = (1..=3)
+            .map(|value| {
+                let (behind, key) = (behind.clone(), key.clone());
+                tokio::spawn(async move { behind.put(key, value).await.unwrap() })
+            })
+            .collect();
+        for put in puts {
+            put.await.unwrap();
+        }
+        behind.flush().await;
+        eventually("it owes nothing", PATIENCE, async || {
+            (writer.owed() == 0).then_some(())
+        })
+        .await;
+        let (there, reader) = (source.get(&key), instance());
+        assert!(there.is_some());
+        assert_eq!(source.read(&reader, &key).await, there, "{round}");
+        assert_eq!(source.read(&writer, &key).await, there, "{round}");
+    }
+}
