@@ -12,7 +12,7 @@ use super::{Find, Second, Wanted};
 use crate::{
     EventKind, PolicyError,
     cache::Core,
-    store::{CacheStore, Leased, LoadClaim},
+    store::{CacheStore, FillToken, Leased, LoadClaim},
 };
 
 /// The first pause before who waits looks again; it doubles.
@@ -172,12 +172,7 @@ pub(crate) struct Holding {
 }
 
 impl Holding {
-    fn new<V>(
-        second: &Second<V>,
-        policy: LeasePolicy,
-        key: Key,
-        token: crate::store::FillToken,
-    ) -> Self {
+    fn new<V>(second: &Second<V>, policy: LeasePolicy, key: Key, token: FillToken) -> Self {
         Self {
             store: Arc::clone(&second.store),
             gate: second.gate.clone(),

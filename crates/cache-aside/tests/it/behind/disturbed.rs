@@ -248,6 +248,31 @@ async fn on_threads_each_reads_what_he_put_last_and_so_does_the_source() {
     }
 }
 
+/// A put that is overtaken between its place in the queue and its place in the cache.
+#[tokio::test]
+async fn a_put_that_is_overtaken_on_its_way_is_not_kept() {
+    let later: Arc<Mutex<Option<WriteBehind<u32>>>> = Arc::default();
+    let overtakes = Arc::clone(&later);
+    let cache = Cache::builder("behind", CachePolicy::default())
+        .weigher(move |_: &[u8], _: &u32| {
+            let once = overtakes.lock().unwrap().take();
+            if let Some(behind) = once {
+                let put = behind.put("k", 2).now_or_never();
+                put.expect("nothing is waited for here").unwrap();
+            }
+            1
+        })
+        .build();
+    let source = Source::default();
+    let behind = behind(&cache, &source, lazy());
+    *later.lock().unwrap() = Some(behind.clone());
+    behind.put("k", 1).await.unwrap();
+    assert_eq!(source.read(&cache, "k").await, Some(2));
+    behind.flush().await;
+    assert_eq!(source.read(&cache, "k").await, Some(2));
+    assert_eq!(source.get("k"), Some(2));
+}
+
 /// Two who put one key at once: whoever's is the last, all agree about it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_who_put_at_once_cache_and_source_keep_the_same() {
