@@ -180,6 +180,10 @@ where
             core.tell_hit(&slot, now);
             return (Place::There(slot.value), false);
         }
+        if let Some(slot) = core.unwritten(key) {
+            core.tell_hit(&slot, core.clock.now());
+            return (Place::There(slot.value), false);
+        }
         let key: Key = key.into();
         if key.len() > core.policy.max_key_bytes() {
             let passenger = core.alone(&key, self.part(&key));

@@ -95,6 +95,14 @@ pub enum EventKind {
         /// Why.
         why: Unreadable,
     },
+    /// Another instance was loading the key, and was waited for.
+    #[non_exhaustive]
+    WaitedForAnother {
+        /// For how long.
+        took: Duration,
+        /// What it loaded came. If not, the caller loads for himself.
+        came: bool,
+    },
     /// A value is too large, or cannot be written: it is kept in this process alone.
     NotShared,
     /// A change did not get to the second level and to all others. It is tried again.
@@ -102,6 +110,28 @@ pub enum EventKind {
     Owed {
         /// How many are owed by now.
         debts: usize,
+    },
+    /// Writes that waited for the source were written.
+    #[non_exhaustive]
+    WrittenBehind {
+        /// Of how many keys.
+        keys: usize,
+        /// How long it took.
+        took: Duration,
+    },
+    /// Writes that wait for the source were not written, as far as is known. They are tried again.
+    #[non_exhaustive]
+    WriteBehindFailed {
+        /// Of how many keys.
+        keys: usize,
+        /// How long it took.
+        took: Duration,
+    },
+    /// Writes were refused, or tried as often as the policy says: the source will not get them.
+    #[non_exhaustive]
+    WriteGivenUp {
+        /// Of how many keys.
+        keys: usize,
     },
     /// What others said may have been missed: the first level was dropped.
     #[non_exhaustive]
@@ -193,6 +223,16 @@ impl EventKind {
             }
             Self::SecondLevelRecovered => tracing::info!(name, "the second level answers again"),
             Self::Unreadable { why } => tracing::warn!(name, %why, "an entry was missed"),
+            Self::WaitedForAnother { took, came } => {
+                tracing::debug!(name, ?took, came, "another instance was waited for");
+            }
+            Self::WrittenBehind { keys, took } => tracing::debug!(name, keys, ?took, "written"),
+            Self::WriteBehindFailed { keys, took } => {
+                tracing::warn!(name, keys, ?took, "what waits could not be written");
+            }
+            Self::WriteGivenUp { keys } => {
+                tracing::error!(name, keys, "what was answered for will not be written");
+            }
             Self::Owed { debts } => {
                 tracing::warn!(name, debts, "a change is not with all others yet");
             }

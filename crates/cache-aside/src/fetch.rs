@@ -15,7 +15,7 @@ use crate::{
     load::{Answer, MOST_TAGS, OwnTerms},
     machine::{Early, Life, Standing, shorten},
     policy::LONGEST,
-    second::{Find, Wanted},
+    second::{Filled, Find, Turn, Wanted},
 };
 
 /// A loader of any type, as it waits for its turn.
@@ -65,14 +65,15 @@ pub(crate) fn fetch<V: Clone + Send + Sync + 'static>(
     order: Order<V>,
 ) -> Load<V> {
     Box::pin(async move {
-        let looked = core.clock.now();
         let Order {
             key,
             born,
             mut stale,
             loader,
         } = order;
-        let (filling, shelved) = match look(&core, &key, born, stale.as_ref(), loader.look).await {
+        let turn = look(&core, &key, born, stale.as_ref(), loader.look).await;
+        let (looked, mut holding) = (turn.looked, turn.holding);
+        let (filling, shelved) = match turn.find {
             Find::Hit(mut slot) => {
                 core.cap(&mut slot.life, looked);
                 return Ok(Arrival {
@@ -87,7 +88,11 @@ pub(crate) fn fetch<V: Clone + Send + Sync + 'static>(
         let is_shelved = shelved.is_some();
         stale = shelved.or(stale);
         let begun = core.clock.now();
-        let loaded = load(&core, key.clone(), stale.as_ref(), loader.load).await;
+        let loading = load(&core, key.clone(), stale.as_ref(), loader.load);
+        let loaded = match (&holding, &core.second) {
+            (Some(holding), Some(second)) => holding.keep(second, loading).await,
+            _ => loading.await,
+        };
         let now = core.clock.now();
         let loaded = match loaded {
             Ok(loaded) => loaded,
@@ -98,36 +103,50 @@ pub(crate) fn fetch<V: Clone + Send + Sync + 'static>(
         };
         let took = now.saturating_since(begun);
         let mut arrival = appraise(&core, &key, loaded, born, stale, now, took)?;
-        if let (Some(second), Some(filling), Kept::Kept) = (&core.second, filling, arrival.kept) {
-            second.fill(filling, &arrival.slot, took, now).await;
+        let filled = match (&core.second, filling, arrival.kept) {
+            (Some(second), Some(filling), Kept::Kept) => {
+                second.fill(filling, &arrival.slot, took, now).await
+            }
+            _ => Filled::NotShared,
+        };
+        match (&mut holding, filled) {
+            (Some(holding), Filled::Over) => holding.is_over(),
+            (Some(holding), Filled::NotShared) => holding.opens(),
+            (Some(_), Filled::Unknown) | (None, _) => {}
         }
         core.cap(&mut arrival.slot.life, looked);
         Ok(arrival)
     })
 }
 
-/// What the second level has of it.
+/// What the second level has of it, when it is our turn to load it.
 async fn look<V: Clone + Send + Sync + 'static>(
     core: &Core<V>,
     key: &Key,
     born: u64,
     stale: Option<&Slot<V>>,
     together: Option<BoxFuture<'static, Find<V>>>,
-) -> Find<V> {
+) -> Turn<V> {
+    let looked = core.clock.now();
+    let at_once = |find| Turn {
+        find,
+        holding: None,
+        looked,
+    };
     let Some(second) = &core.second else {
-        return Find::nothing();
+        return at_once(Find::nothing());
     };
     if key.len() > core.policy.max_key_bytes() {
-        return Find::nothing();
+        return at_once(Find::nothing());
     }
     if let Some(together) = together {
-        return together.await;
+        return at_once(together.await);
     }
-    let now = core.clock.now();
-    let renews = stale.is_some_and(|slot| core.standing(slot, now) == Standing::Early);
-    let wanted = [Wanted { key, born, renews }];
-    let mut found = second.find(core, &wanted).await;
-    found.pop().unwrap_or_else(Find::nothing)
+    let renews = stale.is_some_and(|slot| core.standing(slot, looked) == Standing::Early);
+    let wanted = Wanted { key, born, renews };
+    let mut found = second.find(core, std::slice::from_ref(&wanted)).await;
+    let find = found.pop().unwrap_or_else(Find::nothing);
+    second.turn(core, wanted, find, looked).await
 }
 
 /// What the second level had may be served for a while, and by all here, instead of this error.

@@ -2,6 +2,8 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod batch;
+mod batcher;
+mod behind;
 pub mod bus;
 mod cache;
 pub mod codec;
@@ -28,12 +30,14 @@ pub mod testing;
 #[cfg(feature = "metrics")]
 pub use self::metrics::MetricsObserver;
 pub use self::{
+    batcher::{BatchError, BatchPolicy, Batcher},
+    behind::{WhenFull, Write, WriteBehind, WriteBehindError, WriteBehindPolicy, Written},
     cache::{Cache, CacheBuilder},
     error::{CacheError, PolicyError},
     event::{Event, EventKind, Kept, LoadFailure},
     key::composite_key,
     load::{LoadContext, Loaded},
     policy::{CachePolicy, CachePolicyBuilder, EarlyRefresh},
-    second::SecondLevel,
+    second::{LeasePolicy, SecondLevel},
     served::{CacheOutcome, Served},
 };

@@ -18,7 +18,9 @@ use crate::{Event, EventKind, Kept, LoadFailure};
 /// | `buttress_cache_aside_puts_total` | `name` |
 /// | `buttress_cache_aside_invalidations_total` | `name`, `what`: `key`, `tag`, `all` |
 /// | `buttress_cache_aside_evictions_total` | `name` |
-/// | `buttress_cache_aside_second_level_total` | `name`, `what`: `hit`, `failed`, `recovered`, `unreadable`, `not_shared`, `owed`, `news_lost` |
+/// | `buttress_cache_aside_second_level_total` | `name`, `what`: `hit`, `failed`, `recovered`, `unreadable`, `not_shared`, `owed`, `news_lost`, `waited`, `waited_in_vain` |
+/// | `buttress_cache_aside_written_behind_total`, in keys | `name`, `outcome`: `written`, `failed`, `given_up` |
+/// | `buttress_cache_aside_write_behind_seconds`, a histogram | `name` |
 ///
 /// Keys and tags are no labels: they are the callers' data. What is true now (entries, weight, flights, tags)
 /// is read from the `Registry`.
@@ -97,6 +99,14 @@ impl Observer<Event> for MetricsObserver {
             EventKind::NotShared => second(name, "not_shared"),
             EventKind::Owed { .. } => second(name, "owed"),
             EventKind::NewsLost { .. } => second(name, "news_lost"),
+            EventKind::WrittenBehind { keys, took } => behind(name, keys, Some(took), "written"),
+            EventKind::WriteBehindFailed { keys, took } => {
+                behind(name, keys, Some(took), "failed");
+            }
+            EventKind::WriteGivenUp { keys } => behind(name, keys, None, "given_up"),
+            EventKind::WaitedForAnother { came, .. } => {
+                second(name, if came { "waited" } else { "waited_in_vain" });
+            }
             EventKind::Evicted { entries } => {
                 counter!("buttress_cache_aside_evictions_total", "name" => name).increment(entries);
             }
@@ -112,6 +122,20 @@ fn second(name: std::borrow::Cow<'static, str>, what: &'static str) {
 fn invalidated(name: std::borrow::Cow<'static, str>, what: &'static str) {
     counter!("buttress_cache_aside_invalidations_total", "name" => name, "what" => what)
         .increment(1);
+}
+
+fn behind(
+    name: std::borrow::Cow<'static, str>,
+    keys: usize,
+    took: Option<std::time::Duration>,
+    outcome: &'static str,
+) {
+    if let Some(took) = took {
+        histogram!("buttress_cache_aside_write_behind_seconds", "name" => name.clone())
+            .record(took.as_secs_f64());
+    }
+    counter!("buttress_cache_aside_written_behind_total", "name" => name, "outcome" => outcome)
+        .increment(u64::try_from(keys).unwrap_or(u64::MAX));
 }
 
 const fn word(yes: bool) -> &'static str {

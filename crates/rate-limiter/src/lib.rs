@@ -27,7 +27,10 @@ pub mod tower;
 #[cfg(feature = "metrics")]
 pub use self::metrics::MetricsObserver;
 pub use self::{
-    concurrency::{ConcurrencyLimiter, ConcurrencyLimiterBuilder, ConcurrencyPermit, Gradient2},
+    concurrency::{
+        AdaptiveLimit, Aimd, ConcurrencyLimiter, ConcurrencyLimiterBuilder, ConcurrencyPermit,
+        Gradient2, Vegas,
+    },
     decision::Decision,
     delay::{ProgressiveDelay, ProgressiveDelayBuilder},
     error::{PolicyError, SharedError},

@@ -21,6 +21,9 @@ impl<V: Clone + Send + Sync + 'static> Core<V> {
         key: &[u8],
         loader: Loader<V>,
     ) -> Result<Served<V>, CacheError> {
+        if let Some(slot) = self.unwritten(key) {
+            return Ok(self.hit(slot, self.clock.now()));
+        }
         if key.len() > self.policy.max_key_bytes() {
             return self.ask_alone(key.into(), loader).await;
         }

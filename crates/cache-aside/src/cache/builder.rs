@@ -1,6 +1,10 @@
 //! Making a cache.
 
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::{
+    borrow::Cow,
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use buttress_core::{Clock, Observer, Observers, Registry};
 
@@ -97,6 +101,7 @@ impl<V: Clone + Send + Sync + 'static> CacheBuilder<V> {
             policy: self.policy,
             clock: clock.clone(),
             second,
+            behind: OnceLock::new(),
             tags: Tags::new(),
             level,
             flights: Flights::new(),

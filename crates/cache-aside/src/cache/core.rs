@@ -3,13 +3,14 @@
 use std::{
     fmt,
     hash::{BuildHasher, RandomState},
-    sync::{Arc, MutexGuard},
+    sync::{Arc, MutexGuard, OnceLock},
 };
 
 use buttress_core::{Clock, Moment, Registered};
 
 use crate::{
     CachePolicy, EventKind, Kept, LoadFailure, Loaded,
+    behind::Pending,
     event::Told,
     fetch::{Arrival, From, Loader, Order, appraise, fetch},
     flight::{Flight, Flights, Landed, Passenger, Stripe},
@@ -31,6 +32,8 @@ pub(crate) struct Core<V> {
     pub(crate) level: Level<V>,
     pub(crate) flights: Flights<V>,
     pub(crate) second: Option<Second<V>>,
+    /// What waits to be written, where writes are answered before the source has them.
+    pub(crate) behind: OnceLock<Arc<Pending<V>>>,
     pub(super) weigher: Option<Weigher<V>>,
     pub(super) chance: Option<Chance>,
 }
@@ -252,9 +255,26 @@ impl<V: Clone + Send + Sync + 'static> Core<V> {
         appraise(self, key, loaded, born, stale, now, took).ok()
     }
 
+    /// What waits to be written under this key, and is served meanwhile: the source has not got it yet.
+    pub(crate) fn unwritten(&self, key: &[u8]) -> Option<Slot<V>> {
+        let value = self.behind.get()?.get(key)?;
+        let arrival = self.written(key, value.into(), self.tags.now())?;
+        Some(arrival.slot)
+    }
+
     /// A write: it fences the loads that began before it, and is kept if it can be.
     pub(crate) fn put_local(&self, key: &Key, arrival: Arrival<V>) {
         self.put_if(key, arrival, |_| true);
+    }
+
+    /// The same, but it is kept only if, once loads of before are fenced and others wait, it is still the last.
+    pub(super) fn put_local_if(
+        &self,
+        key: &Key,
+        arrival: Arrival<V>,
+        is_last: impl FnOnce() -> bool,
+    ) {
+        self.put_if(key, arrival, |_| is_last());
     }
 
     /// A write to the source has ended: what it wrote is kept if nothing crossed it.
@@ -368,6 +388,9 @@ impl<V: Clone + Send + Sync + 'static> Registered for Core<V> {
         each("buttress_cache_aside_tags", of(self.tags.known()));
         if let Some(second) = &self.second {
             each("buttress_cache_aside_owed", of(second.owed().len()));
+        }
+        if let Some(behind) = self.behind.get() {
+            each("buttress_cache_aside_unwritten", of(behind.len()));
         }
     }
 }

@@ -14,7 +14,8 @@ use futures_util::future::BoxFuture;
 pub use self::builder::CacheBuilder;
 pub(crate) use self::core::{Boarding, Core};
 use crate::{
-    CacheError, CachePolicy, Kept, LoadContext, Loaded, Served, fetch::Loader, machine::Standing,
+    CacheError, CachePolicy, LoadContext, Loaded, Served, fetch::Loader, key::Key,
+    machine::Standing,
 };
 
 /// A cache of values of one kind. Cheap to clone; clones are the same cache.
@@ -152,7 +153,7 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
             let standing = core.standing(slot, now);
             !slot.is_fenced(&core.tags) && !matches!(standing, Standing::Expired | Standing::Dead)
         });
-        let slot = match there {
+        let slot = match there.or_else(|| core.unwritten(key)) {
             Some(slot) => slot,
             None => core.of_second(key).await?,
         };
@@ -177,19 +178,10 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
     /// stays until its time is over. Where that can be, [`invalidate`](Self::invalidate), or write through
     /// [`write_through`](Self::write_through).
     pub async fn put(&self, key: impl AsRef<[u8]>, value: impl Into<Loaded<V>>) {
-        let (key, born) = (key.as_ref(), self.core.tags.now());
-        let receipt = self.core.owe(|second| second.owe_removal(key));
-        let Some(mut arrival) = self.core.written(key, value.into(), born) else {
-            return self.core.pay(receipt).await;
-        };
-        let now = self.core.clock.now();
-        let shared =
-            (receipt.is_some() && arrival.kept == Kept::Kept).then(|| arrival.slot.clone());
-        self.core.cap(&mut arrival.slot.life, now);
-        self.core.put_local(&key.into(), arrival);
-        if let (Some(second), Some(receipt)) = (&self.core.second, receipt) {
-            second.share(receipt, shared.as_ref(), now).await;
-        }
+        let keep = |key: &Key, arrival| self.core.put_local(key, arrival);
+        self.core
+            .put(&key.as_ref().into(), value.into(), keep)
+            .await;
     }
 
     /// Nobody who asks from now on gets what is kept, or being loaded, under this key.

@@ -108,11 +108,11 @@ impl<V: Clone + Send + Sync + 'static> Passenger<V> {
                 return Poll::Pending;
             }
             Ok(Poll::Ready(landed)) => landed,
-            Err(panic) => Err(panicked(&*panic)),
+            Err(panic) => Err(CacheError::Panicked(panicked(&*panic))),
         };
         // What the load still holds is the user's, and may panic once more.
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(load))) {
-            self.land(Err(panicked(&*panic)));
+            self.land(Err(CacheError::Panicked(panicked(&*panic))));
             return Poll::Ready(());
         }
         self.land(landed);
@@ -141,10 +141,11 @@ impl<V: Clone + Send + Sync + 'static> Drop for Passenger<V> {
     }
 }
 
-fn panicked(panic: &(dyn Any + Send)) -> CacheError {
+/// What a panic said.
+pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Arc<str> {
     let words = panic
         .downcast_ref::<&str>()
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    CacheError::Panicked(words.unwrap_or("no words").into())
+    words.unwrap_or("no words").into()
 }

@@ -25,6 +25,13 @@ pub(crate) struct Wanted<'w> {
     pub(crate) renews: bool,
 }
 
+impl Wanted<'_> {
+    /// The same, to be asked for once more.
+    pub(super) const fn again(&self) -> Self {
+        Self { ..*self }
+    }
+}
+
 /// What the second level has of it.
 pub(crate) enum Find<V> {
     /// It is served.
@@ -40,9 +47,20 @@ pub(crate) enum Find<V> {
 
 /// The right to fill a key with what is loaded from now on.
 pub(crate) struct Filling {
-    key: Key,
-    token: FillToken,
+    pub(super) key: Key,
+    pub(super) token: FillToken,
     stamp: Stamp,
+}
+
+/// What became of a fill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Filled {
+    /// The token is used up, or was ended before.
+    Over,
+    /// What was loaded cannot be written, or is too large.
+    NotShared,
+    /// The store did not say.
+    Unknown,
 }
 
 /// An entry that was read, and what became of it so far.
@@ -197,22 +215,30 @@ impl<V: Clone + Send + Sync + 'static> Second<V> {
     }
 
     /// Keeps what was loaded, unless something came since the token was given. That it was not kept is no failure.
-    pub(crate) async fn fill(&self, filling: Filling, slot: &Slot<V>, took: Duration, now: Moment) {
+    pub(crate) async fn fill(
+        &self,
+        filling: Filling,
+        slot: &Slot<V>,
+        took: Duration,
+        now: Moment,
+    ) -> Filled {
         let Filling { key, token, stamp } = filling;
         if self.owed.owes_key(&key) {
-            return;
+            return Filled::Unknown;
         }
         let Some((bytes, life)) = self.framed(&key, slot, stamp, took, now) else {
-            return;
+            return Filled::NotShared;
         };
         let record = Record {
             bytes: &bytes,
             fresh: slot.life.fresh_until.saturating_since(now),
             life,
         };
-        let _filled = self
-            .run(|deadline| self.store.fill(&key, &token, record, deadline))
-            .await;
+        let fill = self.run(|deadline| self.store.fill(&key, &token, record, deadline));
+        match fill.await {
+            Some(_) => Filled::Over,
+            None => Filled::Unknown,
+        }
     }
 
     /// Its bytes, and how long they are kept; `None` for what cannot be kept.

@@ -5,6 +5,7 @@
 
 mod find;
 mod pay;
+mod turn;
 
 use std::{
     fmt,
@@ -19,7 +20,11 @@ use buttress_core::{Clock, Moment};
 use buttress_store::{Deadline, Gate, Key, StoreError};
 use tokio::task::JoinHandle;
 
-pub(crate) use self::find::{Find, Wanted};
+pub use self::turn::LeasePolicy;
+pub(crate) use self::{
+    find::{Filled, Find, Wanted},
+    turn::Turn,
+};
 use crate::{
     EventKind, PolicyError,
     bus::{Bus, Line, LinePolicy, LinePolicyError, News, Owed},
@@ -43,12 +48,14 @@ const MOST_DEBTS: usize = 10_000;
 /// | `staleness` | 1 s | 1 ms to 1 h |
 /// | `gate` | 500 ms an operation; left alone for 1 s, doubling to 30 s | see [`Gate`] |
 /// | `bus` | none | see [`LinePolicy`] |
+/// | `one_load` | off | see [`LeasePolicy`] |
 pub struct SecondLevel<V> {
     store: Arc<dyn CacheStore>,
     framing: Framing<V>,
     gate: Gate,
     bus: Option<(Arc<dyn Bus>, LinePolicy)>,
     staleness: Duration,
+    lease: Option<LeasePolicy>,
 }
 
 impl<V> SecondLevel<V> {
@@ -60,6 +67,7 @@ impl<V> SecondLevel<V> {
             gate: Gate::redis(),
             bus: None,
             staleness: Duration::from_secs(1),
+            lease: None,
         }
     }
 
@@ -96,6 +104,23 @@ impl<V> SecondLevel<V> {
         Ok(self)
     }
 
+    /// The same with one load of a key for all instances, where without it each makes one: who misses takes a lease in the
+    /// store, and the others wait for what he brings.
+    ///
+    /// Off by default, for it makes callers wait for a process that they do not see. It fails open: a store that is away,
+    /// a holder that died, a load that is slow cost a caller `wait` at most (and the deadline of the look before it), and
+    /// then he loads for himself. It bounds no staleness, and loosens none: a fill is decided by its token.
+    ///
+    /// One takes no lease for many keys at once (`get_many_or_load`), nor for what the second level cannot keep.
+    ///
+    /// # Errors
+    ///
+    /// [`PolicyError`], when the policy cannot work.
+    pub fn one_load(mut self, policy: LeasePolicy) -> Result<Self, PolicyError> {
+        self.lease = Some(policy.checked()?);
+        Ok(self)
+    }
+
     /// The same behind another gate: one for each server, not for each cache on it.
     #[must_use]
     pub fn gate(mut self, gate: Gate) -> Self {
@@ -122,6 +147,7 @@ pub(crate) struct Second<V> {
     gate: Gate,
     staleness: Duration,
     bus: Option<(Arc<dyn Bus>, LinePolicy)>,
+    lease: Option<LeasePolicy>,
     /// In front of each key, and as the name of the space: no two names have a common key.
     space: Option<Key>,
     owed: Owed,
@@ -151,6 +177,7 @@ impl<V> Second<V> {
             gate: of.gate,
             staleness: of.staleness,
             bus: of.bus,
+            lease: of.lease,
             // A cache whose name is longer has no second level.
             space: Key::bounded(space, LONGEST_KEY).ok(),
             owed: Owed::new(MOST_DEBTS),

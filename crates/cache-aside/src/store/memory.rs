@@ -12,7 +12,8 @@ use buttress_core::{Clock, Moment};
 use buttress_store::{Deadline, Key, StoreError};
 
 use super::{
-    CacheStore, FillToken, Held, Looked, Marked, Marks, Missed, Reading, Record, Stamp, Watch,
+    CacheStore, FillToken, Held, Leased, LoadClaim, Looked, Marked, Marks, Missed, Reading, Record,
+    Stamp, Watch,
 };
 
 /// For how long a token stands after it was last given out.
@@ -48,7 +49,18 @@ struct Given {
     token: FillToken,
     first: Moment,
     ends: Moment,
+    lease: Option<Lease>,
 }
+
+/// Ends with its token.
+struct Lease {
+    /// Zeros when nobody is to wait.
+    holder: [u8; 16],
+    ends: Moment,
+}
+
+/// Nobody's name.
+const OPEN: [u8; 16] = [0; 16];
 
 struct Space {
     now: Stamp,
@@ -134,6 +146,7 @@ impl Slot {
                     token,
                     first: now,
                     ends,
+                    lease: None,
                 });
                 Missed { token, since: None }
             }
@@ -148,6 +161,47 @@ impl Slot {
             stale_at: now.saturating_add(record.fresh.min(record.life)),
             ends: now.saturating_add(record.life),
         });
+    }
+
+    /// The token that this claim is for, with what lease it has.
+    fn claimed(&mut self, claim: &LoadClaim, now: Moment) -> Option<&mut Given> {
+        let given = self.token.as_mut()?;
+        given.lease.take_if(|lease| lease.ends <= now);
+        (given.token == *claim.token()).then_some(given)
+    }
+
+    fn lease(&mut self, claim: &LoadClaim, term: Duration, now: Moment) -> Leased {
+        let Some(given) = self.claimed(claim, now) else {
+            return Leased::Ended;
+        };
+        match &given.lease {
+            Some(lease) if lease.holder == OPEN => Leased::Open,
+            Some(lease) if lease.holder != *claim.holder() => Leased::Taken {
+                left: lease.ends.saturating_since(now),
+            },
+            _ => {
+                given.lease = Some(Lease {
+                    holder: *claim.holder(),
+                    ends: now.saturating_add(term),
+                });
+                given.ends = now.saturating_add(TOKEN_LIFE);
+                Leased::Ours
+            }
+        }
+    }
+
+    fn let_go(&mut self, claim: &LoadClaim, open: Option<Duration>, now: Moment) {
+        let given = self.claimed(claim, now);
+        let is_his = |given: &&mut Given| {
+            let lease = given.lease.as_ref();
+            lease.is_some_and(|lease| lease.holder == *claim.holder())
+        };
+        if let Some(given) = given.filter(is_his) {
+            given.lease = open.map(|open| Lease {
+                holder: OPEN,
+                ends: now.saturating_add(open),
+            });
+        }
     }
 
     /// As old as it is when it turns stale.
@@ -274,6 +328,29 @@ impl CacheStore for MemoryStore {
 
     async fn mark(&self, space: &Key, what: Marked<'_>, _: Deadline) -> Result<Stamp, StoreError> {
         Ok(self.lock().space(space).mark(what))
+    }
+
+    async fn lease(
+        &self,
+        key: &Key,
+        claim: &LoadClaim,
+        term: Duration,
+        _: Deadline,
+    ) -> Result<Leased, StoreError> {
+        let now = self.clock.now();
+        Ok(self.lock().slot(key, now).lease(claim, term, now))
+    }
+
+    async fn let_go(
+        &self,
+        key: &Key,
+        claim: &LoadClaim,
+        open: Option<Duration>,
+        _: Deadline,
+    ) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        self.lock().slot(key, now).let_go(claim, open, now);
+        Ok(())
     }
 }
 

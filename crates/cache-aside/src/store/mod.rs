@@ -13,6 +13,7 @@
 //!
 //! `testing::conformance` tells whether a store of your own holds them.
 
+mod lease;
 mod memory;
 #[cfg(feature = "redis")]
 mod redis;
@@ -22,9 +23,12 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use buttress_store::{Deadline, Key, StoreError};
 
-pub use self::memory::MemoryStore;
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisStore, RedisStoreError};
+pub use self::{
+    lease::{Leased, LoadClaim},
+    memory::MemoryStore,
+};
 
 /// Where the second level is.
 ///
@@ -111,6 +115,34 @@ pub trait CacheStore: fmt::Debug + Send + Sync {
         what: Marked<'_>,
         deadline: Deadline,
     ) -> Result<Stamp, StoreError>;
+
+    /// Takes the lease of a load for a term, or, by who has it, takes it for another. Where it is another's, nothing
+    /// changes. A token whose lease is taken lives on.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`], at the deadline at the latest: it may have been taken. Whoever gets one does not wait.
+    async fn lease(
+        &self,
+        key: &Key,
+        claim: &LoadClaim,
+        term: Duration,
+        deadline: Deadline,
+    ) -> Result<Leased, StoreError>;
+
+    /// Gives a lease back, if it is this claim's: the next who asks gets it. With `open`, nobody is to wait for so long,
+    /// or until the token ends.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`], at the deadline at the latest. Then it ends with its term.
+    async fn let_go(
+        &self,
+        key: &Key,
+        claim: &LoadClaim,
+        open: Option<Duration>,
+        deadline: Deadline,
+    ) -> Result<(), StoreError>;
 }
 
 #[async_trait]
@@ -161,6 +193,26 @@ impl<S: CacheStore + ?Sized> CacheStore for Arc<S> {
         deadline: Deadline,
     ) -> Result<Stamp, StoreError> {
         (**self).mark(space, what, deadline).await
+    }
+
+    async fn lease(
+        &self,
+        key: &Key,
+        claim: &LoadClaim,
+        term: Duration,
+        deadline: Deadline,
+    ) -> Result<Leased, StoreError> {
+        (**self).lease(key, claim, term, deadline).await
+    }
+
+    async fn let_go(
+        &self,
+        key: &Key,
+        claim: &LoadClaim,
+        open: Option<Duration>,
+        deadline: Deadline,
+    ) -> Result<(), StoreError> {
+        (**self).let_go(key, claim, open, deadline).await
     }
 }
 

@@ -35,12 +35,13 @@ pub async fn conformance(store: Arc<dyn CacheStore>) {
     marking_a_space_kills_all_of_it_and_no_other(&it).await;
     marks_come_with_the_entries(&it).await;
     of_many_who_miss_at_once_one_fills(&it).await;
+    super::lease::all(&it).await;
 }
 
 /// Long enough that nothing ends while the suite runs.
-const LONG: Duration = Duration::from_secs(600);
+pub(super) const LONG: Duration = Duration::from_secs(600);
 
-struct Judged(Arc<dyn CacheStore>);
+pub(super) struct Judged(pub(super) Arc<dyn CacheStore>);
 
 impl Judged {
     async fn look(&self, key: &[u8]) -> Looked {
@@ -51,21 +52,21 @@ impl Judged {
         reading.keys.remove(0)
     }
 
-    async fn held(&self, key: &[u8]) -> Held {
+    pub(super) async fn held(&self, key: &[u8]) -> Held {
         match self.look(key).await {
             Looked::Held(held) => held,
             Looked::Missed(_) => panic!("{key:?} holds nothing"),
         }
     }
 
-    async fn missed(&self, key: &[u8]) -> Missed {
+    pub(super) async fn missed(&self, key: &[u8]) -> Missed {
         match self.look(key).await {
             Looked::Missed(missed) => missed,
             Looked::Held(held) => panic!("{key:?} holds {held:?}"),
         }
     }
 
-    async fn fill(&self, key: &[u8], token: &FillToken, value: &[u8]) -> bool {
+    pub(super) async fn fill(&self, key: &[u8], token: &FillToken, value: &[u8]) -> bool {
         let key = &at(key);
         answered(self.0.fill(key, token, record(value), soon()).await)
     }
@@ -92,15 +93,15 @@ impl Judged {
     }
 }
 
-fn at(key: &[u8]) -> Key {
+pub(super) fn at(key: &[u8]) -> Key {
     Key::bounded(key, 4096).expect("a key of this suite is one")
 }
 
-fn soon() -> Deadline {
+pub(super) fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(10))
 }
 
-fn answered<T>(result: Result<T, StoreError>) -> T {
+pub(super) fn answered<T>(result: Result<T, StoreError>) -> T {
     result.expect("a store that is judged answers")
 }
 

@@ -5,7 +5,9 @@
     reason = "outside of a test function too: what cannot go on fails the test"
 )]
 
+mod batcher;
 mod batches;
+mod behind;
 mod bus;
 mod cancelled;
 mod codec;
@@ -16,6 +18,7 @@ mod flights;
 mod freshness;
 mod limits;
 mod metrics;
+mod one_load;
 mod outage;
 mod planted;
 mod refill;

@@ -4,13 +4,14 @@ use std::{
     collections::HashMap,
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use buttress_cache_aside::{
     store::{
-        CacheStore, FillToken, Looked, Marked, Marks, MemoryStore, Missed, Reading, Record, Stamp,
-        Watch,
+        CacheStore, FillToken, Leased, LoadClaim, Looked, Marked, Marks, MemoryStore, Missed,
+        Reading, Record, Stamp, Watch,
     },
     testing::conformance,
 };
@@ -33,9 +34,13 @@ enum Bug {
     MarksForgotten,
     MarksShared,
     OrderLost,
+    LeaseForAll,
+    LeaseOutlivesItsToken,
+    NothingIsOpened,
+    NothingIsGivenBack,
 }
 
-const BUGS: [Bug; 11] = [
+const BUGS: [Bug; 15] = [
     Bug::NoFence,
     Bug::RemovalLeavesTokens,
     Bug::WriteLeavesTokens,
@@ -47,6 +52,10 @@ const BUGS: [Bug; 11] = [
     Bug::MarksForgotten,
     Bug::MarksShared,
     Bug::OrderLost,
+    Bug::LeaseForAll,
+    Bug::LeaseOutlivesItsToken,
+    Bug::NothingIsOpened,
+    Bug::NothingIsGivenBack,
 ];
 
 #[derive(Debug)]
@@ -219,6 +228,37 @@ impl CacheStore for Buggy {
             _ => space,
         };
         self.store.mark(space, what, deadline).await
+    }
+
+    async fn lease(
+        &self,
+        key: &Key,
+        claim: &LoadClaim,
+        term: Duration,
+        deadline: Deadline,
+    ) -> Result<Leased, StoreError> {
+        let key = &self.keys(std::slice::from_ref(key))[0];
+        let leased = self.store.lease(key, claim, term, deadline).await?;
+        Ok(match (self.bug, leased) {
+            (Bug::LeaseForAll, Leased::Taken { .. }) => Leased::Ours,
+            (Bug::LeaseOutlivesItsToken, Leased::Ended) => Leased::Taken { left: term },
+            (Bug::NothingIsOpened, Leased::Open) => Leased::Ours,
+            (_, leased) => leased,
+        })
+    }
+
+    async fn let_go(
+        &self,
+        key: &Key,
+        claim: &LoadClaim,
+        open: Option<Duration>,
+        deadline: Deadline,
+    ) -> Result<(), StoreError> {
+        if matches!(self.bug, Bug::NothingIsGivenBack) {
+            return Ok(());
+        }
+        let key = &self.keys(std::slice::from_ref(key))[0];
+        self.store.let_go(key, claim, open, deadline).await
     }
 }
 

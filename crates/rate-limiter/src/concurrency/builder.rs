@@ -9,7 +9,7 @@ use std::{
 use buttress_core::{Clock, Observer, Observers, Registry};
 use tokio::sync::Semaphore;
 
-use super::{ConcurrencyLimiter, Core, Gradient2, Limit, adaptive::Adaptive};
+use super::{AdaptiveLimit, ConcurrencyLimiter, Core, Limit, adaptive::Adaptive};
 use crate::{Event, PolicyError, told::Told};
 
 /// Makes a [`ConcurrencyLimiter`].
@@ -20,7 +20,7 @@ pub struct ConcurrencyLimiterBuilder {
     places: usize,
     waiting: Option<usize>,
     patience: Duration,
-    adaptive: Option<Gradient2>,
+    adaptive: Option<AdaptiveLimit>,
     clock: Clock,
     registry: Option<Registry>,
 }
@@ -55,9 +55,10 @@ impl ConcurrencyLimiterBuilder {
         self
     }
 
-    /// The number of places follows the latencies, and begins with that of the builder.
-    pub const fn adaptive(mut self, rule: Gradient2) -> Self {
-        self.adaptive = Some(rule);
+    /// The number of places follows what becomes of the calls, and begins with that of the builder: by
+    /// [`Gradient2`](super::Gradient2), [`Vegas`](super::Vegas) or [`Aimd`](super::Aimd).
+    pub fn adaptive(mut self, rule: impl Into<AdaptiveLimit>) -> Self {
+        self.adaptive = Some(rule.into());
         self
     }
 

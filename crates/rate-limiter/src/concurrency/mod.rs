@@ -1,8 +1,11 @@
 //! So many at once: a bulkhead, with a line of bounded length before it.
 
 mod adaptive;
+mod aimd;
 mod builder;
+mod gradient2;
 mod permit;
+mod vegas;
 
 use std::{
     borrow::Cow,
@@ -19,7 +22,8 @@ use tokio::sync::Semaphore;
 
 use self::adaptive::Adaptive;
 pub use self::{
-    adaptive::Gradient2, builder::ConcurrencyLimiterBuilder, permit::ConcurrencyPermit,
+    adaptive::AdaptiveLimit, aimd::Aimd, builder::ConcurrencyLimiterBuilder, gradient2::Gradient2,
+    permit::ConcurrencyPermit, vegas::Vegas,
 };
 use crate::{EventKind, PolicyError, told::Told};
 
@@ -27,7 +31,8 @@ use crate::{EventKind, PolicyError, told::Told};
 /// served; the line and the wait are bounded. Cheap to clone; clones share the places.
 ///
 /// A place is a [`ConcurrencyPermit`], and comes back when that is dropped, whatever becomes of its
-/// holder. With [`Gradient2`], the number of places follows the latencies.
+/// holder. With an [`AdaptiveLimit`], the number of places follows what becomes of
+/// the calls.
 ///
 /// | what | default | range |
 /// | --- | --- | --- |

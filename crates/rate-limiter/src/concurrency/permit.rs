@@ -8,18 +8,19 @@ use std::{
 use buttress_core::Moment;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::Core;
+use super::{Core, adaptive::Became};
 
 /// A place. Dropping it gives it back; [`succeeded`](Self::succeeded) says as well that what it was for
-/// came to its end, which an adaptive limit learns from. How long something took that failed, or that
-/// somebody gave up, says nothing.
+/// came to its end, and [`overloaded`](Self::overloaded) that the target has too much, which an adaptive
+/// limit learns from. How long something took that failed, or that somebody gave up, says nothing; but
+/// that it took longer than [`Aimd`](super::Aimd) allows is known.
 #[must_use = "dropping it gives the place back"]
 pub struct ConcurrencyPermit {
     core: Arc<Core>,
     place: Option<OwnedSemaphorePermit>,
     since: Moment,
     running: usize,
-    succeeded: bool,
+    became: Became,
 }
 
 impl ConcurrencyPermit {
@@ -34,13 +35,20 @@ impl ConcurrencyPermit {
             place: Some(place),
             since,
             running,
-            succeeded: false,
+            became: Became::Unknown,
         }
     }
 
     /// Gives it back, with what it took.
     pub fn succeeded(mut self) {
-        self.succeeded = true;
+        self.became = Became::Succeeded;
+    }
+
+    /// Gives it back, and says that the target has too much: it answered 503 or 429, or did not answer in
+    /// time. [`Aimd`](super::Aimd) and [`Vegas`](super::Vegas) have fewer places then;
+    /// [`Gradient2`](super::Gradient2) looks at latencies alone.
+    pub fn overloaded(mut self) {
+        self.became = Became::Overloaded;
     }
 }
 
@@ -52,11 +60,11 @@ impl Drop for ConcurrencyPermit {
         {
             place.forget();
         }
-        if self.succeeded
-            && let Some(adaptive) = &self.core.adaptive
+        if let Some(adaptive) = &self.core.adaptive
+            && adaptive.heeds(self.became)
         {
             let now = self.core.clock.now();
-            if let Some(places) = adaptive.sample(self.since, now, self.running) {
+            if let Some(places) = adaptive.sample(self.since, now, self.running, self.became) {
                 self.core.set_limit(places);
             }
         }

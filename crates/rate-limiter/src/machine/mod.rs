@@ -1,6 +1,7 @@
 //! The rules, as exact integers: they are told the time, and neither round in the caller's favour nor
 //! overflow.
 
+mod aimd;
 mod bucket;
 mod carry;
 mod counter;
@@ -9,8 +10,10 @@ mod log;
 mod penalty;
 mod plan;
 mod slot;
+mod vegas;
 
 pub(crate) use self::{
+    aimd::{Aimd, AimdRule},
     bucket::Bucket,
     counter::Counter,
     gradient::{Gradient2, Gradient2Rule},
@@ -18,4 +21,5 @@ pub(crate) use self::{
     penalty::{Penalty, PenaltyRule},
     plan::{Cell, Look, NEVER, Plan, Rule, Ruling, TickNanos},
     slot::Slot,
+    vegas::{Shrink, Vegas, VegasRule},
 };

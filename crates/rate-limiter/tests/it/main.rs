@@ -5,6 +5,7 @@
     reason = "outside of a test function too: what cannot go on fails the test"
 )]
 
+mod adaptive;
 mod beside_machine;
 mod cancelled;
 mod concurrency;

@@ -7,8 +7,8 @@ use std::{
 
 use buttress_core::{CallError, Clock, Registry};
 use buttress_rate_limiter::{
-    Bandwidth, Carry, ConcurrencyLimiter, Event, EventKind, Gradient2, KeyedRateLimiter,
-    MetricsObserver, Quota, RateLimiter,
+    AdaptiveLimit, Aimd, Bandwidth, Carry, ConcurrencyLimiter, Event, EventKind, Gradient2,
+    KeyedRateLimiter, MetricsObserver, Quota, RateLimiter, Vegas,
 };
 
 #[test]
@@ -48,20 +48,31 @@ fn quotas_that_cannot_work_are_refused_by_field_and_range() {
         ConcurrencyLimiter::new("x", 0).unwrap_err().field(),
         "places"
     );
-    let adaptive = |rule| {
-        ConcurrencyLimiter::builder("x", 5)
-            .adaptive(rule)
-            .build()
-            .unwrap_err()
+    let adaptive = |rule: AdaptiveLimit| {
+        let limiter = ConcurrencyLimiter::builder("x", 5).adaptive(rule);
+        limiter.build().unwrap_err().field()
     };
-    assert_eq!(
-        adaptive(Gradient2::new().places(0, 5)).field(),
-        "adaptive.places"
-    );
-    assert_eq!(
-        adaptive(Gradient2::new().queue(0)).field(),
-        "adaptive.queue"
-    );
+    let (gradient, vegas, aimd) = (Gradient2::new(), Vegas::new(), Aimd::new());
+    let never = Duration::ZERO;
+    for (rule, field) in [
+        (
+            AdaptiveLimit::from(gradient.places(0, 5)),
+            "adaptive.places",
+        ),
+        (gradient.queue(0).into(), "adaptive.queue"),
+        (vegas.places(6, 5).into(), "adaptive.places"),
+        (vegas.queue(7, 6).into(), "adaptive.queue"),
+        (vegas.smoothing_percent(0).into(), "adaptive.smoothing"),
+        (vegas.shrink_percent(100).into(), "adaptive.shrink"),
+        (vegas.look_after(9).into(), "adaptive.look"),
+        (vegas.sample(never, 1).into(), "adaptive.sample"),
+        (aimd.places(1, 1_000_001).into(), "adaptive.places"),
+        (aimd.slow(never).into(), "adaptive.slow"),
+        (aimd.shrink_percent(0).into(), "adaptive.shrink"),
+        (aimd.sample(never, 1).into(), "adaptive.sample"),
+    ] {
+        assert_eq!(adaptive(rule), field);
+    }
     let refused = Quota::per_second(0).unwrap_err();
     assert_eq!(refused.to_string(), "permits must be 1 to 1000000000");
 }

@@ -10,7 +10,8 @@ use futures_util::future::{try_join, try_join_all};
 use redis::RedisError;
 
 use super::{
-    CacheStore, FillToken, Held, Looked, Marked, Marks, Missed, Reading, Record, Stamp, Watch,
+    CacheStore, FillToken, Held, Leased, LoadClaim, Looked, Marked, Marks, Missed, Reading, Record,
+    Stamp, Watch,
 };
 
 /// An entry and how long it lives, in front of it.
@@ -22,7 +23,8 @@ const LONGEST_LIFE: Duration = Duration::from_secs(7 * 86_400);
 
 /// A second level on Redis, single or cluster.
 ///
-/// An entry is `<prefix>:cache_aside:{<key>}`, its token the same with `:token` behind it, in one slot. The marks
+/// An entry is `<prefix>:cache_aside:{<key>}`, its token the same with `:token` behind it, its lease with `:lease`, in one
+/// slot. The marks
 /// of a cache are one sorted set, `<prefix>:cache_aside-marks:{<cache>}`: it is evicted, flushed or lost as a whole
 /// or not at all, and what was made before its loss is believed by nobody. Every key has a time to live. Scripts
 /// that Redis has forgotten are sent again. No command looks through keys.
@@ -46,6 +48,8 @@ struct Scripts {
     fill: Script,
     expire: Script,
     marks: Script,
+    lease: Script,
+    let_go: Script,
 }
 
 impl RedisStore {
@@ -77,6 +81,8 @@ impl RedisStore {
                 fill: Script::new(include_str!("fill.lua")),
                 expire: Script::new(include_str!("expire.lua")),
                 marks: Script::new(include_str!("marks.lua")),
+                lease: Script::new(include_str!("lease.lua")),
+                let_go: Script::new(include_str!("let_go.lua")),
             }),
         })
     }
@@ -316,6 +322,57 @@ impl CacheStore for RedisStore {
             }
             marks => Ok(marks?.now),
         }
+    }
+
+    async fn lease(
+        &self,
+        key: &Key,
+        claim: &LoadClaim,
+        term: Duration,
+        deadline: Deadline,
+    ) -> Result<Leased, StoreError> {
+        let slot = [self.keys.part(key, "token"), self.keys.part(key, "lease")];
+        let arguments = (
+            &claim.token().as_bytes()[..],
+            &claim.holder()[..],
+            Ttl::from(term),
+            Ttl::from(TOKEN_LIFE),
+        );
+        let run = self
+            .scripts
+            .lease
+            .run::<i64>(&self.connection, &slot, arguments);
+        Ok(match deadline.run(Phase::Statement, run).await? {
+            -1 => Leased::Ours,
+            -3 => Leased::Open,
+            left => match u64::try_from(left) {
+                Ok(left) => Leased::Taken {
+                    left: Duration::from_millis(left.max(1)),
+                },
+                Err(_) => Leased::Ended,
+            },
+        })
+    }
+
+    async fn let_go(
+        &self,
+        key: &Key,
+        claim: &LoadClaim,
+        open: Option<Duration>,
+        deadline: Deadline,
+    ) -> Result<(), StoreError> {
+        let lease = [self.keys.part(key, "lease")];
+        let open = open.map_or(0, |open| Ttl::from(open).as_millis());
+        let arguments = (
+            &claim.token().as_bytes()[..],
+            &claim.holder()[..],
+            open.to_string(),
+        );
+        let run = self
+            .scripts
+            .let_go
+            .run::<()>(&self.connection, &lease, arguments);
+        deadline.run(Phase::Statement, run).await
     }
 }
 

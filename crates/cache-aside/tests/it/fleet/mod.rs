@@ -1,6 +1,8 @@
 //! Several instances that share a second level: what one changes, the others do not overlook.
 
 mod bounds;
+mod lease;
+mod lease_faults;
 mod told;
 mod vectors;
 
@@ -19,8 +21,8 @@ use buttress_cache_aside::{
     bus::{LinePolicy, MemoryBus},
     codec::{Framing, Json, Schema},
     store::{
-        CacheStore, FillToken, Looked, Marked, Marks, MemoryStore, Missed, Reading, Record, Stamp,
-        Watch,
+        CacheStore, FillToken, Leased, LoadClaim, Looked, Marked, Marks, MemoryStore, Missed,
+        Reading, Record, Stamp, Watch,
     },
 };
 use buttress_core::{Clock, clock::ManualHand};
@@ -130,6 +132,28 @@ impl CacheStore for Shelf {
     ) -> Result<Stamp, StoreError> {
         self.up()?;
         self.store.mark(space, what, deadline).await
+    }
+
+    async fn lease(
+        &self,
+        key: &Key,
+        claim: &LoadClaim,
+        term: Duration,
+        deadline: Deadline,
+    ) -> Result<Leased, StoreError> {
+        self.up()?;
+        self.store.lease(key, claim, term, deadline).await
+    }
+
+    async fn let_go(
+        &self,
+        key: &Key,
+        claim: &LoadClaim,
+        open: Option<Duration>,
+        deadline: Deadline,
+    ) -> Result<(), StoreError> {
+        self.up()?;
+        self.store.let_go(key, claim, open, deadline).await
     }
 }
 

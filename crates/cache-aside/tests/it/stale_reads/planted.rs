@@ -1,13 +1,13 @@
 //! What is planted, for the checker to find.
 
-use std::sync::Mutex;
+use std::{sync::Mutex, time::Duration};
 
 use async_trait::async_trait;
 use buttress_cache_aside::{
     bus::{Bus, RedisBus, Subscription},
     store::{
-        CacheStore, FillToken, Looked, Marked, Marks, Missed, Reading, Record, RedisStore, Stamp,
-        Watch,
+        CacheStore, FillToken, Leased, LoadClaim, Looked, Marked, Marks, Missed, Reading, Record,
+        RedisStore, Stamp, Watch,
     },
 };
 use buttress_store::{Deadline, Key, StoreError};
@@ -87,6 +87,26 @@ impl CacheStore for Planted<RedisStore> {
         deadline: Deadline,
     ) -> Result<Stamp, StoreError> {
         self.inner.mark(space, what, deadline).await
+    }
+
+    async fn lease(
+        &self,
+        key: &Key,
+        claim: &LoadClaim,
+        term: Duration,
+        deadline: Deadline,
+    ) -> Result<Leased, StoreError> {
+        self.inner.lease(key, claim, term, deadline).await
+    }
+
+    async fn let_go(
+        &self,
+        key: &Key,
+        claim: &LoadClaim,
+        open: Option<Duration>,
+        deadline: Deadline,
+    ) -> Result<(), StoreError> {
+        self.inner.let_go(key, claim, open, deadline).await
     }
 }
 
