@@ -12,6 +12,7 @@ mod backlog;
 mod base;
 mod bound;
 mod broker;
+mod brokers;
 mod conformance;
 mod crash;
 mod hints;
