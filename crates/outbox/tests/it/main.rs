@@ -17,6 +17,7 @@ mod conformance;
 mod crash;
 mod hints;
 mod isolation;
+mod kafka;
 mod lab;
 mod late;
 mod planted;

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The variable that gives the tests a server. Theirs is then a user who may do anything in the
-/// virtual host that it names.
+/// virtual host that it names; the server takes no message longer than [`LONGEST_MESSAGE`].
 pub const URL_VARIABLE: &str = "BUTTRESS_TEST_RABBITMQ_URL";
 
 static SHARED: Shared<Server> = Shared::new("RabbitMQ", URL_VARIABLE);

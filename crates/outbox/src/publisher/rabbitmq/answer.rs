@@ -83,6 +83,13 @@ impl Returned {
         }
     }
 
+    /// Says that not all confirms of the batch have come. Each confirm takes a returned message with
+    /// it while there is one, so if none has, there was none before the last of them; but if one
+    /// has, others may have stayed behind, those of confirmed messages too.
+    pub(super) fn lacks_confirms(&mut self) {
+        self.unknown |= !self.sequences.is_empty();
+    }
+
     /// What became of the message of this place, which was confirmed.
     pub(super) fn what_of(&self, sequence: &str) -> Confirmed {
         if self.sequences.iter().any(|it| it == sequence.as_bytes()) {
@@ -109,13 +116,16 @@ fn soft(error: &Error) -> Option<AMQPSoftError> {
     }
 }
 
-fn ended(error: &Error) -> PublishError {
+/// The end of a channel or a connection. The broker's own words are not repeated.
+pub(super) fn ended(error: &Error) -> PublishError {
     let ErrorKind::ProtocolError(protocol) = error.kind() else {
         return PublishError::down("the connection to the broker ended");
     };
     let code = protocol.get_id();
     match soft(error) {
-        Some(AMQPSoftError::NOTFOUND) => PublishError::down("the exchange does not exist (404)"),
+        Some(AMQPSoftError::NOTFOUND) => {
+            PublishError::down("the exchange or the queue does not exist (404)")
+        }
         Some(AMQPSoftError::ACCESSREFUSED) => PublishError::down("it is not permitted (403)"),
         Some(_) => PublishError::down(format_args!("the broker closed the channel ({code})")),
         None => PublishError::down(format_args!("the broker closed the connection ({code})")),
@@ -165,8 +175,13 @@ mod tests {
         let kind = |confirmed: Confirmed| confirmed.judge(true, false).map_err(|it| it.kind());
         assert_eq!(kind(returned.what_of("7")), Err(Refused));
         assert_eq!(kind(returned.what_of("8")), Ok(()));
-        returned.unknown = true;
+        // Another's return may not have come with any confirm yet.
+        returned.lacks_confirms();
+        assert_eq!(kind(returned.what_of("7")), Err(Refused));
         assert_eq!(kind(returned.what_of("8")), Err(Unknown));
+        let mut nothing = Returned::default();
+        nothing.lacks_confirms();
+        assert_eq!(kind(nothing.what_of("8")), Ok(()));
         assert_eq!(kind(Confirmed::NotTaken), Err(Unknown));
         assert_eq!(kind(Confirmed::Silent), Err(Down));
     }

@@ -11,9 +11,9 @@ use lapin::{
 };
 use tokio::time::{sleep, timeout};
 
-use super::{RabbitConnection, connection::Live, event};
+use super::{RabbitConnection, answer, connection::Live, event};
 use crate::{
-    PolicyError, policy,
+    PolicyError, PublishError, policy,
     publisher::{Handled, Received},
 };
 
@@ -163,8 +163,13 @@ impl RabbitConsumer {
             begun = timeout(PATIENCE, self.begin()) => begun,
         };
         // The connection is kept for as long as it is used.
-        let Ok(Some((_live, channel, mut deliveries))) = begun else {
-            return Next::Again;
+        let late = |_| Err(PublishError::down("no answer of the broker in time"));
+        let (_live, channel, mut deliveries) = match begun.unwrap_or_else(late) {
+            Ok(begun) => begun,
+            Err(error) => {
+                tracing::warn!(reason = error.reason(), "RabbitMQ: no messages for now");
+                return Next::Again;
+            }
         };
         let next = loop {
             let delivery = tokio::select! {
@@ -197,17 +202,21 @@ impl RabbitConsumer {
         next
     }
 
-    async fn begin(&self) -> Option<(Arc<Live>, Channel, lapin::Consumer)> {
-        let live = self.connection.live().await.ok()?;
-        let channel = live.channel().await.ok()?;
-        let options = BasicQosOptions::default();
-        channel.basic_qos(self.prefetch, options).await.ok()?;
-        let options = BasicConsumeOptions::default();
-        let tag = ShortString::default();
-        let arguments = FieldTable::default();
-        let deliveries = channel.basic_consume(self.queue.clone(), tag, options, arguments);
-        let deliveries = deliveries.await.ok()?;
-        Some((live, channel, deliveries))
+    async fn begin(&self) -> Result<(Arc<Live>, Channel, lapin::Consumer), PublishError> {
+        let live = self.connection.live().await?;
+        let beginning = async {
+            let channel = live.channel().await?;
+            let options = BasicQosOptions::default();
+            channel.basic_qos(self.prefetch, options).await?;
+            let options = BasicConsumeOptions::default();
+            let (tag, arguments) = (ShortString::default(), FieldTable::default());
+            let deliveries = channel.basic_consume(self.queue.clone(), tag, options, arguments);
+            Ok::<_, lapin::Error>((deliveries.await?, channel))
+        };
+        match beginning.await {
+            Ok((deliveries, channel)) => Ok((live, channel, deliveries)),
+            Err(error) => Err(answer::ended(&error)),
+        }
     }
 }
 

@@ -173,13 +173,17 @@ impl RabbitPublisher {
                 Err(_) => Confirmed::Silent,
             });
         }
-        // Now that all have come: with the last confirm may have come what the first had returned.
+        let complete = answers.iter().all(Confirmed::is_an_answer);
+        if !complete {
+            returned.lacks_confirms();
+        }
+        // Only now: with the last confirm may have come what the first had returned.
         for (answer, ready) in answers.iter_mut().zip(batch) {
             if matches!(answer, Confirmed::Taken) {
                 *answer = returned.what_of(&ready.sequence);
             }
         }
-        if answers.iter().all(Confirmed::is_an_answer) {
+        if complete {
             live.give_back(channel);
         } else if answers.iter().any(|it| matches!(it, Confirmed::Silent)) && !live.is_blocked() {
             live.leave();

@@ -8,6 +8,7 @@ use redis::{RedisError, Value};
 use tokio::time::{Sleep, sleep};
 
 use super::{
+    answer,
     entry::{self, Entry},
     publisher,
 };
@@ -204,9 +205,12 @@ impl RedisStreamConsumer {
         let entries = tokio::select! {
             biased;
             () = shutdown.clone() => return Err(Stopped::Shutdown),
-            entries = reading => entries.map_err(|_| Stopped::Away)?,
+            entries = reading => entries.map_err(away)?,
         };
-        let entries = entry::entries(entries).ok_or(Stopped::Away)?;
+        let Some(entries) = entry::entries(entries) else {
+            tracing::warn!("Redis: an answer that is no stream's");
+            return Err(Stopped::Away);
+        };
         let again = *left;
         *left &= !entries.is_empty();
         for entry in &entries {
@@ -222,7 +226,7 @@ impl RedisStreamConsumer {
                 return Err(Stopped::Again);
             }
             let settled = self.settle(entry, handled).await;
-            settled.map_err(|_| Stopped::Away)?;
+            settled.map_err(away)?;
         }
         Ok(())
     }
@@ -291,6 +295,13 @@ impl fmt::Debug for RedisStreamConsumer {
             .field("lapse", &self.lapse)
             .finish_non_exhaustive()
     }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it maps an error")]
+fn away(error: RedisError) -> Stopped {
+    let error = answer::of_error(&error);
+    tracing::warn!(reason = error.reason(), "Redis: no messages for now");
+    Stopped::Away
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -151,15 +151,15 @@ async fn ob5_a_rabbitmq_that_is_killed_loses_nothing_that_it_confirmed_and_charg
     })
     .await;
     consume(&mut story, &url, queue);
-    story.more_has_its_effect(100).await;
+    story.more_has_its_effect(50).await;
     let victim = server.clone();
     blocking(move || victim.kill()).await;
-    story.more_are_committed(100).await;
+    story.more_are_committed(50).await;
     let victim = server.clone();
     blocking(move || victim.restart().unwrap()).await;
-    story.more_has_its_effect(200).await;
+    story.more_has_its_effect(100).await;
     let seen = story.end().await;
-    assert!(seen.committed >= 300, "{seen:?}");
+    assert!(seen.committed >= 150, "{seen:?}");
     blocking(move || drop(server)).await;
 }
 
@@ -181,7 +181,7 @@ async fn keys_keep_their_order_through_rabbitmq_with_several_relays() {
     })
     .await;
     consume(&mut story, name.url(), queue);
-    story.more_has_its_effect(300).await;
+    story.more_has_its_effect(150).await;
     let seen = story.end().await;
     // Without a crash, nothing comes twice.
     assert_eq!(seen.duplicates, 0, "{seen:?}");

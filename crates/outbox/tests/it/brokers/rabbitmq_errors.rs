@@ -12,10 +12,7 @@ use buttress_testkit::{
     rabbitmq::LONGEST_MESSAGE,
 };
 
-use super::{
-    PATIENCE, delivery, kinds, message,
-    rabbitmq::{fresh, server},
-};
+use super::{PATIENCE, delivery, kinds, message, rabbitmq::fresh};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_that_no_queue_is_bound_for_is_not_called_delivered_and_no_other_is_blamed() {
@@ -168,16 +165,19 @@ async fn a_missing_exchange_is_an_outage_and_a_queue_that_rejects_none() {
     assert_eq!(kinds(&publisher, &batch[..1]).await, [None]);
 }
 
-/// On a server of its own: one that is given may take longer messages.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_that_is_too_long_for_the_broker_is_refused_alone_and_a_silent_broker_is_left() {
-    let Some(server) = server("a RabbitMQ with limits").await else {
+    let Some((name, bench, connection)) = fresh().await else {
         return;
     };
-    let bench = super::rabbitmq::Bench::at(&server.url()).await;
-    bench.queue("orders", &[]).await;
-    let connection = RabbitConnection::new(&server.url()).unwrap();
-    let publisher = RabbitPublisher::new(&connection, "").unwrap();
+    let queue = name.as_str();
+    bench.queue(queue, &[]).await;
+    let to_queue = |connection: &RabbitConnection| {
+        let routing = queue.to_owned();
+        let publisher = RabbitPublisher::new(connection, "").unwrap();
+        publisher.with_routing(move |_| routing.clone())
+    };
+    let publisher = to_queue(&connection);
     let long = message("long").payload(vec![0; LONGEST_MESSAGE + 1]);
     let mut batch: Vec<_> = (0..10)
         .map(|n| delivery(n, message("t").id(n.to_string())))
@@ -186,18 +186,18 @@ async fn a_message_that_is_too_long_for_the_broker_is_refused_alone_and_a_silent
     let mut expected = [None; 11];
     expected[4] = Some(Refused);
     assert_eq!(kinds(&publisher, &batch).await, expected);
-    let mut ids = bench.drain("orders").await;
+    let mut ids = bench.drain(queue).await;
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), 10, "the others are there, some perhaps twice");
 
     // Now through a line that goes dead without a word.
-    let url = server.url();
+    let url = name.url();
     let address = url.rsplit_once('@').unwrap().1.split('/').next().unwrap();
     let proxy = Proxy::start(address).await.unwrap();
     let url = url.replace(address, &proxy.address().to_string());
     let connection = RabbitConnection::new(&url).unwrap();
-    let publisher = RabbitPublisher::new(&connection, "").unwrap();
+    let publisher = to_queue(&connection);
     let publisher = publisher.with_patience(Duration::from_millis(300)).unwrap();
     let one = [delivery(1, message("t").id("1"))];
     eventually("it is connected", PATIENCE, async || {
@@ -213,7 +213,4 @@ async fn a_message_that_is_too_long_for_the_broker_is_refused_alone_and_a_silent
         (kinds(&publisher, &one).await == [None]).then_some(())
     })
     .await;
-    tokio::task::spawn_blocking(move || drop(server))
-        .await
-        .unwrap();
 }

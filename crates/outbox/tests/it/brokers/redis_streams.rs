@@ -18,6 +18,7 @@ use buttress_testkit::{
     eventually,
     left_out::LeftOut,
     redis::{self, Prefix, Server},
+    short_or_long,
 };
 use tokio::sync::Notify;
 
@@ -114,11 +115,11 @@ async fn ob5_a_redis_that_is_killed_loses_nothing_that_its_log_has_and_charges_n
     story
         .tasks
         .spawn(async move { consumer.run_until(std::future::pending(), handler).await });
-    for _ in 0..3 {
-        story.more_has_its_effect(60).await;
+    for _ in 0..short_or_long(2, 20) {
+        story.more_has_its_effect(40).await;
         let victim = server.clone();
         blocking(move || victim.kill()).await;
-        story.more_are_committed(60).await;
+        story.more_are_committed(40).await;
         let victim = server.clone();
         blocking(move || victim.restart().unwrap()).await;
     }
@@ -146,7 +147,7 @@ async fn keys_keep_their_order_through_redis_with_several_relays() {
     story
         .tasks
         .spawn(async move { consumer.run_until(std::future::pending(), handler).await });
-    story.more_has_its_effect(300).await;
+    story.more_has_its_effect(150).await;
     let seen = story.end().await;
     assert_eq!(seen.duplicates, 0, "{seen:?}");
 }
