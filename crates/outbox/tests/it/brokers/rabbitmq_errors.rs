@@ -198,7 +198,7 @@ async fn a_message_that_is_too_long_for_the_broker_is_refused_alone_and_a_silent
     let url = url.replace(address, &proxy.address().to_string());
     let connection = RabbitConnection::new(&url).unwrap();
     let publisher = to_queue(&connection);
-    let publisher = publisher.with_patience(Duration::from_millis(300)).unwrap();
+    let publisher = publisher.with_patience(Duration::from_secs(2)).unwrap();
     let one = [delivery(1, message("t").id("1"))];
     eventually("it is connected", PATIENCE, async || {
         (kinds(&publisher, &one).await == [None]).then_some(())

@@ -1,6 +1,8 @@
 //! As much of rdkafka 0.39 as the how-to uses, with reports that a test chooses.
 
 #![expect(
+    clippy::needless_pass_by_value,
+    clippy::type_complexity,
     dead_code,
     unreachable_pub,
     reason = "it has the names and the fields of the client that it stands for"
