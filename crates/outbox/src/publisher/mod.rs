@@ -1,10 +1,20 @@
 //! Where messages go: the trait that a broker, an HTTP target or a function implements.
 
+#[cfg(any(feature = "http", feature = "rabbitmq", feature = "redis"))]
+mod attributes;
 mod delivery;
 #[cfg(feature = "http")]
 pub mod http;
 mod in_process;
+#[cfg(feature = "rabbitmq")]
+pub mod rabbitmq;
+#[cfg(any(feature = "rabbitmq", feature = "redis"))]
+mod received;
+#[cfg(feature = "redis")]
+pub mod redis_streams;
 
+#[cfg(any(feature = "rabbitmq", feature = "redis"))]
+pub use self::received::{Handled, Received};
 pub use self::{
     delivery::Delivery,
     in_process::{InProcess, in_process},

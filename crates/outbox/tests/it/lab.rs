@@ -169,16 +169,17 @@ pub(crate) struct Destination<DB: Lab> {
 }
 
 impl<DB: Lab> Destination<DB> {
-    async fn hear(
+    /// What a consumer does with a message's payload, under the id by which it takes it once.
+    pub(crate) async fn hear(
         &self,
-        delivery: &Delivery,
+        payload: &[u8],
+        id: &str,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let (key, version): (i64, i64) = serde_json::from_slice(delivery.message().payload())?;
+        let (key, version): (i64, i64) = serde_json::from_slice(payload)?;
         let mut transaction = begin(&self.pool).await?;
         DB::run(&mut transaction, of::<DB>(HEAR), &[key, version]).await?;
         transaction.commit().await?;
         let mut transaction = begin(&self.pool).await?;
-        let id = delivery.message().id().to_owned();
         if self.inbox.take_in(&mut *transaction, id).await? == Taken::First {
             DB::run(&mut transaction, of::<DB>(EFFECT), &[1, key]).await?;
         }
@@ -194,7 +195,9 @@ impl<DB: Lab> Publisher for Destination<DB> {
         for delivery in batch {
             // sqlx has no deadline of its own: on a connection that the server ended, a query may
             // wait for ever.
-            let heard = timeout(Duration::from_secs(2), self.hear(delivery)).await;
+            let message = delivery.message();
+            let hearing = self.hear(message.payload(), message.id());
+            let heard = timeout(Duration::from_secs(2), hearing).await;
             let heard = heard.is_ok_and(|heard| heard.is_ok());
             let down = || PublishError::down("its database");
             answers.push(if heard { Ok(()) } else { Err(down()) });

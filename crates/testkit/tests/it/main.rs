@@ -27,6 +27,7 @@ mod left_out;
 mod planted;
 #[cfg(feature = "proxy")]
 mod proxy;
+mod rabbitmq;
 mod role;
 mod server;
 mod shared_server;

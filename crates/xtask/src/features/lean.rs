@@ -13,6 +13,7 @@ const DRIVERS: &[&str] = &[
     "axum-core",
     "hyper",
     "hyper-util",
+    "lapin",
     "mysql_async",
     "native-tls",
     "openssl-sys",

@@ -7,10 +7,13 @@ mod started;
 use std::{any::Any, env, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result, bail};
-use buttress_testkit::{faketime, mysql, postgres, programs::NotFound, redis};
+use buttress_testkit::{faketime, mysql, postgres, programs::NotFound, rabbitmq, redis};
 
 use self::install::Installer;
 pub(crate) use self::started::Started;
+
+/// It knows no `--version`: asked for it, it would start. Its folder says it.
+const RABBITMQ: &str = "rabbitmq-server";
 
 /// A kind of server: how it is found, installed and started.
 pub(crate) struct Server {
@@ -33,7 +36,7 @@ pub(crate) struct Running {
 }
 
 /// All of them.
-pub(crate) fn all() -> [Server; 4] {
+pub(crate) fn all() -> [Server; 5] {
     [
         Server {
             program: "postgres",
@@ -69,6 +72,17 @@ pub(crate) fn all() -> [Server; 4] {
             find: redis::find,
             start: Some(|| {
                 let server = redis::Server::start()?;
+                Ok(Running::new(server.url(), server))
+            }),
+        },
+        Server {
+            program: RABBITMQ,
+            url_variable: rabbitmq::URL_VARIABLE,
+            package: "rabbitmq-server",
+            preset: None,
+            find: rabbitmq::find,
+            start: Some(|| {
+                let server = rabbitmq::Server::start()?;
                 Ok(Running::new(server.url(), server))
             }),
         },
@@ -137,7 +151,7 @@ pub(crate) fn list(servers: &[Server]) {
         match (server.find)() {
             Ok(path) => {
                 let path = path.display();
-                if server.start.is_none() {
+                if server.start.is_none() || program == RABBITMQ {
                     println!("{program}: {path}");
                     continue;
                 }

@@ -1,16 +1,13 @@
 //! A message as an event in HTTP (CloudEvents 1.0.2, HTTP protocol binding and JSON format).
 
-use std::time::SystemTime;
-
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header::CONTENT_TYPE};
-use jiff::Timestamp;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::{Serialize, de::IgnoredAny};
 
 use super::{Form, fields};
-use crate::{Delivery, Message};
+use crate::{Delivery, Message, publisher::attributes::rfc3339};
 
 /// What is encoded in the value of a `ce-` field; what is not ASCII always is.
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
@@ -94,12 +91,6 @@ fn field(value: &str) -> Result<HeaderValue, Unfit> {
     HeaderValue::from_bytes(value.as_bytes()).map_err(|_| Unfit::Field)
 }
 
-/// The years 0 to 9999, which RFC 3339 can write.
-fn rfc3339(time: SystemTime) -> Option<String> {
-    let timestamp = Timestamp::try_from(time).ok()?;
-    Some(timestamp.to_string()).filter(|text| !text.starts_with('-'))
-}
-
 fn structured(message: &Message, time: Option<&str>) -> Result<Bytes, Unfit> {
     let payload = message.payload();
     let json = message.data_content_type().is_some_and(is_json) && is_valid_json(payload);
@@ -165,7 +156,7 @@ fn is_valid_json(payload: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, SystemTime};
 
     use percent_encoding::percent_decode;
     use proptest::prelude::*;

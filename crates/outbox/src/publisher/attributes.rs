@@ -1,0 +1,102 @@
+//! A message's attributes by their names in CloudEvents, as brokers carry them beside the data.
+
+use std::{borrow::Cow, time::SystemTime};
+
+use jiff::Timestamp;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+
+use crate::Delivery;
+
+/// All but letters, digits, `-` and `_`: nothing that a broker takes for a separator or a wildcard.
+const WORD: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
+
+/// The years 0 to 9999, which RFC 3339 can write.
+pub(super) fn rfc3339(time: SystemTime) -> Option<String> {
+    let timestamp = Timestamp::try_from(time).ok()?;
+    Some(timestamp.to_string()).filter(|text| !text.starts_with('-'))
+}
+
+/// All that is there but the data's content type. `partitionkey` and `sequence` are the extensions
+/// of these names: the ordering key, and the place in the outbox as text that sorts as numbers do.
+pub(super) fn of(delivery: &Delivery) -> Vec<(&'static str, Cow<'_, str>)> {
+    let message = delivery.message();
+    // When it happened, or else when it was said, which does not change either.
+    let time = rfc3339(message.time().unwrap_or_else(|| delivery.created_at()));
+    let key = message.key().map(|key| match std::str::from_utf8(key) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => Cow::Owned(word(key)),
+    });
+    let some = Some::<Cow<'_, str>>;
+    [
+        ("specversion", some("1.0".into())),
+        ("id", some(message.id().into())),
+        ("source", some(message.source().into())),
+        ("type", some(message.event_type().into())),
+        ("subject", message.subject().map(Cow::Borrowed)),
+        ("time", time.map(Cow::Owned)),
+        ("dataschema", message.data_schema().map(Cow::Borrowed)),
+        ("traceparent", message.traceparent().map(Cow::Borrowed)),
+        ("tracestate", message.tracestate().map(Cow::Borrowed)),
+        ("partitionkey", key),
+        ("sequence", some(sequence(delivery).into())),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name, value?)))
+    .collect()
+}
+
+/// The place in the outbox, padded so that text sorts as numbers do.
+pub(super) fn sequence(delivery: &Delivery) -> String {
+    format!("{:020}", delivery.sequence())
+}
+
+/// One word of a routing key or a name, whatever bytes it is made of: letters, digits, `-` and `_`
+/// stay, any other byte becomes `%` and two digits. So a key of `a.#` adds no word and is no
+/// wildcard. It is at most three times as long.
+#[must_use]
+pub fn word(bytes: impl AsRef<[u8]>) -> String {
+    percent_encode(bytes.as_ref(), WORD).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::Message;
+
+    #[test]
+    fn whatever_is_made_a_word_is_one_and_stays_itself() {
+        for (bytes, expected) in [
+            (&b"order-7_a"[..], "order-7_a"),
+            (b"a.b", "a%2Eb"),
+            (b"#", "%23"),
+            (b"*.>", "%2A%2E%3E"),
+            (b"a%2Eb", "a%252Eb"),
+            (b"\0\xff\r\n", "%00%FF%0D%0A"),
+            ("ä".as_bytes(), "%C3%A4"),
+        ] {
+            assert_eq!(word(bytes), expected);
+        }
+    }
+
+    #[test]
+    fn attributes_have_their_names_of_cloud_events() {
+        let message = Message::builder("orders", "/shop", "order.placed");
+        let message = message.id("m-1").key([0xff]).subject("apple");
+        let created_at = SystemTime::UNIX_EPOCH + Duration::from_micros(1_500_000);
+        let delivery = Delivery::new(message.build().unwrap(), 7, 1, created_at);
+        let found: Vec<_> = of(&delivery);
+        let expected = [
+            ("specversion", "1.0"),
+            ("id", "m-1"),
+            ("source", "/shop"),
+            ("type", "order.placed"),
+            ("subject", "apple"),
+            ("time", "1970-01-01T00:00:01.5Z"),
+            ("partitionkey", "%FF"),
+            ("sequence", "00000000000000000007"),
+        ];
+        assert_eq!(found, expected.map(|(name, value)| (name, value.into())));
+    }
+}
