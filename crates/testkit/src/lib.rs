@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`postgres`], [`mysql`] | a server of one's own, one for the whole test binary, a fresh database a test |
 //! | `proxy` (feature) | a TCP proxy before a server: it refuses, cuts, delays, holds back, slows |
+//! | [`nats`] | a server of one's own with JetStream, one for the whole test binary, a fresh name a test |
 //! | [`redis`] | a server of one's own, one for the whole test binary, fresh keys a test |
 //! | [`supervisor`] | any server program in a directory of its own; both are gone when the test is, `kill -9` included |
 //! | [`cancel_sweep`](mod@cancel_sweep) | a future dropped at every point at which it waits, and a check after each |
@@ -40,6 +41,7 @@ pub mod fault;
 pub mod left_out;
 pub mod linearizability;
 pub mod mysql;
+pub mod nats;
 #[cfg(feature = "planted-bugs")]
 pub mod planted;
 pub mod postgres;

@@ -7,7 +7,7 @@ mod started;
 use std::{any::Any, env, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result, bail};
-use buttress_testkit::{faketime, mysql, postgres, programs::NotFound, redis};
+use buttress_testkit::{faketime, mysql, nats, postgres, programs::NotFound, redis};
 
 use self::install::Installer;
 pub(crate) use self::started::Started;
@@ -33,7 +33,7 @@ pub(crate) struct Running {
 }
 
 /// All of them.
-pub(crate) fn all() -> [Server; 4] {
+pub(crate) fn all() -> [Server; 5] {
     [
         Server {
             program: "postgres",
@@ -69,6 +69,17 @@ pub(crate) fn all() -> [Server; 4] {
             find: redis::find,
             start: Some(|| {
                 let server = redis::Server::start()?;
+                Ok(Running::new(server.url(), server))
+            }),
+        },
+        Server {
+            program: "nats-server",
+            url_variable: nats::URL_VARIABLE,
+            package: "nats-server",
+            preset: None,
+            find: nats::find,
+            start: Some(|| {
+                let server = nats::Server::start()?;
                 Ok(Running::new(server.url(), server))
             }),
         },
