@@ -4,6 +4,8 @@ mod delivery;
 #[cfg(feature = "http")]
 pub mod http;
 mod in_process;
+#[cfg(feature = "nats")]
+pub mod nats;
 
 pub use self::{
     delivery::Delivery,
