@@ -103,6 +103,20 @@ impl Server {
         self.supervised.kill();
     }
 
+    /// Has it stand still, by SIGSTOP: connections stay, and nothing is read from them.
+    ///
+    /// # Panics
+    ///
+    /// When it has ended, or does not stand still within a minute.
+    pub fn pause(&self) {
+        self.supervised.pause();
+    }
+
+    /// Lets it go on after [`pause`](Self::pause).
+    pub fn resume(&self) {
+        self.supervised.resume();
+    }
+
     /// Starts it again on the same directory and port, and waits until it is ready. One that still
     /// runs is stopped in order before.
     ///

@@ -94,8 +94,8 @@ fn dedup_id(message: &Message) -> String {
     format!("{topic} {source} {}", encoded(message.id()))
 }
 
-/// A value without what ends a header, what a parser trims, and what the server takes for a header
-/// of its own: before 2.10 it looks for their names anywhere in the block, values included.
+/// A value without what ends a header and what a parser trims; nor is the name of a header of the
+/// server's in it, so that one that searches the block for it finds its own.
 fn encoded(value: &str) -> String {
     let encoded = utf8_percent_encode(value, ENCODED).to_string();
     encoded.replace("Nats-", "%4Eats-")
