@@ -117,6 +117,7 @@ const OWN: &[(&str, &[&str])] = &[
     (
         "outbox",
         &[
+            "consumer",
             "inbox",
             "message",
             "operations",
