@@ -5,6 +5,8 @@
     allow(dead_code, reason = "without a dialect there is no store to use it")
 )]
 
+#[cfg(feature = "nats")]
+pub mod consumer;
 mod error;
 mod event;
 mod inbox;

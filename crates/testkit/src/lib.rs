@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`postgres`], [`mysql`] | a server of one's own, one for the whole test binary, a fresh database a test |
 //! | `proxy` (feature) | a TCP proxy before a server: it refuses, cuts, delays, holds back, slows |
+//! | [`nats`] | a server of one's own with JetStream, one for the whole test binary, a fresh name a test |
 //! | [`rabbitmq`] | a server of one's own, one for the whole test binary, fresh names a test |
 //! | [`redis`] | a server of one's own, one for the whole test binary, fresh keys a test |
 //! | [`supervisor`] | any server program in a directory of its own; both are gone when the test is, `kill -9` included |
@@ -41,6 +42,7 @@ pub mod fault;
 pub mod left_out;
 pub mod linearizability;
 pub mod mysql;
+pub mod nats;
 #[cfg(feature = "planted-bugs")]
 pub mod planted;
 pub mod postgres;

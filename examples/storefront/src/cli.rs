@@ -51,6 +51,10 @@ struct ServeArgs {
     /// their breakers see; while it is away each goes by its own.
     #[arg(long, env = "STOREFRONT_REDIS_URL", hide_env_values = true)]
     redis_url: Option<String>,
+    /// nats: and a host, with JetStream. With it events go to the subscriber through a stream, and
+    /// without it straight to it; while NATS is away they wait in the outbox.
+    #[arg(long, env = "STOREFRONT_NATS_URL", hide_env_values = true)]
+    nats_url: Option<String>,
     /// How many orders a second one client may place; twice as many at once.
     #[arg(
         long,
@@ -95,6 +99,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
         listen: args.listen,
         database_url: args.database_url,
         redis_url: args.redis_url,
+        nats_url: args.nats_url,
         order_rate: args.order_rate,
         drain: Duration::from_millis(args.drain_ms),
         faults: args.faults,

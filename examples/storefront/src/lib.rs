@@ -15,6 +15,7 @@ mod demo;
 mod event;
 mod figures;
 mod http;
+mod nats;
 mod order;
 mod product;
 mod redis;

@@ -12,9 +12,10 @@ use crate::{
     clients::Clients,
     figures::Figures,
     http::{self, Readiness, Shop},
+    nats::Nats,
     redis::Redis,
     repository::{self, Database},
-    service::{Catalogue, OrderRate, Ordering, Quoting, Settlement, relay},
+    service::{Catalogue, OrderRate, Ordering, Quoting, Settlement, relay, webhooks},
     upstreams::Upstreams,
 };
 
@@ -28,6 +29,8 @@ pub(crate) struct Config {
     pub(crate) database_url: String,
     /// Where instances share rates, what their breakers see, and products. Without it each has its own.
     pub(crate) redis_url: Option<String>,
+    /// Through which events go to the subscriber. Without it they go straight to it.
+    pub(crate) nats_url: Option<String>,
     /// How many orders a second one client may place.
     pub(crate) order_rate: u32,
     /// How long to answer "not ready" before the listener closes.
@@ -49,6 +52,7 @@ pub(crate) struct Storefront {
     serving: JoinHandle<std::io::Result<()>>,
     settling: JoinHandle<()>,
     relaying: JoinHandle<()>,
+    consuming: JoinHandle<()>,
     reaping: JoinHandle<()>,
     sharing: JoinHandle<()>,
     upstreams: TaskTracker,
@@ -88,10 +92,23 @@ impl Storefront {
         let runner = settlement.runner()?;
         let settling = tokio::spawn(runner.run_until(stop_serving.clone().cancelled_owned()));
 
-        let (relay, stopped) = (
-            relay(database.outbox(), behind.subscriber, secret)?,
-            stop_serving.clone(),
-        );
+        let webhooks = webhooks(behind.subscriber, secret)?;
+        let (relay, consuming) = match config.nats_url.as_deref() {
+            None => {
+                let longest = webhooks.longest_publish();
+                let relay = relay(database.outbox(), webhooks, longest)?;
+                (relay, tokio::spawn(std::future::ready(())))
+            }
+            Some(url) => {
+                let nats = Nats::new(url).await?;
+                let publisher = nats.publisher()?;
+                let longest = publisher.longest_publish();
+                let relay = relay(database.outbox(), publisher, longest)?;
+                let consuming = nats.consume_until(webhooks, stop_serving.clone());
+                (relay, tokio::spawn(consuming))
+            }
+        };
+        let stopped = stop_serving.clone();
         let relaying = async move { relay.run_until(stopped.cancelled()).await };
         let relaying = tokio::spawn(relaying);
 
@@ -131,6 +148,7 @@ impl Storefront {
             serving,
             settling,
             relaying,
+            consuming,
             reaping,
             sharing,
             upstreams,
@@ -155,7 +173,8 @@ impl Storefront {
         self.stop_serving.cancel();
         // The services behind go last: what is being settled still calls them.
         let ended = async {
-            let background = (self.settling.await, self.relaying.await, self.reaping.await);
+            let told = (self.relaying.await, self.consuming.await);
+            let background = (self.settling.await, told, self.reaping.await);
             (self.serving.await, background, self.sharing.await)
         };
         if tokio::time::timeout(GRACE, ended).await.is_err() {

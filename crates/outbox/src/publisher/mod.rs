@@ -6,6 +6,8 @@ mod delivery;
 #[cfg(feature = "http")]
 pub mod http;
 mod in_process;
+#[cfg(feature = "nats")]
+pub mod nats;
 #[cfg(feature = "rabbitmq")]
 pub mod rabbitmq;
 #[cfg(any(feature = "rabbitmq", feature = "redis"))]

@@ -20,6 +20,7 @@ mod isolation;
 mod kafka;
 mod lab;
 mod late;
+mod nats;
 mod planted;
 mod rebalance;
 mod restart;

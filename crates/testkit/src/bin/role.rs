@@ -13,7 +13,7 @@
 
 use std::{env, error::Error, io};
 
-use buttress_testkit::{left_out::LeftOut, mysql, postgres, redis};
+use buttress_testkit::{left_out::LeftOut, mysql, nats, postgres, redis};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let words: Vec<String> = env::args().skip(1).collect();
@@ -25,6 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let url = match kind {
                 "postgres" => postgres::shared_url()?,
                 "mysql" => mysql::shared_url()?,
+                "nats" => nats::shared_url()?,
                 _ => redis::shared_url()?,
             };
             println!("{url}");
@@ -43,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn hold(kind: &str, restarted: bool) -> Result<(), Box<dyn Error>> {
-    // Three types with the same methods.
+    // Types with the same methods.
     macro_rules! hold {
         ($server:ty) => {{
             let server = <$server>::start()?;
@@ -58,6 +59,7 @@ fn hold(kind: &str, restarted: bool) -> Result<(), Box<dyn Error>> {
     match kind {
         "postgres" => hold!(postgres::Server),
         "mysql" => hold!(mysql::Server),
+        "nats" => hold!(nats::Server),
         _ => hold!(redis::Server),
     }
 }

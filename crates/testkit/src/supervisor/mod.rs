@@ -193,6 +193,23 @@ impl Supervised {
         }
     }
 
+    /// Has it stand still, and waits until it does.
+    pub(crate) fn pause(&self) {
+        let state = self.state();
+        self.send(state.pid, Signal::SIGSTOP);
+        let deadline = Instant::now() + START;
+        while !processes::is_stopped(state.pid) {
+            let name = self.description.name;
+            assert!(Instant::now() < deadline, "{name} does not stand still");
+            thread::sleep(PROBE_EVERY / 4);
+        }
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume(&self) {
+        self.send(self.state().pid, Signal::SIGCONT);
+    }
+
     /// The directory in which it was started, with all that is its own. It belongs to the account
     /// that runs it, and nobody else may look into it.
     #[must_use]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use buttress_testkit::{left_out::LeftOut, mysql, postgres, redis};
+use buttress_testkit::{left_out::LeftOut, mysql, nats, postgres, redis};
 use sqlx::{Connection as _, MySqlConnection, PgConnection};
 
 #[tokio::test]
@@ -97,6 +97,15 @@ async fn a_closed_mysql_database_is_gone_even_with_guests() -> Result<(), sqlx::
 #[test]
 fn a_fresh_prefix_is_nobody_elses_on_the_same_server() {
     let (Some(one), Some(other)) = (redis::fresh_prefix(), redis::fresh_prefix()) else {
+        return;
+    };
+    assert_ne!(one.as_str(), other.as_str());
+    assert_eq!(one.url(), other.url());
+}
+
+#[test]
+fn a_fresh_name_is_nobody_elses_on_the_same_server() {
+    let (Some(one), Some(other)) = (nats::fresh_name(), nats::fresh_name()) else {
         return;
     };
     assert_ne!(one.as_str(), other.as_str());

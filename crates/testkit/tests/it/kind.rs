@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use buttress_testkit::{left_out::LeftOut, mysql, postgres, programs::NotFound, redis};
+use buttress_testkit::{left_out::LeftOut, mysql, nats, postgres, programs::NotFound, redis};
 
 /// A server of some kind.
 pub(crate) trait Private: Send {
@@ -45,6 +45,7 @@ macro_rules! private {
 
 private!(postgres::Server, |it: &postgres::Server| it.url("postgres"));
 private!(mysql::Server, |it: &mysql::Server| it.url("mysql"));
+private!(nats::Server, nats::Server::url);
 private!(redis::Server, redis::Server::url);
 
 pub(crate) struct Kind {
@@ -81,6 +82,14 @@ pub(crate) const REDIS: Kind = Kind {
     find: || redis::find().map(drop),
 };
 
+pub(crate) const NATS: Kind = Kind {
+    name: "nats",
+    variable: nats::URL_VARIABLE,
+    made_early: "log",
+    start: || Box::new(nats::Server::start().unwrap()),
+    find: || nats::find().map(drop),
+};
+
 impl Kind {
     /// Whether it is there; if it is not, the gap is registered.
     pub(crate) fn is_here(&self) -> bool {
@@ -98,6 +107,7 @@ macro_rules! for_each_kind {
     ($($claim:ident)*) => {
         for_each_kind!(@ postgres POSTGRES $($claim)*);
         for_each_kind!(@ mysql MYSQL $($claim)*);
+        for_each_kind!(@ nats NATS $($claim)*);
         for_each_kind!(@ redis REDIS $($claim)*);
     };
     (@ $module:ident $kind:ident $($claim:ident)*) => {

@@ -23,6 +23,7 @@ mod commit_cut;
 mod fresh_database;
 mod kind;
 mod left_out;
+mod nats;
 #[cfg(feature = "planted-bugs")]
 mod planted;
 #[cfg(feature = "proxy")]

@@ -7,7 +7,7 @@ mod started;
 use std::{any::Any, env, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result, bail};
-use buttress_testkit::{faketime, mysql, postgres, programs::NotFound, rabbitmq, redis};
+use buttress_testkit::{faketime, mysql, nats, postgres, programs::NotFound, rabbitmq, redis};
 
 use self::install::Installer;
 pub(crate) use self::started::Started;
@@ -36,7 +36,7 @@ pub(crate) struct Running {
 }
 
 /// All of them.
-pub(crate) fn all() -> [Server; 5] {
+pub(crate) fn all() -> [Server; 6] {
     [
         Server {
             program: "postgres",
@@ -72,6 +72,17 @@ pub(crate) fn all() -> [Server; 5] {
             find: redis::find,
             start: Some(|| {
                 let server = redis::Server::start()?;
+                Ok(Running::new(server.url(), server))
+            }),
+        },
+        Server {
+            program: "nats-server",
+            url_variable: nats::URL_VARIABLE,
+            package: "nats-server",
+            preset: None,
+            find: nats::find,
+            start: Some(|| {
+                let server = nats::Server::start()?;
                 Ok(Running::new(server.url(), server))
             }),
         },

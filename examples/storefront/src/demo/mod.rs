@@ -35,6 +35,7 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
         listen: ([127, 0, 0, 1], 0).into(),
         database_url,
         redis_url: None,
+        nats_url: None,
         order_rate: scenes::ORDER_RATE,
         drain: Duration::ZERO,
         faults: true,

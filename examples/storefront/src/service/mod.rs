@@ -12,6 +12,6 @@ pub(crate) use self::{
     ordering::Ordering,
     quoting::Quoting,
     rate::OrderRate,
-    relaying::relay,
+    relaying::{relay, webhooks},
     settlement::Settlement,
 };

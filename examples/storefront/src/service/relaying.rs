@@ -1,10 +1,10 @@
 //! Telling others what became of orders: a relay takes it from the outbox to the subscriber, as
-//! signed webhooks, for as long as it takes.
+//! signed webhooks or through a stream, for as long as it takes.
 
 use std::{net::SocketAddr, time::Duration};
 
 use buttress_outbox::{
-    MetricsObserver, Outbox, Relay, RelayPolicy, TopicPolicy, TraceEvents,
+    MetricsObserver, Outbox, Publisher, Relay, RelayPolicy, TopicPolicy, TraceEvents,
     publisher::http::{Addresses, Endpoint, HttpClient, HttpPublisher},
     webhook::{Secret, Signer},
 };
@@ -28,8 +28,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// What is down is asked without limit. This is for a message that is refused: a quarter of an hour.
 const ATTEMPTS: u32 = 1000;
 
-/// The relay from this instance to the subscriber at `address`.
-pub(crate) fn relay(outbox: &Outbox, address: SocketAddr, secret: Secret) -> anyhow::Result<Relay> {
+/// What tells the subscriber at `address`.
+pub(crate) fn webhooks(address: SocketAddr, secret: Secret) -> anyhow::Result<HttpPublisher> {
     // Elsewhere only public addresses are allowed. This subscriber is in the same process.
     let loopback = Addresses::public().allow(address.ip().into());
     let client = HttpClient::builder().addresses(loopback).build()?;
@@ -37,8 +37,16 @@ pub(crate) fn relay(outbox: &Outbox, address: SocketAddr, secret: Secret) -> any
     let endpoint = Endpoint::builder(url, Signer::new([secret])?)
         .allow_http()
         .timeout(ANSWER);
-    let publisher = HttpPublisher::new(&client, endpoint.build()?)?.with_concurrency(AT_ONCE)?;
+    Ok(HttpPublisher::new(&client, endpoint.build()?)?.with_concurrency(AT_ONCE)?)
+}
 
+/// The relay of this instance to wherever `publisher` publishes, which takes at most `longest`
+/// over a batch.
+pub(crate) fn relay(
+    outbox: &Outbox,
+    publisher: impl Publisher,
+    longest: Duration,
+) -> anyhow::Result<Relay> {
     let backoff = Backoff::exponential(Duration::from_millis(100)).with_cap(LONGEST_PAUSE);
     let topic = TopicPolicy::new()
         .with_attempts(ATTEMPTS)
@@ -51,7 +59,7 @@ pub(crate) fn relay(outbox: &Outbox, address: SocketAddr, secret: Secret) -> any
         .with_lease(LEASE)
         .with_poll(POLL)
         .with_batch(BATCH)
-        .with_publish_deadline(publisher.longest_publish());
+        .with_publish_deadline(longest);
     let relay = Relay::builder(outbox).policy(policy);
     let relay = relay.topic_with(TOPIC, topic, publisher);
     Ok(relay

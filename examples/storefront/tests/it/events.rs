@@ -16,7 +16,7 @@ use crate::shop::{Database, Shop, error, two_of};
 const TOLD_WITHIN: Duration = Duration::from_secs(60);
 
 /// What each order's events are, in their order; checks what holds for all of them at any time.
-fn by_order(events: &[Value]) -> BTreeMap<String, Vec<String>> {
+pub(crate) fn by_order(events: &[Value]) -> BTreeMap<String, Vec<String>> {
     let mut ids = HashSet::new();
     let mut seen: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (place, event) in (1..).zip(events) {
@@ -33,7 +33,7 @@ fn by_order(events: &[Value]) -> BTreeMap<String, Vec<String>> {
 
 /// Waits until each order's events are there, checks that they are what its status says, and that
 /// nothing comes after.
-async fn assert_told(shop: &Shop, ids: &[String]) {
+pub(crate) async fn assert_told(shop: &Shop, ids: &[String]) {
     let mut expected = BTreeMap::new();
     for id in ids {
         let status = shop.settled(id).await["status"]
@@ -65,7 +65,7 @@ async fn on_each<F: Future<Output = ()>>(test: impl Fn(Database) -> F) {
 }
 
 /// Places orders of all ends: confirmed, declined, and short of stock.
-async fn place(shop: &Shop, name: &str, orders: usize) -> Vec<String> {
+pub(crate) async fn place(shop: &Shop, name: &str, orders: usize) -> Vec<String> {
     let mut ids = Vec::new();
     for number in 0..orders {
         let mut order = two_of(&format!("p{}", 1 + number % 30));

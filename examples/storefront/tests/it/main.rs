@@ -24,3 +24,4 @@ mod rates;
 mod several;
 mod shapes;
 mod shop;
+mod stream;

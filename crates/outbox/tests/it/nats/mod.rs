@@ -1,0 +1,7 @@
+//! NATS JetStream, the real server: published to, consumed from, killed.
+
+mod consume;
+mod killed;
+mod publish;
+mod stand;
+mod verdicts;
