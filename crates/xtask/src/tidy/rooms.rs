@@ -33,8 +33,8 @@ const OWN: &[(&str, &[&str])] = &[
     (
         "cache-aside",
         &[
-            "batch", "batcher", "behind", "bus", "cache", "codec", "fetch", "flight", "key", "level",
-            "load", "second", "served", "tag",
+            "batch", "batcher", "behind", "bus", "cache", "codec", "fetch", "flight", "key",
+            "lease", "level", "load", "second", "served", "tag",
         ],
     ),
     (
