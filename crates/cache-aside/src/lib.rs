@@ -14,6 +14,7 @@ mod flight;
 #[cfg(feature = "http")]
 pub mod http;
 mod key;
+mod lease;
 mod level;
 mod load;
 mod machine;

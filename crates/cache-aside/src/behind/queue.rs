@@ -504,18 +504,14 @@ mod tests {
                         now = now.saturating_add(Duration::from_millis(*millis));
                     }
                     end => {
-                        let due = match flying.take() {
-                            Some(due) => due,
-                            None => match queue.next(now, hurry) {
-                                Next::Write(due) => {
-                                    prop_assert!(!due.is_empty() && due.len() <= batch);
-                                    let distinct: HashSet<_> = due.iter().map(|it| &it.key).collect();
-                                    prop_assert_eq!(distinct.len(), due.len());
-                                    flying = Some(due);
-                                    continue;
-                                }
-                                _ => continue,
-                            },
+                        let Some(due) = flying.take() else {
+                            if let Next::Write(due) = queue.next(now, hurry) {
+                                prop_assert!(!due.is_empty() && due.len() <= batch);
+                                let distinct: HashSet<_> = due.iter().map(|it| &it.key).collect();
+                                prop_assert_eq!(distinct.len(), due.len());
+                                flying = Some(due);
+                            }
+                            continue;
                         };
                         if matches!(end, Step::Failed) {
                             prop_assert_eq!(queue.failed(&keys(&due), now, chance), None);

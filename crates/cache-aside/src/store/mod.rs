@@ -13,7 +13,6 @@
 //!
 //! `testing::conformance` tells whether a store of your own holds them.
 
-mod lease;
 mod memory;
 #[cfg(feature = "redis")]
 mod redis;
@@ -23,12 +22,10 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use buttress_store::{Deadline, Key, StoreError};
 
+pub use self::memory::MemoryStore;
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisStore, RedisStoreError};
-pub use self::{
-    lease::{Leased, LoadClaim},
-    memory::MemoryStore,
-};
+pub use crate::lease::{Leased, LoadClaim};
 
 /// Where the second level is.
 ///

@@ -34,7 +34,7 @@ const OWN: &[(&str, &[&str])] = &[
         "cache-aside",
         &[
             "batch", "batcher", "behind", "bus", "cache", "codec", "fetch", "flight", "key",
-            "level", "load", "second", "served", "tag",
+            "lease", "level", "load", "second", "served", "tag",
         ],
     ),
     (

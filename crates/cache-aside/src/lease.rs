@@ -6,7 +6,7 @@
 
 use std::{fmt, time::Duration};
 
-use super::FillToken;
+use crate::store::FillToken;
 
 /// A claim to load a key for all: for a token that one was given, in one's own name.
 #[derive(Clone, Copy, PartialEq, Eq)]
