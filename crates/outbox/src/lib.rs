@@ -38,7 +38,7 @@ pub use self::{
     event::{Event, EventKind, TraceEvents},
     inbox::{Inbox, Taken},
     message::{Message, MessageBuilder, Topic},
-    operations::{Counts, DeadLetter, WaitingKey},
+    operations::{Counts, DeadLetter, PastMessage, WaitingKey},
     outbox::Outbox,
     policy::{AfterDeath, RelayPolicy, Retention, TopicPolicy},
     publisher::{Delivery, PublishOrder, Publisher},

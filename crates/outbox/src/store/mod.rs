@@ -18,7 +18,7 @@ use buttress_store::{Dialect, Fence, Lent, MigrateError, StoreError};
 use crate::{
     machine::History,
     message::{Due, Topic},
-    operations::{Counts, DeadRow, WaitingRow},
+    operations::{Counts, DeadRow, PastRow, WaitingRow},
     policy::AfterDeath,
     wake::{Announcer, Wake},
 };
@@ -372,6 +372,13 @@ pub(crate) trait Store: Send + Sync {
 
     async fn counts(&self, topic: &Topic) -> Result<Counts, StoreError>;
     async fn dead(&self, topic: &Topic, after: i64, most: u32) -> Result<Vec<DeadRow>, StoreError>;
+    /// All that is there, delivered or not, as of one moment.
+    async fn history(
+        &self,
+        topic: &Topic,
+        after: i64,
+        most: u32,
+    ) -> Result<Vec<PastRow>, StoreError>;
     /// Puts a dead letter back to its place, with these attributes if there are any.
     async fn requeue(
         &self,

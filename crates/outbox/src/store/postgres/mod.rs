@@ -26,13 +26,19 @@ use super::{
 };
 use crate::{
     message::Topic,
-    operations::{Counts, DeadRow, WaitingRow},
+    operations::{Counts, DeadRow, PastRow, WaitingRow},
 };
 
-const STEPS: &[Migration] = &[Migration::new(
-    1,
-    include_str!("../../../migrations/postgres/0001_outbox.sql"),
-)];
+const STEPS: &[Migration] = &[
+    Migration::new(
+        1,
+        include_str!("../../../migrations/postgres/0001_outbox.sql"),
+    ),
+    Migration::new(
+        2,
+        include_str!("../../../migrations/postgres/0002_history.sql"),
+    ),
+];
 
 /// How many lanes a topic has: as many windows at most are under way at once.
 const LANES: i16 = 64;
@@ -349,6 +355,15 @@ impl Store for PostgresStore {
 
     async fn dead(&self, topic: &Topic, after: i64, most: u32) -> Result<Vec<DeadRow>, StoreError> {
         self.dead_now(topic, after, most).await
+    }
+
+    async fn history(
+        &self,
+        topic: &Topic,
+        after: i64,
+        most: u32,
+    ) -> Result<Vec<PastRow>, StoreError> {
+        self.history_now(topic, after, most).await
     }
 
     async fn requeue(

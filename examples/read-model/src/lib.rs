@@ -1,0 +1,12 @@
+//! A read model that is kept by events, and built anew from them. The README says how to run it.
+
+pub mod cli;
+pub mod commands;
+pub mod database;
+mod demo;
+mod event;
+mod projection;
+pub mod projector;
+pub mod queries;
+pub mod rebuild;
+pub mod traffic;
