@@ -68,7 +68,14 @@ pub async fn run_keeping(
     Ok(())
 }
 
-async fn take(database: &Database, delivery: &Delivery) -> Result<(), PublishError> {
+/// Takes one delivery: applies its event, unless that was done before.
+///
+/// Dropping the future leaves it as it was, or applied; it comes again.
+///
+/// # Errors
+///
+/// What the relay does with it: it comes again, or is dead at once if it cannot be read.
+pub async fn take(database: &Database, delivery: &Delivery) -> Result<(), PublishError> {
     match project(database, delivery).await {
         Ok(true) => Ok(()),
         Ok(false) => Err(PublishError::refused("an event before it is missing")),

@@ -155,3 +155,96 @@ async fn clear(database: &Database, shown: i64) -> Result<(), StoreError> {
     }
     tx.commit().await
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use buttress_outbox::Message;
+    use buttress_testkit::{eventually, postgres};
+
+    use super::*;
+    use crate::{
+        commands::Shop,
+        event::{Change, OrderEvent},
+        projector,
+        queries::Queries,
+    };
+
+    /// An event whose place is on a page that was read before it was committed, and one behind it
+    /// that is on a later page: both are left to the projector.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_is_committed_behind_the_replay_is_brought_by_the_projector_in_its_turn() {
+        let Some(fresh) = postgres::fresh_database().await else {
+            return;
+        };
+        let database = Database::connect(fresh.url()).await.unwrap();
+        let (shop, queries) = (Shop::new(database.clone()), Queries::new(database.clone()));
+        let late = OrderEvent {
+            order: "late".into(),
+            customer: "Ada".into(),
+            version: 1,
+            change: Change::Placed,
+        };
+        let mut tx = database.begin().await.unwrap();
+        let insert = "INSERT INTO orders (id, customer, state, version) VALUES ($1, $2, 'open', 1)";
+        let values = ["late".into(), "Ada".into()];
+        tx.run(insert, &values).await.unwrap();
+        let message = Message::builder(TOPIC, "/read-model", "order.placed").key("late");
+        let message = message.json(&late).build().unwrap();
+        let told = tx.append(database.outbox(), &message).await.unwrap();
+        let early = shop.place("Grace").await.unwrap();
+        shop.add(&early, 2, 500).await.unwrap();
+
+        let generation = begin(&database).await.unwrap();
+        let mut rebuilt = Rebuilt {
+            generation,
+            ..Rebuilt::default()
+        };
+        let after = page(&database, 0, &mut rebuilt).await.unwrap().unwrap();
+        assert_eq!((rebuilt.replayed, rebuilt.left), (2, 0));
+        tx.commit().await.unwrap();
+        told.fire();
+        shop.add("late", 3, 100).await.unwrap();
+        let after = page(&database, after, &mut rebuilt).await.unwrap().unwrap();
+        assert_eq!((rebuilt.replayed, rebuilt.left), (2, 1));
+        shop.ship("late").await.unwrap();
+        let stop = tokio::sync::Notify::new();
+        let follow = projector::run(&database, stop.notified());
+        let caught_up = async {
+            let quiet = async || (queries.lag().await.unwrap().events == 0).then_some(());
+            eventually("it has caught up", Duration::from_secs(60), quiet).await;
+            let mut after = after;
+            while let Some(last) = page(&database, after, &mut rebuilt).await.unwrap() {
+                after = last;
+            }
+            stop.notify_one();
+        };
+        let (followed, ()) = tokio::join!(follow, caught_up);
+        followed.unwrap();
+        assert_eq!(
+            rebuilt.before, 1,
+            "the projector was first with the last one"
+        );
+        assert_eq!(queries.whole().await.unwrap().generation, generation);
+        let counted = queries.counted().await.unwrap();
+        assert_eq!(queries.customers().await.unwrap(), counted);
+        assert_eq!(counted["Ada"].spent, 300);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn of_two_rebuilds_the_later_one_is_shown_and_the_earlier_one_hears_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("test.db").display());
+        let database = Database::connect(&url).await.unwrap();
+        let first = Rebuilt {
+            generation: begin(&database).await.unwrap(),
+            ..Rebuilt::default()
+        };
+        let second = rebuild(&database).await.unwrap();
+        let overtaken = page(&database, 0, &mut { first }).await;
+        assert!(matches!(overtaken, Err(RebuildError::Overtaken)));
+        let shown = Queries::new(database).whole().await.unwrap();
+        assert_eq!(shown.generation, second.generation);
+    }
+}

@@ -1,5 +1,6 @@
 //! Customers: commands by chance, and what they come to, folded as they are given.
 
+use buttress_core::Class;
 use rand::RngExt as _;
 
 use crate::{
@@ -67,7 +68,7 @@ impl Traffic {
             }
             4 | 5 => {
                 let order = self.open.swap_remove(which);
-                self.shop.ship(&order.id).await?;
+                again(async || self.shop.ship(&order.id).await).await?;
                 let customer = self.folded.entry(order.customer.to_owned()).or_default();
                 customer.open -= 1;
                 customer.shipped += 1;
@@ -75,7 +76,7 @@ impl Traffic {
             }
             6 => {
                 let order = self.open.swap_remove(which);
-                self.shop.cancel(&order.id).await?;
+                again(async || self.shop.cancel(&order.id).await).await?;
                 let customer = self.folded.entry(order.customer.to_owned()).or_default();
                 customer.open -= 1;
                 customer.cancelled += 1;
@@ -88,7 +89,7 @@ impl Traffic {
 
     async fn place(&mut self) -> Result<(), CommandError> {
         let customer = NAMES[rand::rng().random_range(0..NAMES.len())];
-        let id = self.shop.place(customer).await?;
+        let id = again(async || self.shop.place(customer).await).await?;
         self.open.push(Open {
             id,
             customer,
@@ -108,5 +109,19 @@ impl Traffic {
     #[must_use]
     pub const fn done(&self) -> u64 {
         self.done
+    }
+}
+
+/// Tries again what was not done: another process had the write lock for too long.
+async fn again<T>(
+    mut command: impl AsyncFnMut() -> Result<T, CommandError>,
+) -> Result<T, CommandError> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match command().await {
+            Err(CommandError::Store(error)) if error.class() == Class::NotDone && tries < 10 => {}
+            result => return result,
+        }
     }
 }
