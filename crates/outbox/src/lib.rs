@@ -40,7 +40,7 @@ pub use self::{
     message::{Message, MessageBuilder, Topic},
     operations::{Counts, DeadLetter, PastMessage, WaitingKey},
     outbox::Outbox,
-    policy::{AfterDeath, RelayPolicy, Retention, TopicPolicy},
+    policy::{AfterDeath, RelayPolicy, Retention, TopicOrder, TopicPolicy},
     publisher::{Delivery, PublishOrder, Publisher},
     relay::{Pass, Relay, RelayBuilder},
     store::OutboxStore,

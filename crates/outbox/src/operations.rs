@@ -28,6 +28,12 @@ pub struct Counts {
     pub held_lanes: u64,
     /// Somebody, or the destination, has paused the topic.
     pub paused: bool,
+    /// PostgreSQL: transactions that have appended, to whichever topic, or are settling, and have
+    /// not ended. [In one order of all](crate::TopicOrder::Global), messages wait for them.
+    pub writers: u64,
+    /// PostgreSQL: how long ago the oldest of these transactions began, as far as this user may
+    /// see; zero when there is none.
+    pub oldest_writer: Duration,
 }
 
 /// A dead letter, as it was read.

@@ -18,6 +18,7 @@ mod hints;
 mod isolation;
 mod lab;
 mod late;
+mod line;
 mod planted;
 mod rebalance;
 mod restart;

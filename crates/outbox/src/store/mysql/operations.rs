@@ -8,7 +8,7 @@ use super::{MySqlStore, history, micros, rows, step};
 use crate::{
     message::Topic,
     operations::{Counts, DeadRow, PastRow, WaitingRow},
-    store::counted,
+    store::{Counted, counted},
 };
 
 type DeadParts = (i64, Vec<u8>, i64, i64, i32, i32, Vec<u8>, Vec<u8>, Vec<u8>);
@@ -24,8 +24,8 @@ impl MySqlStore {
         for _ in 0..7 {
             counts = counts.bind(topic);
         }
-        let row: (i64, i64, i64, i64, i64, i64, bool) = self.fetch_one(counts).await?;
-        Ok(counted(row))
+        let row: Counted = self.fetch_one(counts).await?;
+        Ok(counted(row, (0, 0)))
     }
 
     pub(super) async fn dead_now(

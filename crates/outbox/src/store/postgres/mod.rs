@@ -82,6 +82,32 @@ type QueryAs<'q, T> = sqlx::query::QueryAs<'q, Postgres, T, PgArguments>;
 
 type RowParts = (i16, i64, Vec<u8>, i64, Option<i64>, Vec<u8>, Vec<u8>);
 
+type ClaimParts = (i16, i64, bool, Option<i64>);
+
+fn claimed(rows: Vec<ClaimParts>, token: Token) -> Vec<Claimed> {
+    let claimed = |(lane, epoch, lapsed, alone)| Claimed {
+        held: Held {
+            lane,
+            fence: Fence::new(epoch, token),
+        },
+        lapsed,
+        alone,
+    };
+    rows.into_iter().map(claimed).collect()
+}
+
+fn row((lane, id, key, created_at, early, attributes, payload): RowParts) -> Row {
+    Row {
+        lane,
+        id,
+        key,
+        created_at,
+        early,
+        attributes,
+        payload,
+    }
+}
+
 /// Lanes, epochs and tokens, as arrays.
 fn fences(held: &[Held]) -> (Vec<i16>, Vec<i64>, Vec<&[u8]>) {
     let lanes = held.iter().map(|it| it.lane).collect();
@@ -238,19 +264,18 @@ impl Store for PostgresStore {
             .bind(i64::from(most))
             .bind(&token.as_bytes()[..])
             .bind(micros(lease));
-        let claimed: Vec<(i16, i64, bool, Option<i64>)> =
-            self.fetch(Phase::Statement, claim).await?;
-        let claimed = claimed
-            .into_iter()
-            .map(|(lane, epoch, lapsed, alone)| Claimed {
-                held: Held {
-                    lane,
-                    fence: Fence::new(epoch, token),
-                },
-                lapsed,
-                alone,
-            });
-        Ok(claimed.collect())
+        let rows: Vec<ClaimParts> = self.fetch(Phase::Statement, claim).await?;
+        Ok(claimed(rows, token))
+    }
+
+    async fn claim_all(&self, topic: &Topic, lease: Duration) -> Result<Vec<Claimed>, StoreError> {
+        let token = Token::random();
+        let claim = sqlx::query_as(&self.sql.claim_all)
+            .bind(topic.as_str())
+            .bind(&token.as_bytes()[..])
+            .bind(micros(lease));
+        let rows: Vec<ClaimParts> = self.fetch(Phase::Statement, claim).await?;
+        Ok(claimed(rows, token))
     }
 
     async fn release(&self, topic: &Topic, held: &[Held]) -> Result<(), StoreError> {
@@ -309,15 +334,22 @@ impl Store for PostgresStore {
             .bind(i64::from(per_lane))
             .bind(i64::from(limit));
         let rows: Vec<RowParts> = self.fetch(Phase::Read, window).await?;
-        let row = |(lane, id, key, created_at, early, attributes, payload)| Row {
-            lane,
-            id,
-            key,
-            created_at,
-            early,
-            attributes,
-            payload,
-        };
+        Ok(rows.into_iter().map(row).collect())
+    }
+
+    async fn line(
+        &self,
+        topic: &Topic,
+        from: &[(i16, i64)],
+        limit: u32,
+    ) -> Result<Vec<Row>, StoreError> {
+        let (lanes, ids): (Vec<i16>, Vec<i64>) = from.iter().copied().unzip();
+        let line = sqlx::query_as(&self.sql.line)
+            .bind(topic.as_str())
+            .bind(lanes)
+            .bind(ids)
+            .bind(i64::from(limit));
+        let rows: Vec<RowParts> = self.fetch(Phase::Read, line).await?;
         Ok(rows.into_iter().map(row).collect())
     }
 

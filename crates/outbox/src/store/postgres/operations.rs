@@ -8,7 +8,7 @@ use super::{PostgresStore, history, micros};
 use crate::{
     message::Topic,
     operations::{Counts, DeadRow, PastRow, WaitingRow},
-    store::counted,
+    store::{Counted, counted},
 };
 
 type WaitingParts = (Vec<u8>, i64, i32, i32, i32, i64, String);
@@ -19,8 +19,10 @@ type PastParts = (i64, Vec<u8>, i64, Option<i64>, Vec<u8>, Vec<u8>);
 impl PostgresStore {
     pub(super) async fn counts_now(&self, topic: &Topic) -> Result<Counts, StoreError> {
         let counts = sqlx::query_as(&self.sql.counts).bind(topic.as_str());
-        let row: (i64, i64, i64, i64, i64, i64, bool) = self.fetch_one(Phase::Read, counts).await?;
-        Ok(counted(row))
+        let row: Counted = self.fetch_one(Phase::Read, counts).await?;
+        let writers = sqlx::query_as(&self.sql.writers);
+        let writers: (i64, i64) = self.fetch_one(Phase::Read, writers).await?;
+        Ok(counted(row, writers))
     }
 
     pub(super) async fn dead_now(

@@ -8,7 +8,7 @@ use super::{SqliteStore, ago, history, now, step};
 use crate::{
     message::Topic,
     operations::{Counts, DeadRow, PastRow, WaitingRow},
-    store::counted,
+    store::{Counted, counted},
 };
 
 type WaitingParts = (Vec<u8>, i64, i32, i32, i32, i64, String);
@@ -21,8 +21,8 @@ impl SqliteStore {
         let counts = sqlx::query_as(&self.sql.counts)
             .bind(topic.as_str())
             .bind(now());
-        let row: (i64, i64, i64, i64, i64, i64, bool) = self.fetch_one(counts).await?;
-        Ok(counted(row))
+        let row: Counted = self.fetch_one(counts).await?;
+        Ok(counted(row, (0, 0)))
     }
 
     pub(super) async fn dead_now(
