@@ -2,6 +2,7 @@
 
 mod after;
 mod hints;
+mod line;
 mod operations;
 mod settle;
 mod statements;
@@ -269,13 +270,7 @@ impl Store for PostgresStore {
     }
 
     async fn claim_all(&self, topic: &Topic, lease: Duration) -> Result<Vec<Claimed>, StoreError> {
-        let token = Token::random();
-        let claim = sqlx::query_as(&self.sql.claim_all)
-            .bind(topic.as_str())
-            .bind(&token.as_bytes()[..])
-            .bind(micros(lease));
-        let rows: Vec<ClaimParts> = self.fetch(Phase::Statement, claim).await?;
-        Ok(claimed(rows, token))
+        self.claim_all_now(topic, lease).await
     }
 
     async fn release(&self, topic: &Topic, held: &[Held]) -> Result<(), StoreError> {
@@ -343,14 +338,7 @@ impl Store for PostgresStore {
         from: &[(i16, i64)],
         limit: u32,
     ) -> Result<Vec<Row>, StoreError> {
-        let (lanes, ids): (Vec<i16>, Vec<i64>) = from.iter().copied().unzip();
-        let line = sqlx::query_as(&self.sql.line)
-            .bind(topic.as_str())
-            .bind(lanes)
-            .bind(ids)
-            .bind(i64::from(limit));
-        let rows: Vec<RowParts> = self.fetch(Phase::Read, line).await?;
-        Ok(rows.into_iter().map(row).collect())
+        self.line_now(topic, from, limit).await
     }
 
     async fn sight(&self) -> Result<Sighting, StoreError> {
