@@ -53,6 +53,15 @@ pub enum EventKind {
         /// How many messages it was about.
         messages: usize,
     },
+    /// [In one order of all](crate::TopicOrder::Global), a transaction that has appended and not
+    /// ended holds messages back. Told about once a second, for as long as it does.
+    #[non_exhaustive]
+    HeldBack {
+        /// How many were seen, at most a batch.
+        messages: usize,
+        /// For how long.
+        time: Duration,
+    },
     /// Keys were set aside: their head waits for its next attempt or its time.
     #[non_exhaustive]
     SetAside {
@@ -127,6 +136,12 @@ impl Observer<Event> for TraceEvents {
                 outbox.topic = topic,
                 messages,
                 "a settlement came too late: these messages are delivered again by another relay"
+            ),
+            EventKind::HeldBack { messages, time } => tracing::warn!(
+                outbox.topic = topic,
+                messages,
+                time_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
+                "a transaction that does not end holds messages back"
             ),
             EventKind::SetAside { keys } => {
                 tracing::debug!(outbox.topic = topic, keys, "keys were set aside");

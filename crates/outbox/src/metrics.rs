@@ -12,6 +12,7 @@ use crate::{Counts, Event, EventKind, Topic};
 /// | --- | --- |
 /// | `buttress_outbox_delivered_total` | |
 /// | `buttress_outbox_stale_total` | |
+/// | `buttress_outbox_held_back_total`: seconds, about | |
 /// | `buttress_outbox_set_aside_total` | |
 /// | `buttress_outbox_died_total` | |
 /// | `buttress_outbox_lapsed_total` | |
@@ -21,7 +22,7 @@ use crate::{Counts, Event, EventKind, Topic};
 ///
 /// What is true now is told by [`MetricsObserver::gauges`], from [`Outbox::counts`](crate::Outbox::counts):
 /// `buttress_outbox_depth`, `_oldest_age_seconds`, `_waiting_keys`, `_blocked_keys`, `_dead`,
-/// `_held_lanes`, `_paused`.
+/// `_held_lanes`, `_paused`, `_writers`, `_oldest_writer_seconds`.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct MetricsObserver {}
@@ -50,6 +51,9 @@ impl MetricsObserver {
         set("buttress_outbox_paused", counts.paused.into());
         gauge!("buttress_outbox_oldest_age_seconds", "topic" => topic.as_str().to_owned())
             .set(counts.oldest_age.as_secs_f64());
+        set("buttress_outbox_writers", counts.writers);
+        gauge!("buttress_outbox_oldest_writer_seconds", "topic" => topic.as_str().to_owned())
+            .set(counts.oldest_writer.as_secs_f64());
     }
 }
 
@@ -78,6 +82,7 @@ impl Observer<Event> for MetricsObserver {
             EventKind::Lost { lanes: lost } => of_kind(lanes, "lost", lost),
             EventKind::Delivered { messages } => add("buttress_outbox_delivered_total", messages),
             EventKind::Stale { messages } => add("buttress_outbox_stale_total", messages),
+            EventKind::HeldBack { .. } => add("buttress_outbox_held_back_total", 1),
             EventKind::SetAside { keys } => add("buttress_outbox_set_aside_total", keys),
             EventKind::Died { messages } => add("buttress_outbox_died_total", messages),
             EventKind::Lapsed { .. } => add("buttress_outbox_lapsed_total", 1),
@@ -214,6 +219,13 @@ mod tests {
                 &[("stale_total topic=t", 7.0)],
             ),
             (
+                EventKind::HeldBack {
+                    messages: 3,
+                    time: wait,
+                },
+                &[("held_back_total topic=t", 1.0)],
+            ),
+            (
                 EventKind::SetAside { keys: 6 },
                 &[("set_aside_total topic=t", 6.0)],
             ),
@@ -269,6 +281,8 @@ mod tests {
             dead: 2,
             held_lanes: 64,
             paused: true,
+            writers: 2,
+            oldest_writer: Duration::from_millis(2500),
         };
         with_local_recorder(&kept, || {
             let topic = Topic::new("t").unwrap();
@@ -281,8 +295,10 @@ mod tests {
             ("depth topic=t", 9.0),
             ("held_lanes topic=t", 64.0),
             ("oldest_age_seconds topic=t", 1.5),
+            ("oldest_writer_seconds topic=t", 2.5),
             ("paused topic=t", 1.0),
             ("waiting_keys topic=t", 4.0),
+            ("writers topic=t", 2.0),
         ];
         assert_eq!(kept.take(), told(&expected));
     }

@@ -28,6 +28,12 @@ pub struct Counts {
     pub held_lanes: u64,
     /// Somebody, or the destination, has paused the topic.
     pub paused: bool,
+    /// PostgreSQL: transactions that have appended, to whichever topic, or are settling, and have
+    /// not ended. [In one order of all](crate::TopicOrder::Global), messages wait for them.
+    pub writers: u64,
+    /// PostgreSQL: how long ago the oldest of these transactions began, as far as this user may
+    /// see; zero when there is none.
+    pub oldest_writer: Duration,
 }
 
 /// A dead letter, as it was read.
@@ -41,6 +47,17 @@ pub(crate) struct DeadRow {
     pub(crate) attributes: Vec<u8>,
     pub(crate) payload: Vec<u8>,
     pub(crate) error: String,
+}
+
+/// A message of the past or the present, as it was read.
+#[derive(Debug)]
+pub(crate) struct PastRow {
+    pub(crate) id: i64,
+    pub(crate) key: Vec<u8>,
+    pub(crate) created_at: i64,
+    pub(crate) delivered_at: Option<i64>,
+    pub(crate) attributes: Vec<u8>,
+    pub(crate) payload: Vec<u8>,
 }
 
 /// A key that waits, as it was read.
@@ -82,6 +99,21 @@ impl fmt::Debug for DeadLetter {
             .field("lapses", &self.lapses)
             .finish_non_exhaustive()
     }
+}
+
+/// A message that is there, delivered or not. `Debug` shows neither payload nor key.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PastMessage {
+    /// Its place: of one key, a later message has a higher one. It has gaps.
+    pub sequence: i64,
+    /// The message.
+    pub message: Message,
+    /// When it was appended.
+    pub created_at: SystemTime,
+    /// When it was delivered, if it was: then it is there because its topic
+    /// [keeps](crate::Retention::Keep) it.
+    pub delivered_at: Option<SystemTime>,
 }
 
 /// A key that is set aside.
@@ -147,6 +179,40 @@ impl Outbox {
             })
         };
         Ok(rows.into_iter().filter_map(letter).collect())
+    }
+
+    /// All messages that are there behind that sequence (0: from the first), in the order of their
+    /// sequences, at most `most`: what was delivered and is [kept](crate::Retention::Keep), what is
+    /// not delivered yet, and dead letters. For whoever builds anew what he made of them.
+    ///
+    /// A page is as of one moment, in which each message that was committed is there once. A
+    /// message may be committed *after* a page on which it has its place: it is delivered after that
+    /// too. So who takes deliveries from before the first page on, and takes each message once, has
+    /// all of them; `examples/read-model` does.
+    ///
+    /// On MySQL each page looks at all that is kept; elsewhere there is an index.
+    ///
+    /// # Errors
+    ///
+    /// [`OutboxError::Store`].
+    pub async fn history(
+        &self,
+        topic: &Topic,
+        after: i64,
+        most: u32,
+    ) -> Result<Vec<PastMessage>, OutboxError> {
+        let rows = self.store.store.history(topic, after, most).await?;
+        let past = |row: PastRow| {
+            let topic = topic.clone();
+            let message = Message::stored(topic, &row.key, &row.attributes, row.payload).ok()?;
+            Some(PastMessage {
+                sequence: row.id,
+                message,
+                created_at: Micros::new(row.created_at).into(),
+                delivered_at: row.delivered_at.map(|at| Micros::new(at).into()),
+            })
+        };
+        Ok(rows.into_iter().filter_map(past).collect())
     }
 
     /// Puts a dead letter back to its place in its key's line, to be tried anew; its key goes on.

@@ -121,6 +121,7 @@ impl RelayPolicy {
 /// | longest wait, also when a destination asks for more | 1 h | 1 ms to 30 days |
 /// | after a message's death | its key waits | [`AfterDeath`] |
 /// | what was delivered | is deleted at once | [`Retention`] |
+/// | which messages wait for which | those of a key | [`TopicOrder`] |
 #[derive(Clone, Debug, PartialEq)]
 pub struct TopicPolicy {
     pub(crate) attempts: u32,
@@ -130,6 +131,30 @@ pub struct TopicPolicy {
     pub(crate) longest_wait: Duration,
     pub(crate) after_death: AfterDeath,
     pub(crate) retention: Retention,
+    pub(crate) order: TopicOrder,
+}
+
+/// Which messages of a topic wait for which.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TopicOrder {
+    /// Those of a key are delivered one after the other, and keys wait for none but themselves.
+    #[default]
+    ByKey,
+    /// All messages of the topic are delivered one after the other, whatever their keys, in the
+    /// order in which they were appended: a message that could be seen when another was appended
+    /// comes before it. PostgreSQL alone can tell.
+    ///
+    /// One relay works, and one message is published at a time. A message waits until no
+    /// transaction can commit one before it: each that has appended, to whichever topic, and does
+    /// not end holds all behind it back ([`Counts::writers`](crate::Counts::writers),
+    /// [`EventKind::HeldBack`](crate::EventKind::HeldBack)). A message that waits, for its time or
+    /// its next attempt, holds back the whole topic; so does one that is dead, unless the policy
+    /// says [`AfterDeath::Skip`].
+    ///
+    /// All relays of the topic must say the same. While one is at work that says otherwise, none
+    /// of the others begins.
+    Global,
 }
 
 /// What becomes of a key whose head is dead.
@@ -169,6 +194,7 @@ impl Default for TopicPolicy {
             longest_wait: HOUR,
             after_death: AfterDeath::Block,
             retention: Retention::Delete,
+            order: TopicOrder::ByKey,
         }
     }
 }
@@ -229,6 +255,17 @@ impl TopicPolicy {
         self
     }
 
+    /// Which messages of the topic wait for which.
+    #[must_use]
+    pub const fn with_order(mut self, order: TopicOrder) -> Self {
+        self.order = order;
+        self
+    }
+
+    pub(crate) fn is_one_line(&self) -> bool {
+        self.order == TopicOrder::Global
+    }
+
     pub(crate) const fn limits(&self) -> Limits {
         Limits {
             failures: self.attempts,
@@ -249,6 +286,13 @@ impl TopicPolicy {
         if let Retention::Keep(kept) = self.retention {
             let kept_for = Duration::from_secs(1)..=3650 * DAY;
             time("retention", kept, kept_for, "1 s to 10 years")?;
+        }
+        if self.is_one_line() && self.after_death == AfterDeath::Requeue {
+            // It would be overtaken by all.
+            return Err(PolicyError::new(
+                "after death",
+                "block or skip, in one order of all",
+            ));
         }
         Ok(())
     }
@@ -309,6 +353,12 @@ mod tests {
             (
                 topic().with_retention(Retention::Keep(Duration::ZERO)),
                 "retention",
+            ),
+            (
+                topic()
+                    .with_order(TopicOrder::Global)
+                    .after_death(AfterDeath::Requeue),
+                "after death",
             ),
         ] {
             assert_eq!(policy.check().unwrap_err().field(), field);

@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc};
 
 use buttress_core::{Clock, Observer, Observers};
 use buttress_retry_backoff::Dice;
+use buttress_store::Dialect;
 
 use super::{Inner, Relay, Served};
 use crate::{
@@ -84,6 +85,9 @@ impl RelayBuilder {
         let topics = topics?;
         for (place, served) in topics.iter().enumerate() {
             served.policy.check()?;
+            if served.policy.is_one_line() && self.store.dialect() != Dialect::Postgres {
+                return Err(PolicyError::new("order", "by key, unless on PostgreSQL").into());
+            }
             if topics[..place].iter().any(|it| it.topic == served.topic) {
                 return Err(PolicyError::new("topic", "one publisher a topic").into());
             }

@@ -84,7 +84,12 @@ impl<'r> Keeper<'r> {
             self.beat().await?;
             self.beat_at = self.run.clock.now().saturating_add(lease / 3);
         }
-        let held = self.run.lanes().count();
+        let mut held = self.run.lanes().count();
+        if claiming && held > 0 && held < self.share && self.run.policy().is_one_line() {
+            // All or none: what is left of a lost claim is in nobody's way any more.
+            self.hand_over(held).await?;
+            held = self.run.lanes().count();
+        }
         if claiming && held < self.share {
             self.claim(self.share - held).await?;
         }
@@ -111,7 +116,12 @@ impl<'r> Keeper<'r> {
         let beat = store
             .beat(run.topic(), &run.id, run.relay.lease, &held)
             .await?;
-        self.share = fair_share(store.lanes(), beat.relays);
+        let relays = match run.policy().is_one_line() {
+            // One has them all, and the others stand by.
+            true => 1,
+            false => beat.relays,
+        };
+        self.share = fair_share(store.lanes(), relays);
         let (lost, resumed) = {
             let mut lanes = run.lanes();
             let resumed = lanes.paused && !beat.paused;
@@ -132,7 +142,11 @@ impl<'r> Keeper<'r> {
         let trusted = self.trusted();
         let most = u32::try_from(most).unwrap_or(u32::MAX);
         let store = &run.store.store;
-        let claimed = store.claim(run.topic(), run.relay.lease, most).await?;
+        let claimed = if run.policy().is_one_line() {
+            store.claim_all(run.topic(), run.relay.lease).await?
+        } else {
+            store.claim(run.topic(), run.relay.lease, most).await?
+        };
         if claimed.is_empty() {
             return Ok(());
         }

@@ -8,6 +8,7 @@ mod hints;
 mod keeper;
 mod lanes;
 mod ledger;
+mod line;
 mod publish;
 mod read;
 mod round;
@@ -64,7 +65,8 @@ pub struct Pass {
     pub died: usize,
     /// Messages whose settlement was refused: another relay had taken over.
     pub stale: usize,
-    /// Topics whose destination is down, gone or paused.
+    /// Topics whose destination is down, gone or paused, or whose next message is
+    /// [held back](crate::EventKind::HeldBack).
     pub held_up: usize,
 }
 

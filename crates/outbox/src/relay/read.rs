@@ -118,6 +118,11 @@ impl TopicRun {
             bound.1 = now.saturating_add(LOOKING);
             bound.0.given()
         };
+        self.sight(before).await;
+    }
+
+    /// Looks who writes, now. `before`: what was given away when it began.
+    pub(super) async fn sight(&self, before: i64) {
         let sighting = self.store.store.sight().await;
         let now = self.clock.now();
         let mut bound = self.bound();

@@ -28,6 +28,8 @@ pub(super) struct Round {
     pub(super) cut: bool,
     /// The destination is down or gone.
     pub(super) held_up: bool,
+    /// There is a message, and it must wait for a transaction.
+    pub(super) held_back: bool,
 }
 
 impl TopicRun {
@@ -77,7 +79,11 @@ impl TopicRun {
     }
 
     /// Charges the messages over which a lane's last owner died while he published them alone.
-    async fn charge(&self, work: &mut [Lane], pass: &mut Pass) -> Result<(), StoreError> {
+    pub(super) async fn charge(
+        &self,
+        work: &mut [Lane],
+        pass: &mut Pass,
+    ) -> Result<(), StoreError> {
         for place in 0..work.len() {
             let Some(id) = work[place].charge else {
                 continue;
@@ -146,7 +152,7 @@ impl TopicRun {
     }
 
     /// `None`: it cannot be read, and is noted as dead in the ledger, once it is its key's head.
-    fn item(
+    pub(super) fn item(
         &self,
         row: Row,
         known: Option<Known>,

@@ -17,7 +17,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::{Pass, Served, bound::Bound, keeper::Keeper, lanes::Lanes, worker::After};
+use super::{Pass, Served, bound::Bound, keeper::Keeper, lanes::Lanes, line::Stall, worker::After};
 use crate::{
     Event, EventKind, OutboxStore, RelayPolicy, Topic, TopicPolicy,
     machine::{Outage, wait},
@@ -60,6 +60,7 @@ pub(super) struct TopicRun {
     /// How many lanes are read at once.
     stretch: AtomicU32,
     bound: Mutex<(Bound, Moment)>,
+    stall: Mutex<Option<Stall>>,
 }
 
 impl TopicRun {
@@ -74,6 +75,7 @@ impl TopicRun {
         Self {
             outage: Mutex::new((Outage::default(), clock.now())),
             bound: Mutex::new((Bound::default(), clock.now())),
+            stall: Mutex::default(),
             stretch: AtomicU32::new(MOST_LANES),
             call: AtomicU32::new(FIRST_CALL.min(relay.batch)),
             store,
@@ -96,6 +98,15 @@ impl TopicRun {
 
     pub(super) const fn policy(&self) -> &TopicPolicy {
         &self.served.policy
+    }
+
+    /// In one line there is one place to work at.
+    pub(super) fn workers(&self) -> u32 {
+        if self.policy().is_one_line() {
+            1
+        } else {
+            self.relay.workers
+        }
     }
 
     pub(super) fn lanes(&self) -> MutexGuard<'_, Lanes> {
@@ -181,6 +192,10 @@ impl TopicRun {
         self.bound.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn stall(&self) -> MutexGuard<'_, Option<Stall>> {
+        self.stall.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// How many lanes are read by one statement: all, unless they have many rows that are deleted
     /// and cannot be cleared away, so that one read of all would not be done by its deadline.
     pub(super) fn stretch(&self) -> usize {
@@ -205,7 +220,7 @@ impl TopicRun {
             return;
         }
         let mut workers = JoinSet::new();
-        for _ in 0..self.relay.workers {
+        for _ in 0..self.workers() {
             workers.spawn(Arc::clone(&self).work(stop.clone()));
         }
         let done = watch::Sender::new(false);

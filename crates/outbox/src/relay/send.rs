@@ -30,7 +30,11 @@ impl TopicRun {
         ledger: &mut Ledger<'_>,
         pass: &mut Pass,
     ) -> Result<bool, StoreError> {
-        let order = self.served.publisher.order();
+        let order = match self.policy().is_one_line() {
+            // What a publisher promises of whole runs, it promises of each key.
+            true => PublishOrder::OnePerKey,
+            false => self.served.publisher.order(),
+        };
         let mut hung = Vec::new();
         let mut next = 0;
         loop {

@@ -5,12 +5,14 @@ use std::{sync::Arc, time::Duration};
 use buttress_store::StoreError;
 use tokio::{sync::watch, time::sleep};
 
-use super::{Pass, run::TopicRun};
+use super::{Pass, round::Round, run::TopicRun};
 
 /// The shortest pause of an idle worker; it doubles up to the policy's poll.
 const IDLE: Duration = Duration::from_millis(20);
 /// After a read that found little: the next one shall find more.
 const COLLECT: Duration = Duration::from_millis(5);
+/// While a transaction holds back what is next: it may end at any time.
+const HELD_BACK: Duration = Duration::from_millis(25);
 /// After a store's failure.
 const FAILED: Duration = Duration::from_millis(200);
 
@@ -32,7 +34,7 @@ impl TopicRun {
         let mut busy = false;
         let many = usize::try_from(self.relay.batch / 4).unwrap_or_default();
         while !*stop.borrow() {
-            let workers = usize::try_from(self.relay.workers).unwrap_or(1);
+            let workers = usize::try_from(self.workers()).unwrap_or(1);
             let lanes = self.lanes().count().div_ceil(workers);
             let after = self.turn(lanes, busy, &mut Pass::default()).await;
             busy = matches!(after, After::Rows(rows) if rows >= many);
@@ -106,7 +108,14 @@ impl TopicRun {
         if work.is_empty() {
             return After::Nothing;
         }
-        let result = self.round(&mut work, limit, busy, pass).await;
+        let result = if !self.policy().is_one_line() {
+            self.round(&mut work, limit, busy, pass).await
+        } else if work.len() == usize::from(self.store.store.lanes().unsigned_abs()) {
+            self.line_round(&mut work, limit, pass).await
+        } else {
+            // Some were lost: what is left is handed back, and all are claimed anew.
+            Ok(Round::default())
+        };
         let now = self.clock.now();
         if result.is_err() {
             // It may be another server from now on.
@@ -125,6 +134,7 @@ impl TopicRun {
         drop((lanes, probing));
         match result {
             Ok(round) if round.held_up => After::HeldUp(self.outage_left().1),
+            Ok(round) if round.rows == 0 && round.held_back => After::HeldUp(HELD_BACK),
             Ok(round) if round.rows == 0 => After::Nothing,
             Ok(round) => After::Rows(round.rows),
             Err(error) => {

@@ -18,7 +18,7 @@ use buttress_store::{Dialect, Fence, Lent, MigrateError, StoreError};
 use crate::{
     machine::History,
     message::{Due, Topic},
-    operations::{Counts, DeadRow, WaitingRow},
+    operations::{Counts, DeadRow, PastRow, WaitingRow},
     policy::AfterDeath,
     wake::{Announcer, Wake},
 };
@@ -341,6 +341,14 @@ pub(crate) trait Store: Send + Sync {
         lease: Duration,
         most: u32,
     ) -> Result<Vec<Claimed>, StoreError>;
+    /// All lanes of the topic, or none, where the dialect has [`line`](Self::line).
+    async fn claim_all(
+        &self,
+        _topic: &Topic,
+        _lease: Duration,
+    ) -> Result<Vec<Claimed>, StoreError> {
+        Ok(Vec::new())
+    }
     async fn release(&self, topic: &Topic, held: &[Held]) -> Result<(), StoreError>;
     async fn leave(&self, topic: &Topic, relay: &[u8; 16]) -> Result<(), StoreError>;
 
@@ -361,6 +369,16 @@ pub(crate) trait Store: Send + Sync {
         per_lane: u32,
         limit: u32,
     ) -> Result<Vec<Row>, StoreError>;
+    /// The next rows of all lanes together, from each lane's id on, in the order of their ids and
+    /// without a gap; nothing while a key waits. Where the dialect can tell which ids are decided.
+    async fn line(
+        &self,
+        _topic: &Topic,
+        _from: &[(i16, i64)],
+        _limit: u32,
+    ) -> Result<Vec<Row>, StoreError> {
+        Ok(Vec::new())
+    }
     /// Who writes into the table, where that [bounds](Bounds::Watched) what may yet be committed.
     async fn sight(&self) -> Result<Sighting, StoreError> {
         Ok(Sighting::default())
@@ -372,6 +390,13 @@ pub(crate) trait Store: Send + Sync {
 
     async fn counts(&self, topic: &Topic) -> Result<Counts, StoreError>;
     async fn dead(&self, topic: &Topic, after: i64, most: u32) -> Result<Vec<DeadRow>, StoreError>;
+    /// All that is there, delivered or not, as of one moment.
+    async fn history(
+        &self,
+        topic: &Topic,
+        after: i64,
+        most: u32,
+    ) -> Result<Vec<PastRow>, StoreError>;
     /// Puts a dead letter back to its place, with these attributes if there are any.
     async fn requeue(
         &self,
@@ -428,7 +453,11 @@ fn history(failures: i32, lapses: i32, waits: i32) -> History {
 
 /// Depth, age, waiting, blocked, dead, held, paused.
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
-fn counted(row: (i64, i64, i64, i64, i64, i64, bool)) -> Counts {
+type Counted = (i64, i64, i64, i64, i64, i64, bool);
+
+/// And writers, with the age of the oldest, where these are told.
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+fn counted(row: Counted, writers: (i64, i64)) -> Counts {
     let count = |value: i64| u64::try_from(value).unwrap_or(0);
     Counts {
         depth: count(row.0),
@@ -438,5 +467,7 @@ fn counted(row: (i64, i64, i64, i64, i64, i64, bool)) -> Counts {
         dead: count(row.4),
         held_lanes: count(row.5),
         paused: row.6,
+        writers: count(writers.0),
+        oldest_writer: Duration::from_micros(count(writers.1)),
     }
 }

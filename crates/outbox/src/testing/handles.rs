@@ -316,11 +316,28 @@ async fn kept<DB: SqlDatabase>(suite: &Suite<DB>) {
     let done = pass(&relay).await;
     assert_eq!((done.delivered, done.died), (20, 1));
     let outbox = &suite.outbox;
+    suite.append(&[message(name, "new", "new")]).await;
+    let (mut after, mut past) = (0, Vec::new());
+    loop {
+        let page = outbox.history(&topic(name), after, 8).await;
+        let page = page.expect("a page of the history");
+        assert!(page.len() <= 8 && page.is_sorted_by(|one, two| one.sequence < two.sequence));
+        let Some(last) = page.last() else { break };
+        assert!(page[0].sequence > after);
+        after = last.sequence;
+        past.extend(page);
+    }
+    assert_eq!(past.len(), 22, "what is kept, dead, and not delivered");
+    for past in &past {
+        let delivered = past.message.payload() == "kept";
+        assert_eq!(past.delivered_at.is_some(), delivered);
+    }
+    assert_eq!(pass(&relay).await.delivered, 1);
     let hour = Duration::from_secs(3600);
     assert_eq!(outbox.prune(&topic(name), hour, 100).await.ok(), Some(0));
     tokio::time::sleep(Duration::from_millis(5)).await;
     let none = Duration::from_millis(1);
     assert_eq!(outbox.prune(&topic(name), none, 15).await.ok(), Some(15));
-    assert_eq!(outbox.prune(&topic(name), none, 15).await.ok(), Some(5));
+    assert_eq!(outbox.prune(&topic(name), none, 15).await.ok(), Some(6));
     assert_eq!(outbox.prune(&topic(name), none, 15).await.ok(), Some(0));
 }

@@ -20,6 +20,7 @@ mod isolation;
 mod kafka;
 mod lab;
 mod late;
+mod line;
 mod nats;
 mod planted;
 mod rebalance;

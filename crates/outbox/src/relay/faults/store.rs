@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use crate::{
     message::Topic,
-    operations::{Counts, DeadRow, WaitingRow},
+    operations::{Counts, DeadRow, PastRow, WaitingRow},
     store::{
         AsideRow, Beat, Bounds, Claimed, Held, LeaveOut, NewRow, Row, Settlement, Sighting, Store,
     },
@@ -153,6 +153,16 @@ impl Store for FaultStore {
 
     async fn dead(&self, topic: &Topic, after: i64, most: u32) -> Result<Vec<DeadRow>, StoreError> {
         self.around("dead", self.inner.dead(topic, after, most))
+            .await
+    }
+
+    async fn history(
+        &self,
+        topic: &Topic,
+        after: i64,
+        most: u32,
+    ) -> Result<Vec<PastRow>, StoreError> {
+        self.around("history", self.inner.history(topic, after, most))
             .await
     }
 

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     message::Topic,
-    operations::{Counts, DeadRow, WaitingRow},
+    operations::{Counts, DeadRow, PastRow, WaitingRow},
 };
 
 const STEPS: &[Migration] = &[Migration::new(
@@ -281,6 +281,15 @@ impl Store for MySqlStore {
 
     async fn dead(&self, topic: &Topic, after: i64, most: u32) -> Result<Vec<DeadRow>, StoreError> {
         self.dead_now(topic, after, most).await
+    }
+
+    async fn history(
+        &self,
+        topic: &Topic,
+        after: i64,
+        most: u32,
+    ) -> Result<Vec<PastRow>, StoreError> {
+        self.history_now(topic, after, most).await
     }
 
     async fn requeue(

@@ -7,13 +7,15 @@ use buttress_store::{Deadline, StoreError};
 use super::{MySqlStore, history, micros, rows, step};
 use crate::{
     message::Topic,
-    operations::{Counts, DeadRow, WaitingRow},
-    store::counted,
+    operations::{Counts, DeadRow, PastRow, WaitingRow},
+    store::{Counted, counted},
 };
 
 type DeadParts = (i64, Vec<u8>, i64, i64, i32, i32, Vec<u8>, Vec<u8>, Vec<u8>);
 
 type WaitingParts = (Vec<u8>, i64, i32, i32, i32, i64, Vec<u8>);
+
+type PastParts = (i64, Vec<u8>, i64, Option<i64>, Vec<u8>, Vec<u8>);
 
 impl MySqlStore {
     pub(super) async fn counts_now(&self, topic: &Topic) -> Result<Counts, StoreError> {
@@ -22,8 +24,8 @@ impl MySqlStore {
         for _ in 0..7 {
             counts = counts.bind(topic);
         }
-        let row: (i64, i64, i64, i64, i64, i64, bool) = self.fetch_one(counts).await?;
-        Ok(counted(row))
+        let row: Counted = self.fetch_one(counts).await?;
+        Ok(counted(row, (0, 0)))
     }
 
     pub(super) async fn dead_now(
@@ -86,6 +88,30 @@ impl MySqlStore {
             transaction.finish(done).await
         };
         self.gate.run(run).await
+    }
+
+    pub(super) async fn history_now(
+        &self,
+        topic: &Topic,
+        after: i64,
+        most: u32,
+    ) -> Result<Vec<PastRow>, StoreError> {
+        let topic = topic.as_str().as_bytes();
+        let mut history = sqlx::query_as(&self.sql.history);
+        for _ in 0..3 {
+            history = history.bind(topic).bind(after).bind(most);
+        }
+        let history = history.bind(most);
+        let rows: Vec<PastParts> = self.fetch(history).await?;
+        let row = |(id, key, created_at, delivered_at, attributes, payload)| PastRow {
+            id,
+            key,
+            created_at,
+            delivered_at,
+            attributes,
+            payload,
+        };
+        Ok(rows.into_iter().map(row).collect())
     }
 
     pub(super) async fn waiting_now(

@@ -218,6 +218,17 @@ statements! {
                 EXISTS (SELECT 1 FROM {schema}{prefix}outbox_topic
                          WHERE topic = ? AND paused_at IS NOT NULL)"
     ),
+    // One statement, one snapshot: a message that is being settled is in one of the three.
+    history: "SELECT * FROM (SELECT id, `key`, created_at, NULL AS delivered_at,
+                  attributes, payload
+             FROM {schema}{prefix}outbox WHERE topic = ? AND id > ? ORDER BY id LIMIT ?) AS x
+         UNION ALL SELECT * FROM (SELECT id, `key`, created_at, delivered_at,
+                  attributes, payload
+             FROM {schema}{prefix}outbox_kept WHERE topic = ? AND id > ? ORDER BY id LIMIT ?) AS t
+         UNION ALL SELECT * FROM (SELECT id, `key`, created_at, NULL AS delivered_at,
+                  attributes, payload
+             FROM {schema}{prefix}outbox_dead WHERE topic = ? AND id > ? ORDER BY id LIMIT ?) AS d
+          ORDER BY id LIMIT ?",
     dead: "SELECT id, `key`, created_at, died_at, failures, lapses, attributes, payload, error
              FROM {schema}{prefix}outbox_dead WHERE topic = ? AND id > ? ORDER BY id LIMIT ?",
     put_back: "INSERT INTO {schema}{prefix}outbox

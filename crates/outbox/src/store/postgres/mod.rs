@@ -2,6 +2,7 @@
 
 mod after;
 mod hints;
+mod line;
 mod operations;
 mod settle;
 mod statements;
@@ -26,13 +27,19 @@ use super::{
 };
 use crate::{
     message::Topic,
-    operations::{Counts, DeadRow, WaitingRow},
+    operations::{Counts, DeadRow, PastRow, WaitingRow},
 };
 
-const STEPS: &[Migration] = &[Migration::new(
-    1,
-    include_str!("../../../migrations/postgres/0001_outbox.sql"),
-)];
+const STEPS: &[Migration] = &[
+    Migration::new(
+        1,
+        include_str!("../../../migrations/postgres/0001_outbox.sql"),
+    ),
+    Migration::new(
+        2,
+        include_str!("../../../migrations/postgres/0002_history.sql"),
+    ),
+];
 
 /// How many lanes a topic has: as many windows at most are under way at once.
 const LANES: i16 = 64;
@@ -75,6 +82,32 @@ type Query<'q> = sqlx::query::Query<'q, Postgres, PgArguments>;
 type QueryAs<'q, T> = sqlx::query::QueryAs<'q, Postgres, T, PgArguments>;
 
 type RowParts = (i16, i64, Vec<u8>, i64, Option<i64>, Vec<u8>, Vec<u8>);
+
+type ClaimParts = (i16, i64, bool, Option<i64>);
+
+fn claimed(rows: Vec<ClaimParts>, token: Token) -> Vec<Claimed> {
+    let claimed = |(lane, epoch, lapsed, alone)| Claimed {
+        held: Held {
+            lane,
+            fence: Fence::new(epoch, token),
+        },
+        lapsed,
+        alone,
+    };
+    rows.into_iter().map(claimed).collect()
+}
+
+fn row((lane, id, key, created_at, early, attributes, payload): RowParts) -> Row {
+    Row {
+        lane,
+        id,
+        key,
+        created_at,
+        early,
+        attributes,
+        payload,
+    }
+}
 
 /// Lanes, epochs and tokens, as arrays.
 fn fences(held: &[Held]) -> (Vec<i16>, Vec<i64>, Vec<&[u8]>) {
@@ -232,19 +265,12 @@ impl Store for PostgresStore {
             .bind(i64::from(most))
             .bind(&token.as_bytes()[..])
             .bind(micros(lease));
-        let claimed: Vec<(i16, i64, bool, Option<i64>)> =
-            self.fetch(Phase::Statement, claim).await?;
-        let claimed = claimed
-            .into_iter()
-            .map(|(lane, epoch, lapsed, alone)| Claimed {
-                held: Held {
-                    lane,
-                    fence: Fence::new(epoch, token),
-                },
-                lapsed,
-                alone,
-            });
-        Ok(claimed.collect())
+        let rows: Vec<ClaimParts> = self.fetch(Phase::Statement, claim).await?;
+        Ok(claimed(rows, token))
+    }
+
+    async fn claim_all(&self, topic: &Topic, lease: Duration) -> Result<Vec<Claimed>, StoreError> {
+        self.claim_all_now(topic, lease).await
     }
 
     async fn release(&self, topic: &Topic, held: &[Held]) -> Result<(), StoreError> {
@@ -303,16 +329,16 @@ impl Store for PostgresStore {
             .bind(i64::from(per_lane))
             .bind(i64::from(limit));
         let rows: Vec<RowParts> = self.fetch(Phase::Read, window).await?;
-        let row = |(lane, id, key, created_at, early, attributes, payload)| Row {
-            lane,
-            id,
-            key,
-            created_at,
-            early,
-            attributes,
-            payload,
-        };
         Ok(rows.into_iter().map(row).collect())
+    }
+
+    async fn line(
+        &self,
+        topic: &Topic,
+        from: &[(i16, i64)],
+        limit: u32,
+    ) -> Result<Vec<Row>, StoreError> {
+        self.line_now(topic, from, limit).await
     }
 
     async fn sight(&self) -> Result<Sighting, StoreError> {
@@ -349,6 +375,15 @@ impl Store for PostgresStore {
 
     async fn dead(&self, topic: &Topic, after: i64, most: u32) -> Result<Vec<DeadRow>, StoreError> {
         self.dead_now(topic, after, most).await
+    }
+
+    async fn history(
+        &self,
+        topic: &Topic,
+        after: i64,
+        most: u32,
+    ) -> Result<Vec<PastRow>, StoreError> {
+        self.history_now(topic, after, most).await
     }
 
     async fn requeue(

@@ -7,18 +7,22 @@ use buttress_store::{Phase, StoreError};
 use super::{PostgresStore, history, micros};
 use crate::{
     message::Topic,
-    operations::{Counts, DeadRow, WaitingRow},
-    store::counted,
+    operations::{Counts, DeadRow, PastRow, WaitingRow},
+    store::{Counted, counted},
 };
 
 type WaitingParts = (Vec<u8>, i64, i32, i32, i32, i64, String);
 type DeadParts = (i64, Vec<u8>, i64, i64, i32, i32, Vec<u8>, Vec<u8>, String);
 
+type PastParts = (i64, Vec<u8>, i64, Option<i64>, Vec<u8>, Vec<u8>);
+
 impl PostgresStore {
     pub(super) async fn counts_now(&self, topic: &Topic) -> Result<Counts, StoreError> {
         let counts = sqlx::query_as(&self.sql.counts).bind(topic.as_str());
-        let row: (i64, i64, i64, i64, i64, i64, bool) = self.fetch_one(Phase::Read, counts).await?;
-        Ok(counted(row))
+        let row: Counted = self.fetch_one(Phase::Read, counts).await?;
+        let writers = sqlx::query_as(&self.sql.writers);
+        let writers: (i64, i64) = self.fetch_one(Phase::Read, writers).await?;
+        Ok(counted(row, writers))
     }
 
     pub(super) async fn dead_now(
@@ -41,6 +45,28 @@ impl PostgresStore {
             attributes: parts.6,
             payload: parts.7,
             error: parts.8,
+        };
+        Ok(rows.into_iter().map(row).collect())
+    }
+
+    pub(super) async fn history_now(
+        &self,
+        topic: &Topic,
+        after: i64,
+        most: u32,
+    ) -> Result<Vec<PastRow>, StoreError> {
+        let history = sqlx::query_as(&self.sql.history)
+            .bind(topic.as_str())
+            .bind(after)
+            .bind(i64::from(most));
+        let rows: Vec<PastParts> = self.fetch(Phase::Read, history).await?;
+        let row = |(id, key, created_at, delivered_at, attributes, payload)| PastRow {
+            id,
+            key,
+            created_at,
+            delivered_at,
+            attributes,
+            payload,
         };
         Ok(rows.into_iter().map(row).collect())
     }

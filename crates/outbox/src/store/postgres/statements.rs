@@ -109,6 +109,17 @@ statements! {
            FROM free WHERE l.topic = $1 AND l.lane = free.lane
          RETURNING l.lane, l.epoch, free.lapsed, free.alone"
     ),
+    // Locked in the order in which all lock them, and judged as they are then.
+    claim_all: concat!(
+        "WITH each AS MATERIALIZED (
+           SELECT lane, token IS NOT NULL AS lapsed, alone, lease_until <= ", now!(), " AS free
+             FROM {schema}{prefix}outbox_lane WHERE topic = $1 ORDER BY lane FOR UPDATE)
+         UPDATE {schema}{prefix}outbox_lane l
+            SET epoch = l.epoch + 1, token = $2, lease_until = ", now!(), " + $3
+           FROM each WHERE l.topic = $1 AND l.lane = each.lane
+            AND (SELECT bool_and(free) FROM each)
+         RETURNING l.lane, l.epoch, each.lapsed, each.alone"
+    ),
     release: concat!(
         "WITH mine AS MATERIALIZED (", mine!(), ")
          UPDATE {schema}{prefix}outbox_lane l SET token = NULL, lease_until = 0, alone = NULL
@@ -140,6 +151,32 @@ statements! {
                                         WHERE d.datname = current_database()))
        FROM pg_sequence s
       WHERE s.seqrelid = pg_get_serial_sequence('{schema}{prefix}outbox', 'id')::regclass",
+    // Of others' sessions a user may see the locks, and perhaps not since when.
+    writers: "SELECT count(*), coalesce((extract(epoch FROM
+                statement_timestamp() - min(coalesce(a.xact_start, p.prepared))) * 1000000)::bigint, 0)
+       FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+       LEFT JOIN pg_prepared_xacts p ON l.virtualtransaction = '-1/' || p.transaction
+      WHERE l.locktype = 'relation' AND l.mode = 'RowExclusiveLock' AND l.granted
+        AND l.relation = '{schema}{prefix}outbox'::regclass
+        AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())",
+    // The lowest ids of all lanes, by an index that has them lane by lane, and then their rows.
+    line: concat!(
+        "SELECT r.lane, r.id, r.key, r.created_at,
+                CASE WHEN r.not_before > ",
+        now!(),
+        " THEN r.not_before END, r.attributes, r.payload
+           FROM (SELECT f.lane, x.id FROM unnest($2::smallint[], $3::bigint[]) AS f(lane, low)
+                  CROSS JOIN LATERAL (SELECT o.id FROM {schema}{prefix}outbox o
+                    WHERE o.topic = $1 AND o.lane = f.lane AND o.id >= f.low
+                    ORDER BY o.topic, o.lane, o.id LIMIT $4) x
+                  ORDER BY x.id LIMIT $4) h
+          CROSS JOIN LATERAL (SELECT o.* FROM {schema}{prefix}outbox o
+            WHERE o.topic = $1 AND o.lane = h.lane AND o.id = h.id LIMIT 1) r
+          WHERE NOT EXISTS (SELECT 1 FROM {schema}{prefix}outbox_aside a
+            WHERE a.topic = $1 AND a.until > ",
+        now!(),
+        ") ORDER BY r.id"
+    ),
     alone: "UPDATE {schema}{prefix}outbox_lane SET alone = $5
              WHERE topic = $1 AND lane = $2 AND epoch = $3 AND token = $4",
     mine: mine!(),
@@ -205,6 +242,17 @@ statements! {
                 EXISTS (SELECT 1 FROM {schema}{prefix}outbox_topic
                   WHERE topic = $1 AND paused_at IS NOT NULL)"
     ),
+    // One statement, one snapshot: a message that is being settled is in one of the three.
+    history: "SELECT * FROM (SELECT id, key, created_at, NULL::bigint AS delivered_at,
+                  attributes, payload
+             FROM {schema}{prefix}outbox WHERE topic = $1 AND id > $2 ORDER BY id LIMIT $3) AS x
+         UNION ALL SELECT * FROM (SELECT id, key, created_at, delivered_at,
+                  attributes, payload
+             FROM {schema}{prefix}outbox_kept WHERE topic = $1 AND id > $2 ORDER BY id LIMIT $3) AS t
+         UNION ALL SELECT * FROM (SELECT id, key, created_at, NULL::bigint AS delivered_at,
+                  attributes, payload
+             FROM {schema}{prefix}outbox_dead WHERE topic = $1 AND id > $2 ORDER BY id LIMIT $3) AS d
+          ORDER BY id LIMIT $3",
     dead: "SELECT id, key, created_at, died_at, failures, lapses, attributes, payload, error
              FROM {schema}{prefix}outbox_dead WHERE topic = $1 AND id > $2
             ORDER BY topic, id LIMIT $3",

@@ -24,13 +24,19 @@ use super::{
 };
 use crate::{
     message::{Due, Topic},
-    operations::{Counts, DeadRow, WaitingRow},
+    operations::{Counts, DeadRow, PastRow, WaitingRow},
 };
 
-const STEPS: &[Migration] = &[Migration::new(
-    1,
-    include_str!("../../../migrations/sqlite/0001_outbox.sql"),
-)];
+const STEPS: &[Migration] = &[
+    Migration::new(
+        1,
+        include_str!("../../../migrations/sqlite/0001_outbox.sql"),
+    ),
+    Migration::new(
+        2,
+        include_str!("../../../migrations/sqlite/0002_history.sql"),
+    ),
+];
 
 /// Fewer than elsewhere: writes take turns anyway, and each lane is a read of its own.
 const LANES: i16 = 16;
@@ -279,6 +285,15 @@ impl Store for SqliteStore {
 
     async fn dead(&self, topic: &Topic, after: i64, most: u32) -> Result<Vec<DeadRow>, StoreError> {
         self.dead_now(topic, after, most).await
+    }
+
+    async fn history(
+        &self,
+        topic: &Topic,
+        after: i64,
+        most: u32,
+    ) -> Result<Vec<PastRow>, StoreError> {
+        self.history_now(topic, after, most).await
     }
 
     async fn requeue(

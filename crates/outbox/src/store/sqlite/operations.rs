@@ -7,20 +7,22 @@ use buttress_store::{Deadline, StoreError};
 use super::{SqliteStore, ago, history, now, step};
 use crate::{
     message::Topic,
-    operations::{Counts, DeadRow, WaitingRow},
-    store::counted,
+    operations::{Counts, DeadRow, PastRow, WaitingRow},
+    store::{Counted, counted},
 };
 
 type WaitingParts = (Vec<u8>, i64, i32, i32, i32, i64, String);
 type DeadParts = (i64, Vec<u8>, i64, i64, i32, i32, Vec<u8>, Vec<u8>, String);
+
+type PastParts = (i64, Vec<u8>, i64, Option<i64>, Vec<u8>, Vec<u8>);
 
 impl SqliteStore {
     pub(super) async fn counts_now(&self, topic: &Topic) -> Result<Counts, StoreError> {
         let counts = sqlx::query_as(&self.sql.counts)
             .bind(topic.as_str())
             .bind(now());
-        let row: (i64, i64, i64, i64, i64, i64, bool) = self.fetch_one(counts).await?;
-        Ok(counted(row))
+        let row: Counted = self.fetch_one(counts).await?;
+        Ok(counted(row, (0, 0)))
     }
 
     pub(super) async fn dead_now(
@@ -73,6 +75,28 @@ impl SqliteStore {
             transaction.finish(done).await
         };
         self.gate.run(run).await
+    }
+
+    pub(super) async fn history_now(
+        &self,
+        topic: &Topic,
+        after: i64,
+        most: u32,
+    ) -> Result<Vec<PastRow>, StoreError> {
+        let history = sqlx::query_as(&self.sql.history)
+            .bind(topic.as_str())
+            .bind(after)
+            .bind(most);
+        let rows: Vec<PastParts> = self.fetch(history).await?;
+        let row = |(id, key, created_at, delivered_at, attributes, payload)| PastRow {
+            id,
+            key,
+            created_at,
+            delivered_at,
+            attributes,
+            payload,
+        };
+        Ok(rows.into_iter().map(row).collect())
     }
 
     pub(super) async fn waiting_now(

@@ -101,6 +101,17 @@ statements! {
                       WHERE topic = ?1 AND lease_until > ?2),
                     EXISTS (SELECT 1 FROM {prefix}outbox_topic
                              WHERE topic = ?1 AND paused_at IS NOT NULL)",
+    // One statement, one snapshot: a message that is being settled is in one of the three.
+    history: "SELECT * FROM (SELECT id, key, created_at, NULL AS delivered_at,
+                  attributes, payload
+             FROM {prefix}outbox WHERE topic = ?1 AND id > ?2 ORDER BY id LIMIT ?3) AS x
+         UNION ALL SELECT * FROM (SELECT id, key, created_at, delivered_at,
+                  attributes, payload
+             FROM {prefix}outbox_kept WHERE topic = ?1 AND id > ?2 ORDER BY id LIMIT ?3) AS t
+         UNION ALL SELECT * FROM (SELECT id, key, created_at, NULL AS delivered_at,
+                  attributes, payload
+             FROM {prefix}outbox_dead WHERE topic = ?1 AND id > ?2 ORDER BY id LIMIT ?3) AS d
+          ORDER BY id LIMIT ?3",
     dead: "SELECT id, key, created_at, died_at, failures, lapses, attributes, payload, error
              FROM {prefix}outbox_dead WHERE topic = ?1 AND id > ?2 ORDER BY id LIMIT ?3",
     put_back: "INSERT INTO {prefix}outbox

@@ -1,0 +1,2 @@
+-- For whoever reads in order what is kept.
+CREATE INDEX {prefix}outbox_kept_id ON {schema}{prefix}outbox_kept (topic, id);
