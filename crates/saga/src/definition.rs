@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
@@ -51,14 +51,54 @@ pub(crate) struct Definition {
 /// What a saga was started with, its type forgotten.
 pub(crate) type Input = Box<dyn Any + Send + Sync>;
 
-/// How long a sleep is, by the saga's input.
+/// How long a sleep or a wait is, by the saga's input.
 pub(crate) type Length = Arc<dyn Fn(&Input) -> Duration + Send + Sync>;
+
+/// A place at which nothing is done.
+#[derive(Clone)]
+pub(crate) enum Pause {
+    /// It sleeps for so long.
+    Sleep(Length),
+    /// It waits for a signal.
+    Wait {
+        within: Length,
+        /// What a payload becomes as its output, if it is of the right type.
+        takes: fn(&[u8]) -> Option<String>,
+        /// Its output if nothing comes; `None`: then it has failed.
+        missed: Option<&'static str>,
+    },
+}
+
+impl Pause {
+    pub(crate) const fn length(&self) -> &Length {
+        match self {
+            Self::Sleep(length) | Self::Wait { within: length, .. } => length,
+        }
+    }
+
+    /// The same with a length that is made of its own.
+    #[cfg(feature = "testing")]
+    pub(crate) fn with_length(mut self, make: impl FnOnce(Length) -> Length) -> Self {
+        let (Self::Sleep(length) | Self::Wait { within: length, .. }) = &mut self;
+        *length = make(Arc::clone(length));
+        self
+    }
+
+    /// What tells it from a step in the shape. No name has such bytes.
+    const fn mark(&self) -> &'static [u8] {
+        match self {
+            Self::Sleep(_) => b"\0sleep",
+            Self::Wait { missed: None, .. } => b"\0must",
+            Self::Wait { .. } => b"\0wait",
+        }
+    }
+}
 
 /// A step with its name and policy.
 #[derive(Clone)]
 pub(crate) struct Defined {
-    /// It is a sleep of this length.
-    pub(crate) sleep: Option<Length>,
+    /// It is none: it sleeps or waits.
+    pub(crate) pause: Option<Pause>,
     pub(crate) name: Arc<str>,
     pub(crate) policy: StepPolicy,
     pub(crate) step: Arc<dyn AnyStep>,
@@ -171,16 +211,20 @@ where
         step: S,
         policy: StepPolicy,
     ) -> Output<S::Output> {
-        let place = self.steps.len();
         self.steps.push(Defined {
-            sleep: None,
+            pause: None,
             name: name.into(),
             policy,
             step: Arc::new(Erased::new(step)),
         });
+        self.output()
+    }
+
+    /// What the step added last returns.
+    fn output<T>(&self) -> Output<T> {
         Output {
             definition: self.number,
-            place,
+            place: self.steps.len() - 1,
             value: PhantomData,
         }
     }
@@ -202,8 +246,56 @@ where
     ) -> &mut Self {
         // Inputs are of no other type: the definition decodes them.
         let length = move |input: &Input| input.downcast_ref().map(&length).unwrap_or_default();
+        self.pause(name, Pause::Sleep(Arc::new(length)))
+    }
+
+    /// It waits for a [signal](crate::Sagas::signal) of this name, held by nobody, and goes on with
+    /// what was sent, or without it once so much time has passed. A signal that was sent before is
+    /// there already. Of several the first is taken, by the time at which it was sent. It is as
+    /// exact as a runner's poll, or as the wake-up of a handle in the same process.
+    ///
+    /// Like a sleep it has a place in the journal, and nothing to be undone. A payload that is no
+    /// `T` puts the saga in need of attention (`SIGNAL`); [`force`](crate::Sagas::force) gives
+    /// another.
+    pub fn wait<T>(&mut self, name: &str, within: Duration) -> Output<Waited<T>>
+    where
+        T: Serialize + DeserializeOwned + Send + Sync + 'static,
+    {
+        self.pause(
+            name,
+            Pause::Wait {
+                within: Arc::new(move |_| within),
+                takes: |payload| {
+                    let payload = taken::<T>(payload)?;
+                    Some(format!("{{\"came\":{payload}}}"))
+                },
+                missed: Some(TIMED_OUT),
+            },
+        );
+        self.output()
+    }
+
+    /// The same for a saga that cannot go on without: if no signal comes in time it is turned back
+    /// (`NO_SIGNAL`), and behind the pivot it needs attention; there
+    /// [`resume`](crate::Sagas::resume) begins the wait anew.
+    pub fn wait_or_turn_back<T>(&mut self, name: &str, within: Duration) -> Output<T>
+    where
+        T: Serialize + DeserializeOwned + Send + Sync + 'static,
+    {
+        self.pause(
+            name,
+            Pause::Wait {
+                within: Arc::new(move |_| within),
+                takes: taken::<T>,
+                missed: None,
+            },
+        );
+        self.output()
+    }
+
+    fn pause(&mut self, name: &str, pause: Pause) -> &mut Self {
         self.steps.push(Defined {
-            sleep: Some(Arc::new(length)),
+            pause: Some(pause),
             name: name.into(),
             policy: StepPolicy::default(),
             step: Arc::new(Nothing),
@@ -262,8 +354,8 @@ where
                 })?;
             hash.update((step.name.len() as u64).to_be_bytes());
             hash.update(step.name.as_bytes());
-            if step.sleep.is_some() {
-                hash.update(b"\0sleep"); // No name has such bytes.
+            if let Some(pause) = &step.pause {
+                hash.update(pause.mark());
             }
         }
         let mut shape = [0; 16];
@@ -271,7 +363,7 @@ where
         let rules = self.steps.iter().map(|step| StepShape {
             attempts: step.policy.attempts,
             undo_always: step.policy.undo_always,
-            sleeps: step.sleep.is_some(),
+            sleeps: step.pause.is_some(),
         });
         let definition = Definition {
             key: DefinitionKey {
@@ -326,12 +418,46 @@ impl<T> fmt::Debug for Output<T> {
     }
 }
 
-fn check_name(of: &'static str, name: &str) -> Result<(), DefinitionError> {
-    let fits = (1..=LONGEST_NAME).contains(&name.len())
+/// What came of a [wait](SagaBuilder::wait).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(clippy::exhaustive_enums, reason = "one or the other")]
+pub enum Waited<T> {
+    /// This was sent in time.
+    Came(T),
+    /// Nothing was.
+    TimedOut,
+}
+
+impl<T> Waited<T> {
+    /// What was sent, if something was.
+    #[must_use]
+    pub fn came(self) -> Option<T> {
+        match self {
+            Self::Came(payload) => Some(payload),
+            Self::TimedOut => None,
+        }
+    }
+}
+
+/// [`Waited::TimedOut`] as JSON.
+const TIMED_OUT: &str = "\"timed_out\"";
+
+/// A payload that is of this type, as it is.
+fn taken<T: DeserializeOwned>(payload: &[u8]) -> Option<String> {
+    serde_json::from_slice::<T>(payload).ok()?;
+    String::from_utf8(payload.to_vec()).ok()
+}
+
+pub(crate) fn is_name(name: &str) -> bool {
+    (1..=LONGEST_NAME).contains(&name.len())
         && name
             .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
-    if fits {
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+}
+
+fn check_name(of: &'static str, name: &str) -> Result<(), DefinitionError> {
+    if is_name(name) {
         Ok(())
     } else {
         Err(DefinitionError::Name { of })

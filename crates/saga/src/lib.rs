@@ -27,7 +27,7 @@ mod view;
 pub use self::metrics::MetricsObserver;
 pub use self::{
     context::{CompleteError, Context, OutputError, UndoContext},
-    definition::{DefinitionError, Output, Saga, SagaBuilder},
+    definition::{DefinitionError, Output, Saga, SagaBuilder, Waited},
     error::SagaError,
     event::{Event, EventKind, TraceEvents},
     id::{NoSagaId, SagaId},

@@ -26,7 +26,7 @@ impl Drive {
                     }
                 }
                 Next::Sleep { .. } => return,
-                Next::Run { step, .. } if self.definition.steps[step].sleep.is_some() => {
+                Next::Run { step, .. } if self.definition.steps[step].pause.is_some() => {
                     self.fall_asleep(step)
                 }
                 Next::Run { step, .. } => Entry::Started {

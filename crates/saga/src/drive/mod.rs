@@ -167,10 +167,10 @@ impl Drive {
             } else if let Some(wait) = self.pause_before(&write) {
                 stop_before(&mut write, wait);
             }
-            if let Some(wait) = self.sleeps_on() {
-                write.then = Then::Release(wait);
+            if let Some(then) = self.sleeps_on(&write) {
+                write.then = then;
             }
-            let released = matches!(write.then, Then::Release(_));
+            let released = write.then != Then::Keep;
             match self.write(write).await? {
                 Wrote::Done if released => return Ok(()),
                 Wrote::Done | Wrote::Moved => {}
@@ -182,7 +182,7 @@ impl Drive {
             write = match self.progress.next(&self.definition.shape) {
                 Next::Run { step, open: true } => self.run(step).await?,
                 Next::Undo { step, open: true } => self.undo(step).await?,
-                Next::Sleep { step, until } => self.sleep(step, until).await,
+                Next::Sleep { step, until } => self.sleep(step, until).await?,
                 // What can be followed without an attempt has been followed already, unless the
                 // journal had gone on by itself. Nothing runs whose beginning is not written.
                 _ => {
@@ -367,7 +367,10 @@ impl Drive {
             self.follow_in(&mut progress, &mut then);
         }
         // A sleep begins when the step has ended, which is not now.
-        if matches!(then.last(), Some(Entry::Sleeping { .. })) {
+        if matches!(
+            then.last(),
+            Some(Entry::Sleeping { .. } | Entry::Waiting { .. })
+        ) {
             then.pop();
         }
         Work {

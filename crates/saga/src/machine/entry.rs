@@ -49,6 +49,17 @@ pub enum Entry {
         /// Until when.
         until: i64,
     },
+    /// It waits for a signal of this name, held by nobody, until this time by the store's clock:
+    /// microseconds since 1970. Ends with [`Succeeded`](Self::Succeeded), or with
+    /// [`Failed`](Self::Failed) as attempt 0.
+    Waiting {
+        /// The wait's place among the steps.
+        step: usize,
+        /// Its name, and the signal's.
+        name: String,
+        /// Until when.
+        until: i64,
+    },
     /// The worker died, or was stopped, while a step or an undo was under way. Nobody's verdict.
     Interrupted,
     /// It goes no further: what was done is to be undone.

@@ -18,8 +18,10 @@ pub(crate) struct StepProgress {
     pub(crate) refused: bool,
     /// How its last failure was called.
     pub(crate) code: Option<String>,
-    /// It is a sleep, and this is when it ends, by the store's clock in microseconds.
+    /// It is a sleep or a wait, and this is when it ends, by the store's clock in microseconds.
     pub(crate) asleep: Option<i64>,
+    /// It waits for a signal.
+    pub(crate) waits: bool,
     pub(crate) undo_open: bool,
     pub(crate) undone: bool,
     pub(crate) undo_refused: bool,
@@ -38,9 +40,11 @@ impl StepProgress {
             StepState::Undoing
         } else if self.output.is_some() {
             StepState::Done
+        } else if self.asleep.is_some() && self.waits {
+            StepState::Waiting
         } else if self.asleep.is_some() {
             StepState::Sleeping
-        } else if self.attempts == 0 && !self.doubtful {
+        } else if self.attempts == 0 && !self.doubtful && !(self.waits && self.refused) {
             StepState::Pending
         } else if self.refused && !self.doubtful {
             StepState::Failed
@@ -94,7 +98,9 @@ impl Progress {
     ) -> Result<Self, IllegalEntry> {
         let mut progress = Self::new(names.len());
         for (line, entry) in entries.into_iter().enumerate() {
-            if let Entry::Started { step, name, .. } | Entry::Sleeping { step, name, .. } = entry
+            if let Entry::Started { step, name, .. }
+            | Entry::Sleeping { step, name, .. }
+            | Entry::Waiting { step, name, .. } = entry
                 && names.get(*step) != Some(&name.as_str())
             {
                 return Err(IllegalEntry { line });
@@ -124,13 +130,28 @@ impl Progress {
                 it.attempts = *attempt;
                 it.open = true;
             }
-            Entry::Sleeping { step, until, .. } if forward => {
+            Entry::Sleeping { step, until, .. } | Entry::Waiting { step, until, .. } if forward => {
                 let place = self.steps.iter().position(|it| it.output.is_none())?;
                 let it = self.steps.get_mut(*step)?;
-                if place != *step || it.open || it.asleep.is_some() {
+                if place != *step || it.open || it.asleep.is_some() || it.refused {
                     return None;
                 }
                 it.asleep = Some(*until);
+                it.waits = matches!(entry, Entry::Waiting { .. });
+            }
+            Entry::Failed {
+                step,
+                attempt: 0,
+                kind: FailureKind::Final,
+                code,
+            } if forward => {
+                // Nothing came to a wait.
+                let it = self.steps.get_mut(*step)?;
+                if !it.waits || it.asleep.take().is_none() {
+                    return None;
+                }
+                it.code = Some(code.clone());
+                it.refused = true;
             }
             Entry::Succeeded { step, output } if forward => {
                 let it = self.steps.get_mut(*step)?;

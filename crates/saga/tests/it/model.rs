@@ -12,7 +12,8 @@ use buttress_retry_backoff::Backoff;
 use buttress_saga::{
     Effect, Entry, RunnerPolicy, Saga, SagaId, Sagas, StartOptions, State, StepPolicy,
     store::{
-        Ask, Census, Claimed, Filter, Hand, MemoryStore, NewSaga, Record, Started, Store, Write,
+        Ask, Census, Claimed, Filter, Hand, MemoryStore, NewSaga, NewSignal, Record, Sent, Signals,
+        Started, Store, Write,
     },
 };
 use buttress_store::{Fence, LeaseTerms, Lent, StoreError};
@@ -398,6 +399,22 @@ impl Store for Unfenced {
         write: &Write,
     ) -> Result<bool, StoreError> {
         self.0.append_in(connection, id, by, write).await
+    }
+
+    async fn signal(&self, signal: &NewSignal) -> Result<Sent, StoreError> {
+        self.0.signal(signal).await
+    }
+
+    async fn signal_in(
+        &self,
+        connection: Lent<'_>,
+        signal: &NewSignal,
+    ) -> Result<Sent, StoreError> {
+        self.0.signal_in(connection, signal).await
+    }
+
+    async fn signals(&self, id: SagaId, name: &str) -> Result<Signals, StoreError> {
+        self.0.signals(id, name).await
     }
 
     async fn read(&self, id: SagaId) -> Result<Option<Record>, StoreError> {

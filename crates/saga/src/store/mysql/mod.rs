@@ -12,16 +12,22 @@ use buttress_store::{
 use sqlx::{MySqlConnection, MySqlPool};
 
 use self::statements::Statements;
-use super::{Alone, Ask, Census, Claimed, Filter, Hand, NewSaga, Record, Started, Store, Write};
+use super::{
+    Alone, Ask, Census, Claimed, Filter, Hand, NewSaga, NewSignal, Record, Sent, Signals, Started,
+    Store, Write,
+};
 use crate::{
     SagaId,
-    rows::{self, CensusRow, LineRow, SagaRow},
+    rows::{self, CensusRow, LineRow, SagaRow, SignalsRow},
 };
 
-const MIGRATIONS: &[Migration] = &[Migration::new(
-    1,
-    include_str!("../../../migrations/mysql/0001_saga.sql"),
-)];
+const MIGRATIONS: &[Migration] = &[
+    Migration::new(1, include_str!("../../../migrations/mysql/0001_saga.sql")),
+    Migration::new(
+        2,
+        include_str!("../../../migrations/mysql/0002_signals.sql"),
+    ),
+];
 
 /// Sagas on MySQL 8 or MariaDB 10.6 or later, on a pool of yours. Tested on MariaDB.
 #[derive(Clone, Debug)]
@@ -179,7 +185,62 @@ impl MySqlStore {
                 .await
                 .map_err(StoreError::in_transaction)?;
         }
+        if let Some(seen) = rows::seen(write.then) {
+            let listen = sqlx::query(&self.sql.listen).bind(&id.as_bytes()[..]);
+            listen
+                .execute(&mut *connection)
+                .await
+                .map_err(StoreError::in_transaction)?;
+            sqlx::query(&self.sql.unseen)
+                .bind(&id.as_bytes()[..])
+                .bind(&id.as_bytes()[..])
+                .bind(seen)
+                .execute(connection)
+                .await
+                .map_err(StoreError::in_transaction)?;
+        }
         Ok(true)
+    }
+
+    /// Under the lock of the saga's row.
+    async fn signal_on(
+        &self,
+        connection: &mut MySqlConnection,
+        signal: &NewSignal,
+    ) -> Result<Sent, StoreError> {
+        let (id, key) = (&signal.saga.as_bytes()[..], signal.key.as_bytes());
+        let lock = sqlx::query_as(&self.sql.lock).bind(id);
+        let state: Option<(i64,)> = lock
+            .fetch_optional(&mut *connection)
+            .await
+            .map_err(StoreError::in_transaction)?;
+        let others: Vec<(i64,)> = sqlx::query_as(&self.sql.not_sent)
+            .bind(key)
+            .bind(id)
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(StoreError::in_transaction)?;
+        let known = others.iter().any(|(same,)| *same != 0);
+        if let Some(refused) = rows::not_sent(known, state.map(|it| it.0))? {
+            return Ok(refused);
+        }
+        if others.len() >= signal.most as usize {
+            return Ok(Sent::Full);
+        }
+        sqlx::query(&self.sql.signal)
+            .bind(id)
+            .bind(key)
+            .bind(rows::count(others.len()))
+            .bind(&signal.name)
+            .bind(&signal.payload)
+            .execute(&mut *connection)
+            .await
+            .map_err(StoreError::in_transaction)?;
+        let wake = sqlx::query(&self.sql.wake).bind(id);
+        wake.execute(connection)
+            .await
+            .map_err(StoreError::in_transaction)?;
+        Ok(Sent::New)
     }
 
     async fn read_on(
@@ -290,6 +351,35 @@ impl Store for MySqlStore {
         self.append_on(connection.mysql()?, id, by, write).await
     }
 
+    async fn signal(&self, signal: &NewSignal) -> Result<Sent, StoreError> {
+        self.write(async |connection| self.signal_on(connection, signal).await)
+            .await
+    }
+
+    async fn signal_in(
+        &self,
+        connection: Lent<'_>,
+        signal: &NewSignal,
+    ) -> Result<Sent, StoreError> {
+        self.signal_on(connection.mysql()?, signal).await
+    }
+
+    async fn signals(&self, id: SagaId, name: &str) -> Result<Signals, StoreError> {
+        self.gate
+            .run(async |deadline| {
+                let mut loan = Loan::acquire(&self.pool, deadline).await?;
+                let look = sqlx::query_as(&self.sql.signals)
+                    .bind(&id.as_bytes()[..])
+                    .bind(&id.as_bytes()[..])
+                    .bind(name)
+                    .fetch_one(&mut *loan);
+                let found: SignalsRow = deadline.run(Phase::Read, look).await?;
+                loan.give_back();
+                rows::signals(found)
+            })
+            .await
+    }
+
     async fn read(&self, id: SagaId) -> Result<Option<Record>, StoreError> {
         self.gate
             .run(async |deadline| {
@@ -366,7 +456,12 @@ impl Store for MySqlStore {
                 .await
                 .map_err(StoreError::in_transaction)?;
             for (id,) in &old {
-                for statement in [&self.sql.prune_lines, &self.sql.prune] {
+                for statement in [
+                    &self.sql.prune_lines,
+                    &self.sql.prune_signals,
+                    &self.sql.prune_listens,
+                    &self.sql.prune,
+                ] {
                     let delete = sqlx::query(statement).bind(id).execute(&mut *connection);
                     delete.await.map_err(StoreError::in_transaction)?;
                 }

@@ -13,11 +13,12 @@ use sqlx::{PgConnection, PgPool};
 
 use self::statements::Statements;
 use super::{
-    Alone, Append, Ask, Census, Claimed, Filter, Hand, NewSaga, Record, Started, Store, Write,
+    Alone, Append, Ask, Census, Claimed, Filter, Hand, NewSaga, NewSignal, Record, Sent, Signals,
+    Started, Store, Write,
 };
 use crate::{
     SagaId,
-    rows::{self, CensusRow, LineRow, SagaRow},
+    rows::{self, CensusRow, LineRow, SagaRow, SignalsRow},
 };
 
 const MIGRATIONS: &[Migration] = &[
@@ -28,6 +29,10 @@ const MIGRATIONS: &[Migration] = &[
     Migration::new(
         2,
         include_str!("../../../migrations/postgres/0002_room_and_lapses.sql"),
+    ),
+    Migration::new(
+        3,
+        include_str!("../../../migrations/postgres/0003_signals.sql"),
     ),
 ];
 
@@ -154,7 +159,8 @@ impl PostgresStore {
             .bind(after.is_some())
             .bind(after.unwrap_or(0))
             .bind(write.progress)
-            .bind(rows::place(write.expected, 0));
+            .bind(rows::place(write.expected, 0))
+            .bind(rows::seen(write.then));
         if !entries.is_empty() {
             query = query.bind(entries);
         }
@@ -204,6 +210,7 @@ impl PostgresStore {
             .bind(of)
             .bind(seq)
             .bind(entries)
+            .bind(each().map(|it| rows::seen(it.then)).collect::<Vec<_>>())
             .fetch_all(connection)
             .await
             .map_err(|error| StoreError::of_sqlx(error, Phase::Statement))?;
@@ -215,6 +222,33 @@ impl PostgresStore {
             }
         }
         Ok(told)
+    }
+
+    async fn signal_on(
+        &self,
+        connection: &mut PgConnection,
+        signal: &NewSignal,
+    ) -> Result<Sent, StoreError> {
+        let (id, key) = (&signal.saga.as_bytes()[..], signal.key.as_bytes());
+        let sent = sqlx::query(&self.sql.signal)
+            .bind(id)
+            .bind(key)
+            .bind(&signal.name)
+            .bind(&signal.payload)
+            .bind(i64::from(signal.most))
+            .execute(&mut *connection)
+            .await
+            .map_err(|error| StoreError::of_sqlx(error, Phase::Statement))?;
+        if sent.rows_affected() > 0 {
+            return Ok(Sent::New);
+        }
+        let (known, state): (bool, Option<i64>) = sqlx::query_as(&self.sql.not_sent)
+            .bind(id)
+            .bind(key)
+            .fetch_one(connection)
+            .await
+            .map_err(|error| StoreError::of_sqlx(error, Phase::Read))?;
+        Ok(rows::not_sent(known, state)?.unwrap_or(Sent::Full))
     }
 
     async fn with_lines(
@@ -338,6 +372,41 @@ impl Store for PostgresStore {
         write: &Write,
     ) -> Result<bool, StoreError> {
         self.append_on(connection.postgres()?, id, by, write).await
+    }
+
+    async fn signal(&self, signal: &NewSignal) -> Result<Sent, StoreError> {
+        self.gate
+            .run(async |deadline| {
+                let mut loan = Loan::acquire(&self.pool, deadline).await?;
+                let sent = self.signal_on(&mut loan, signal);
+                let sent = deadline.run(Phase::Statement, sent).await?;
+                loan.give_back();
+                Ok(sent)
+            })
+            .await
+    }
+
+    async fn signal_in(
+        &self,
+        connection: Lent<'_>,
+        signal: &NewSignal,
+    ) -> Result<Sent, StoreError> {
+        self.signal_on(connection.postgres()?, signal).await
+    }
+
+    async fn signals(&self, id: SagaId, name: &str) -> Result<Signals, StoreError> {
+        self.gate
+            .run(async |deadline| {
+                let mut loan = Loan::acquire(&self.pool, deadline).await?;
+                let look = sqlx::query_as(&self.sql.signals)
+                    .bind(&id.as_bytes()[..])
+                    .bind(name)
+                    .fetch_optional(&mut *loan);
+                let found: Option<SignalsRow> = deadline.run(Phase::Read, look).await?;
+                loan.give_back();
+                found.map_or_else(|| Ok(Signals::default()), rows::signals)
+            })
+            .await
     }
 
     async fn read(&self, id: SagaId) -> Result<Option<Record>, StoreError> {

@@ -13,17 +13,21 @@ use sqlx::{Sqlite, SqliteConnection, SqlitePool};
 
 use self::statements::Statements;
 use super::{
-    Alone, Append, Ask, Census, Claimed, Filter, Hand, NewSaga, Record, Started, Store, Write,
+    Alone, Append, Ask, Census, Claimed, Filter, Hand, NewSaga, NewSignal, Record, Sent, Signals,
+    Started, Store, Write,
 };
 use crate::{
     SagaId,
-    rows::{self, CensusRow, LineRow, SagaRow},
+    rows::{self, CensusRow, LineRow, SagaRow, SignalsRow},
 };
 
-const MIGRATIONS: &[Migration] = &[Migration::new(
-    1,
-    include_str!("../../../migrations/sqlite/0001_saga.sql"),
-)];
+const MIGRATIONS: &[Migration] = &[
+    Migration::new(1, include_str!("../../../migrations/sqlite/0001_saga.sql")),
+    Migration::new(
+        2,
+        include_str!("../../../migrations/sqlite/0002_signals.sql"),
+    ),
+];
 
 /// Sagas on SQLite, in a file of yours. It is told the time: by this host's clock.
 ///
@@ -175,6 +179,7 @@ impl SqliteStore {
             .bind(after.unwrap_or(0))
             .bind(write.progress)
             .bind(rows::place(write.expected, 0))
+            .bind(rows::seen(write.then))
             .execute(&mut *connection)
             .await
             .map_err(StoreError::in_transaction)?;
@@ -192,6 +197,45 @@ impl SqliteStore {
                 .map_err(StoreError::in_transaction)?;
         }
         Ok(true)
+    }
+
+    /// Nobody else writes while this transaction does.
+    async fn signal_on(
+        &self,
+        connection: &mut SqliteConnection,
+        signal: &NewSignal,
+    ) -> Result<Sent, StoreError> {
+        let now = Micros::of_host().get();
+        let (id, key) = (&signal.saga.as_bytes()[..], signal.key.as_bytes());
+        // The write comes first, so that a deferred transaction takes its turn here. Who is woken in
+        // vain looks, and goes on waiting.
+        let wake = sqlx::query(&self.sql.wake).bind(now).bind(id);
+        wake.execute(&mut *connection)
+            .await
+            .map_err(StoreError::in_transaction)?;
+        let (known, state, count): (bool, Option<i64>, i64) = sqlx::query_as(&self.sql.not_sent)
+            .bind(id)
+            .bind(key)
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(StoreError::in_transaction)?;
+        if let Some(refused) = rows::not_sent(known, state)? {
+            return Ok(refused);
+        }
+        if count >= i64::from(signal.most) {
+            return Ok(Sent::Full);
+        }
+        sqlx::query(&self.sql.signal)
+            .bind(id)
+            .bind(key)
+            .bind(count)
+            .bind(now)
+            .bind(&signal.name)
+            .bind(&signal.payload)
+            .execute(connection)
+            .await
+            .map_err(StoreError::in_transaction)?;
+        Ok(Sent::New)
     }
 
     async fn with_lines(
@@ -295,6 +339,34 @@ impl Store for SqliteStore {
         self.append_on(connection.sqlite()?, id, by, write).await
     }
 
+    async fn signal(&self, signal: &NewSignal) -> Result<Sent, StoreError> {
+        self.write(async |connection| self.signal_on(connection, signal).await)
+            .await
+    }
+
+    async fn signal_in(
+        &self,
+        connection: Lent<'_>,
+        signal: &NewSignal,
+    ) -> Result<Sent, StoreError> {
+        self.signal_on(connection.sqlite()?, signal).await
+    }
+
+    async fn signals(&self, id: SagaId, name: &str) -> Result<Signals, StoreError> {
+        self.read_gate
+            .run(async |deadline| {
+                let mut loan = Loan::<Sqlite>::acquire(&self.reader, deadline).await?;
+                let look = sqlx::query_as(&self.sql.signals)
+                    .bind(&id.as_bytes()[..])
+                    .bind(name)
+                    .fetch_one(&mut *loan);
+                let found: SignalsRow = deadline.run(Phase::Read, look).await?;
+                loan.give_back();
+                rows::signals(found)
+            })
+            .await
+    }
+
     async fn read(&self, id: SagaId) -> Result<Option<Record>, StoreError> {
         Ok(self.read_all(&[id]).await?.pop())
     }
@@ -362,7 +434,11 @@ impl Store for SqliteStore {
                 .await
                 .map_err(StoreError::in_transaction)?;
             for (id,) in &old {
-                for statement in [&self.sql.prune_lines, &self.sql.prune] {
+                for statement in [
+                    &self.sql.prune_lines,
+                    &self.sql.prune_signals,
+                    &self.sql.prune,
+                ] {
                     let delete = sqlx::query(statement).bind(id).execute(&mut *connection);
                     delete.await.map_err(StoreError::in_transaction)?;
                 }
