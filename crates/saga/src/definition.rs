@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     PolicyError, Step, StepPolicy,
+    graph::Graph,
     machine::{IllegalEntry, Progress, Shape, StepShape},
     run::{AnyStep, Erased, Nothing},
     store::{DefinitionKey, Record},
@@ -24,8 +25,9 @@ use crate::{
 /// The longest name of a saga or a step.
 const LONGEST_NAME: usize = 64;
 
-/// A saga's definition: a name, a version, and steps that are done one after the other. If one is
-/// refused, those before it are undone in the opposite order.
+/// A saga's definition: a name, a version, and steps that are done one after the other, or side by
+/// side in [branches](SagaBuilder::fork). If one is refused, those before it are undone in the
+/// opposite order.
 ///
 /// A saga that runs keeps to the definition it was started with. One whose steps changed needs
 /// another version; keep the old one in the runner until its last saga has ended.
@@ -43,6 +45,8 @@ pub(crate) struct Definition {
     pub(crate) number: u64,
     pub(crate) shape: Shape,
     pub(crate) steps: Vec<Defined>,
+    /// Some of its steps are done side by side.
+    pub(crate) branches: bool,
     pub(crate) forward_within: Option<Duration>,
     pub(crate) limit: Option<usize>,
     pub(crate) decode: fn(&[u8]) -> serde_json::Result<Input>,
@@ -104,6 +108,13 @@ pub(crate) struct Defined {
     pub(crate) step: Arc<dyn AnyStep>,
 }
 
+impl Defined {
+    /// Whether it waits for a signal.
+    pub(crate) const fn waits(&self) -> bool {
+        matches!(self.pause, Some(Pause::Wait { .. }))
+    }
+}
+
 impl<I> Saga<I>
 where
     I: Serialize + DeserializeOwned + Send + Sync + 'static,
@@ -116,7 +127,7 @@ where
             version,
             number: DEFINED.fetch_add(1, Ordering::Relaxed),
             steps: Vec::new(),
-            forward_from: None,
+            graph: Graph::default(),
             forward_within: None,
             limit: None,
             input: PhantomData,
@@ -153,7 +164,7 @@ impl Definition {
     /// Where a saga of it stands.
     pub(crate) fn fold(&self, record: &Record) -> Result<Progress, IllegalEntry> {
         let journal = record.journal.iter().map(|line| &line.entry);
-        Progress::fold(&self.names(), journal)
+        Progress::fold(&self.names(), &self.shape.before, journal)
     }
 }
 
@@ -189,7 +200,7 @@ pub struct SagaBuilder<I> {
     version: u32,
     number: u64,
     steps: Vec<Defined>,
-    forward_from: Option<usize>,
+    graph: Graph,
     forward_within: Option<Duration>,
     limit: Option<usize>,
     input: PhantomData<fn(I)>,
@@ -211,6 +222,7 @@ where
         step: S,
         policy: StepPolicy,
     ) -> Output<S::Output> {
+        self.graph.push();
         self.steps.push(Defined {
             pause: None,
             name: name.into(),
@@ -294,6 +306,7 @@ where
     }
 
     fn pause(&mut self, name: &str, pause: Pause) -> &mut Self {
+        self.graph.push();
         self.steps.push(Defined {
             pause: Some(pause),
             name: name.into(),
@@ -303,10 +316,76 @@ where
         self
     }
 
+    /// Branches that are done side by side: each is a row of steps, sleeps, waits and further forks
+    /// of its own, all begin once what stands before the fork is done, and what is added behind the
+    /// fork begins once all of them are. It can read the outputs of all.
+    ///
+    /// If a step of one branch fails for good, what is under way in the others may end, nothing new
+    /// begins, and all that was done is undone, the step added last first.
+    ///
+    /// ```
+    /// # use buttress_saga::{Context, Saga, Step, StepError};
+    /// # struct Book;
+    /// # impl Step for Book {
+    /// #     type Input = u64;
+    /// #     type Output = u64;
+    /// #     async fn run(&self, _: &Context<'_, u64>) -> Result<u64, StepError> { Ok(7) }
+    /// # }
+    /// let mut trip = Saga::define("trip", 1);
+    /// let (flight, hotel) = trip.fork(|fork| {
+    ///     let flight = fork.branch(|branch| branch.step("flight", Book));
+    ///     let hotel = fork.branch(|branch| {
+    ///         branch.step("ask", Book);
+    ///         branch.step("hotel", Book)
+    ///     });
+    ///     (flight, hotel)
+    /// });
+    /// trip.step("confirm", Book); // reads flight and hotel
+    /// # let _ = (flight, hotel);
+    /// # let trip: Saga<u64> = trip.build()?;
+    /// # Ok::<(), buttress_saga::DefinitionError>(())
+    /// ```
+    pub fn fork<R>(&mut self, branches: impl FnOnce(&mut Fork<'_, I>) -> R) -> R {
+        let from = self.graph.ends().to_vec();
+        let mut fork = Fork {
+            saga: self,
+            from,
+            ends: Vec::new(),
+        };
+        let result = branches(&mut fork);
+        let (from, mut ends) = (fork.from, fork.ends);
+        if ends.is_empty() {
+            ends = from;
+        }
+        ends.sort_unstable();
+        ends.dedup();
+        self.graph.go_on_from(ends);
+        result
+    }
+
+    /// What is added next begins once these steps are done, and needs no other: any graph can be
+    /// made of it. `[]` is the start. They must have been added before, so there are no circles.
+    /// What is added behind that goes on from there.
+    pub fn after<'n>(&mut self, steps: impl IntoIterator<Item = &'n str>) -> &mut Self {
+        let mut ends = Vec::new();
+        for name in steps {
+            match self.steps.iter().position(|it| &*it.name == name) {
+                Some(place) => ends.push(place),
+                None => self.graph.misses(name),
+            }
+        }
+        ends.sort_unstable();
+        ends.dedup();
+        self.graph.go_on_from(ends);
+        self
+    }
+
     /// The step added last is the point of no return: once it is done there is only forward, and
-    /// what follows is tried without end while its target is merely down.
+    /// what follows is tried without end while its target is merely down. Directly behind a fork it
+    /// is the end of all branches. No step may be done beside it: those added before come before
+    /// it, and those added later come after it.
     pub fn pivot(&mut self) -> &mut Self {
-        self.forward_from = Some(self.steps.len());
+        self.graph.pivot();
         self
     }
 
@@ -336,7 +415,18 @@ where
         if self.limit == Some(0) {
             return Err(DefinitionError::Concurrency);
         }
-        let forward_from = self.forward_from.unwrap_or(self.steps.len());
+        if let Some(name) = self.graph.missed() {
+            return Err(DefinitionError::After {
+                name: name.to_owned(),
+            });
+        }
+        let before = self.graph.before();
+        let forward_from = self.graph.forward_from(&before).map_err(|beside| {
+            let name = self.steps.get(beside).map(|it| it.name.to_string());
+            DefinitionError::Pivot {
+                name: name.unwrap_or_default(),
+            }
+        })?;
         let mut hash = Sha256::new();
         hash.update((forward_from as u64).to_be_bytes());
         for (place, step) in self.steps.iter().enumerate() {
@@ -357,6 +447,13 @@ where
             if let Some(pause) = &step.pause {
                 hash.update(pause.mark());
             }
+            if let Some(after) = self.graph.unless_in_a_row(place) {
+                hash.update(b"\0after");
+                for place in after {
+                    hash.update((*place as u64).to_be_bytes());
+                }
+                hash.update(b"\0");
+            }
         }
         let mut shape = [0; 16];
         shape.copy_from_slice(&hash.finalize()[..16]);
@@ -372,7 +469,9 @@ where
                 shape,
             },
             number: self.number,
+            branches: (0..self.steps.len()).any(|it| self.graph.unless_in_a_row(it).is_some()),
             shape: Shape {
+                before,
                 forward_from,
                 steps: rules.collect(),
             },
@@ -385,6 +484,34 @@ where
             definition: Arc::new(definition),
             input: PhantomData,
         })
+    }
+}
+
+/// The branches of a [fork](SagaBuilder::fork).
+#[must_use = "give it branches"]
+pub struct Fork<'b, I> {
+    saga: &'b mut SagaBuilder<I>,
+    from: Vec<usize>,
+    ends: Vec<usize>,
+}
+
+impl<I> Fork<'_, I> {
+    /// A branch: what is added to the builder that it is given is done one after the other, beside
+    /// the other branches. One to which nothing is added is none.
+    pub fn branch<R>(&mut self, steps: impl FnOnce(&mut SagaBuilder<I>) -> R) -> R {
+        self.saga.graph.go_on_from(self.from.clone());
+        let count = self.saga.steps.len();
+        let result = steps(self.saga);
+        if self.saga.steps.len() > count {
+            self.ends.extend(self.saga.graph.ends());
+        }
+        result
+    }
+}
+
+impl<I> fmt::Debug for Fork<'_, I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fork").finish_non_exhaustive()
     }
 }
 
@@ -480,6 +607,18 @@ pub enum DefinitionError {
     /// Two steps have one name; the journal tells them apart by it.
     #[error("two steps are called {name}")]
     Twice {
+        /// Which.
+        name: String,
+    },
+    /// A step is to come after one that is not there.
+    #[error("no step called {name} was added before the one that is to come after it")]
+    After {
+        /// Which.
+        name: String,
+    },
+    /// A step may be done beside the pivot, and nobody could say whether it is to be undone.
+    #[error("step {name} may be done beside the pivot: it must come before it, or after")]
+    Pivot {
         /// Which.
         name: String,
     },

@@ -317,12 +317,13 @@ impl Sagas {
     /// [`SagaError::WrongState`] when it is past its pivot or has ended; [`SagaError::Moved`].
     pub async fn cancel<I>(&self, saga: &Saga<I>, id: SagaId, by: By) -> Result<(), SagaError> {
         let (record, progress) = self.fold(saga, id).await?;
-        let next = progress.next(&saga.definition.shape);
-        let passed = matches!(
-            next,
-            Next::Run { step, .. } | Next::Sleep { step, .. }
-                if step >= saga.definition.shape.forward_from
-        );
+        let shape = &saga.definition.shape;
+        let passed = progress.all(shape).into_iter().any(|next| {
+            matches!(
+                next,
+                Next::Run { step, .. } | Next::Sleep { step, .. } if step >= shape.forward_from
+            )
+        });
         if passed {
             let state = record.state;
             return Err(SagaError::WrongState { state });

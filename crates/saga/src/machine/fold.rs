@@ -1,6 +1,6 @@
 //! A journal folded into where its saga stands.
 
-use super::{Entry, FailureKind, State, StepState};
+use super::{Before, Entry, FailureKind, State, StepState};
 
 /// Where one step stands, and what is known of its effect.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub(crate) struct StepProgress {
     pub(crate) asleep: Option<i64>,
     /// It waits for a signal.
     pub(crate) waits: bool,
+    /// Its next attempt waits until then, by the store's clock.
+    pub(crate) rests: Option<i64>,
     pub(crate) undo_open: bool,
     pub(crate) undone: bool,
     pub(crate) undo_refused: bool,
@@ -65,6 +67,7 @@ pub(crate) struct Progress {
     pub(crate) parked: Option<String>,
     /// The way is back, also while it is parked.
     back: bool,
+    before: Before,
 }
 
 /// The reason of what somebody turned back.
@@ -80,23 +83,31 @@ pub struct IllegalEntry {
 }
 
 impl Progress {
-    /// A saga of so many steps that has not begun.
-    pub(crate) fn new(steps: usize) -> Self {
+    /// A saga that has not begun, whose steps come one before the other like this.
+    pub(crate) fn new(before: &Before) -> Self {
         Self {
             state: State::Running,
-            steps: vec![StepProgress::default(); steps],
+            steps: vec![StepProgress::default(); before.len()],
             reason: None,
             parked: None,
             back: false,
+            before: Before::clone(before),
         }
+    }
+
+    /// Whether a step that is not done may be: all that it comes after is.
+    pub(crate) fn is_ready(&self, step: usize) -> bool {
+        let is_done = |step: &usize| self.steps[*step].output.is_some();
+        !is_done(&step) && self.before[step].iter().all(is_done)
     }
 
     /// Where a saga of these steps stands after these lines.
     pub(crate) fn fold<'e>(
         names: &[&str],
+        before: &Before,
         entries: impl IntoIterator<Item = &'e Entry>,
     ) -> Result<Self, IllegalEntry> {
-        let mut progress = Self::new(names.len());
+        let mut progress = Self::new(before);
         for (line, entry) in entries.into_iter().enumerate() {
             if let Entry::Started { step, name, .. }
             | Entry::Sleeping { step, name, .. }
@@ -116,10 +127,10 @@ impl Progress {
         let undoing = self.state == State::Undoing;
         match entry {
             Entry::Started { step, attempt, .. } if forward => {
-                // One after the other: what is before is done, what is behind has not begun.
-                let place = self.steps.iter().position(|it| it.output.is_none())?;
+                // What it comes after is done, and what comes after it has not begun.
+                let ready = *step < self.steps.len() && self.is_ready(*step);
                 let it = self.steps.get_mut(*step)?;
-                if place != *step
+                if !ready
                     || it.open
                     || it.asleep.is_some()
                     || it.refused
@@ -129,11 +140,12 @@ impl Progress {
                 }
                 it.attempts = *attempt;
                 it.open = true;
+                it.rests = None;
             }
             Entry::Sleeping { step, until, .. } | Entry::Waiting { step, until, .. } if forward => {
-                let place = self.steps.iter().position(|it| it.output.is_none())?;
+                let ready = *step < self.steps.len() && self.is_ready(*step);
                 let it = self.steps.get_mut(*step)?;
-                if place != *step || it.open || it.asleep.is_some() || it.refused {
+                if !ready || it.open || it.asleep.is_some() || it.refused {
                     return None;
                 }
                 it.asleep = Some(*until);
@@ -144,6 +156,7 @@ impl Progress {
                 attempt: 0,
                 kind: FailureKind::Final,
                 code,
+                ..
             } if forward => {
                 // Nothing came to a wait.
                 let it = self.steps.get_mut(*step)?;
@@ -168,6 +181,7 @@ impl Progress {
                 attempt,
                 kind,
                 code,
+                until,
             } if forward => {
                 let it = self.steps.get_mut(*step)?;
                 if !it.open || it.attempts != *attempt {
@@ -178,6 +192,7 @@ impl Progress {
                 it.code = Some(code.clone());
                 it.doubtful |= *kind == FailureKind::Unknown;
                 it.refused |= *kind == FailureKind::Final;
+                it.rests = *until;
             }
             Entry::Interrupted if forward || undoing => self.interrupt(),
             Entry::TurnedBack { code } if forward => {
@@ -267,6 +282,7 @@ impl Progress {
         self.back = true;
         for it in &mut self.steps {
             it.asleep = None;
+            it.rests = None;
         }
         self.parked = None;
         // The first reason is the one that its user asks for.
@@ -296,6 +312,7 @@ impl Progress {
         for it in &mut self.steps {
             it.refused = false;
             it.undo_refused = false;
+            it.rests = None;
         }
     }
 }

@@ -12,7 +12,7 @@ pub use self::{
 };
 pub(crate) use self::{
     fold::Progress,
-    next::{Next, Shape, StepShape},
+    next::{Before, Next, Shape, StepShape},
 };
 
 /// What is known of the effect of an attempt that failed.

@@ -340,6 +340,7 @@ impl Definition {
             number: self.number,
             shape: self.shape.clone(),
             steps: steps.collect(),
+            branches: self.branches,
             forward_within: self.forward_within,
             limit: self.limit,
             decode: self.decode,

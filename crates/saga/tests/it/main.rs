@@ -8,6 +8,7 @@
 mod bank;
 mod calls;
 mod conformance;
+mod forks;
 mod gathered;
 mod harness;
 mod kept;

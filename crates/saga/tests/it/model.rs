@@ -10,7 +10,8 @@ use std::{
 use async_trait::async_trait;
 use buttress_retry_backoff::Backoff;
 use buttress_saga::{
-    Effect, Entry, RunnerPolicy, Saga, SagaId, Sagas, StartOptions, State, StepPolicy,
+    Effect, Entry, Output, RunnerPolicy, Saga, SagaBuilder, SagaId, Sagas, StartOptions, State,
+    StepPolicy, Waited,
     store::{
         Ask, Census, Claimed, Filter, Hand, MemoryStore, NewSaga, NewSignal, Record, Sent, Signals,
         Started, Store, Write,
@@ -38,6 +39,10 @@ struct History {
     pivot: Option<usize>,
     /// Before which step it sleeps, and for how long.
     sleep: Option<(usize, Duration)>,
+    /// Which steps are in branches: the first, the first behind, and how many to a branch.
+    fork: Option<(usize, usize, usize)>,
+    /// Before which step it waits for a signal, how long, and whether it turns back without.
+    wait: Option<(usize, Duration, bool)>,
     world: World,
     store: Arc<dyn Store>,
     /// The planted bug: whoever was in a batch is told that he was written.
@@ -49,6 +54,20 @@ struct Tally {
     completed: u32,
     undone: u32,
     parked: u32,
+    came: u32,
+    missed: u32,
+    forked: u32,
+}
+
+impl Tally {
+    fn add(&mut self, one: Self) {
+        self.completed += one.completed;
+        self.undone += one.undone;
+        self.parked += one.parked;
+        self.came += one.came;
+        self.missed += one.missed;
+        self.forked += one.forked;
+    }
 }
 
 impl History {
@@ -59,11 +78,22 @@ impl History {
             let length = Duration::from_millis(rng.random_range(0..3000));
             (rng.random_range(0..steps), length)
         });
+        let fork = rng.random_bool(0.5).then(|| {
+            let first = rng.random_range(0..steps);
+            let behind = rng.random_range(first..=steps);
+            (first, behind, rng.random_range(1..3))
+        });
+        let wait = rng.random_bool(0.3).then(|| {
+            let within = Duration::from_millis(rng.random_range(0..3000));
+            (rng.random_range(0..steps), within, rng.random_bool(0.5))
+        });
         Self {
             rng,
             steps,
             pivot,
             sleep,
+            fork,
+            wait,
             world: World::default(),
             store,
             boasts,
@@ -80,19 +110,113 @@ impl History {
             .timeout(Duration::from_millis(300))
             .undo_timeout(Duration::from_millis(300));
         let mut saga = Saga::define("random", 1);
-        for (place, name) in NAMES.into_iter().take(self.steps).enumerate() {
-            let world = self.world.clone();
-            if let Some((before, length)) = self.sleep
-                && before == place
-            {
-                saga.sleep("sleep", length);
-            }
-            saga.step_with(name, Scripted { name, world }, policy.clone());
-            if self.pivot == Some(place) {
-                saga.pivot();
+        let mut place = 0;
+        while place < self.steps {
+            match self.fork {
+                Some((first, behind, length)) if place == first && first < behind => {
+                    saga.fork(|fork| {
+                        for from in (first..behind).step_by(length) {
+                            fork.branch(|branch| {
+                                for place in from..behind.min(from + length) {
+                                    self.add(branch, place, &policy);
+                                }
+                            });
+                        }
+                    });
+                    // There is no pivot beside other branches.
+                    if self
+                        .pivot
+                        .is_some_and(|pivot| (first..behind).contains(&pivot))
+                    {
+                        saga.pivot();
+                    }
+                    place = behind;
+                }
+                _ => {
+                    self.add(&mut saga, place, &policy);
+                    if self.pivot == Some(place) {
+                        saga.pivot();
+                    }
+                    place += 1;
+                }
             }
         }
         saga.build().unwrap()
+    }
+
+    /// Adds a step, and what is waited for before it.
+    fn add(&self, saga: &mut SagaBuilder<u64>, place: usize, policy: &StepPolicy) {
+        if let Some((before, length)) = self.sleep
+            && before == place
+        {
+            saga.sleep("sleep", length);
+        }
+        if let Some((before, within, must)) = self.wait
+            && before == place
+        {
+            if must {
+                let _: Output<u64> = saga.wait_or_turn_back("wait", within);
+            } else {
+                let _: Output<Waited<u64>> = saga.wait("wait", within);
+            }
+        }
+        let (name, world) = (NAMES[place], self.world.clone());
+        saga.step_with(name, Scripted { name, world }, policy.clone());
+    }
+
+    /// Which steps must be done before a step.
+    fn before(&self, step: usize) -> Vec<usize> {
+        match self.fork {
+            Some((first, behind, length)) if (first..behind).contains(&step) => {
+                let branch = step - (step - first) % length;
+                (0..first).chain(branch..step).collect()
+            }
+            _ => (0..step).collect(),
+        }
+    }
+
+    /// No step began before all that it comes after was done.
+    fn judge_order(&self, history: &buttress_saga::History) {
+        let mut done = Vec::new();
+        let name = |step: usize| history.steps[step].name.as_str();
+        let of = |step: usize| NAMES.iter().position(|it| *it == name(step));
+        for (_, entry) in &history.lines {
+            match entry {
+                Entry::Succeeded { step, .. } => done.extend(of(*step)),
+                Entry::Started { step, .. } => {
+                    let step = of(*step).expect("only steps are started");
+                    let ready = self.before(step).iter().all(|it| done.contains(it));
+                    assert!(ready, "{step} began too early: {history:#?}");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Of a signal and the end of the time one happened, and it was the one that came first.
+    async fn judge_wait(&self, history: &buttress_saga::History, tally: &mut Tally) {
+        let Some(place) = history.steps.iter().position(|it| it.name == "wait") else {
+            return;
+        };
+        let until = history.lines.iter().find_map(|(_, entry)| match entry {
+            Entry::Waiting { until, .. } => Some(*until),
+            _ => None,
+        });
+        let first = self.store.signals(history.saga.id, "wait").await;
+        let first = first.unwrap().first;
+        let in_time = first.is_some_and(|it| until.is_some_and(|until| it.at.get() < until));
+        let mut ends = history.lines.iter().filter_map(|(_, entry)| match entry {
+            Entry::Succeeded { step, output } if *step == place => Some(output != "\"timed_out\""),
+            Entry::Failed { step, .. } if *step == place => Some(false),
+            _ => None,
+        });
+        let end = ends.next();
+        assert_eq!(ends.next(), None, "it ended twice: {history:#?}");
+        if let Some(came) = end {
+            assert_eq!(came, in_time, "until {until:?}: {history:#?}");
+            tally.came += u32::from(came);
+            tally.missed += u32::from(!came);
+        }
     }
 
     fn acts(&mut self, refusals: f64) -> Vec<Act> {
@@ -183,7 +307,19 @@ impl History {
                 self.world.undo_script(number, step, &acts);
             }
             let started = sagas.start(&saga, &number, StartOptions::new()).await;
-            ids.push(started.unwrap().id());
+            let id = started.unwrap().id();
+            ids.push(id);
+            if self.wait.is_some() && self.rng.random_bool(0.7) {
+                let sagas = sagas.clone();
+                let about = Duration::from_millis(self.rng.random_range(0..5000));
+                tokio::spawn(async move {
+                    tokio::time::sleep(about).await;
+                    // It may be over by then, and sent twice it is once.
+                    for payload in [number, 99] {
+                        let _ = sagas.signal(id, "wait", "key", &payload).await;
+                    }
+                });
+            }
         }
         let runners = self.rng.random_range(1..4);
         let mut processes = Vec::new();
@@ -250,6 +386,12 @@ impl History {
             _ => panic!("it does not rest: {}", said()),
         }
         self.judge_sleep(&history);
+        self.judge_order(&history);
+        self.judge_wait(&history, tally).await;
+        tally.forked += u32::from(
+            self.fork
+                .is_some_and(|(first, behind, length)| behind > first + length),
+        );
         // Whoever was refused behind the pivot, or at an undo, and nothing else, is parked; and
         // before the first undo is asked for, no later step may run.
         if let Some(first) = deeds.iter().position(|it| matches!(it, Deed::Undo(..))) {
@@ -280,7 +422,10 @@ impl History {
 impl History {
     /// Who went on from a sleep had slept for as long as it was to be.
     fn judge_sleep(&self, history: &buttress_saga::History) {
-        let Some((place, length)) = self.sleep else {
+        let Some((_, length)) = self.sleep else {
+            return;
+        };
+        let Some(place) = history.steps.iter().position(|it| it.name == "sleep") else {
             return;
         };
         let at = |wanted: fn(&Entry, usize) -> bool| {
@@ -323,9 +468,7 @@ fn histories(
             let rng = StdRng::seed_from_u64(seed.wrapping_add(number));
             let run = || runtime.block_on(History::new(rng, store(), boasts).run());
             let one = catch_unwind(AssertUnwindSafe(run)).map_err(|_| number)?;
-            tally.completed += one.completed;
-            tally.undone += one.undone;
-            tally.parked += one.parked;
+            tally.add(one);
         }
         Ok(tally)
     };
@@ -336,9 +479,7 @@ fn histories(
         let mut tally = Tally::default();
         for it in workers {
             let one = it.join().unwrap()?;
-            tally.completed += one.completed;
-            tally.undone += one.undone;
-            tally.parked += one.parked;
+            tally.add(one);
         }
         Ok(tally)
     })
@@ -347,7 +488,7 @@ fn histories(
 #[test]
 fn no_random_saga_ends_half_done_unseen() {
     let seed = Seed::new();
-    let count = short_or_long(100_000, 2_000_000);
+    let count = short_or_long(3_000, 2_000_000);
     let tally = histories(
         count,
         seed.rng().next_u64(),
@@ -357,6 +498,7 @@ fn no_random_saga_ends_half_done_unseen() {
     let tally = tally.unwrap_or_else(|number| panic!("history {number} failed"));
     println!("{count} histories: {tally:?}");
     assert!(tally.completed > 0 && tally.undone > 0 && tally.parked > 0);
+    assert!(tally.came > 0 && tally.missed > 0 && tally.forked > 0);
 }
 
 /// A store that forgets to look at the claim.

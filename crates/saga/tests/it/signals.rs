@@ -349,7 +349,7 @@ async fn of_a_signal_and_its_timeout_exactly_one_happens_whoever_dies() {
             _ => None,
         });
         let sent = memory.signals(id, "paid").await.unwrap().first;
-        let in_time = sent.is_some_and(|it| it.at.get() <= until.unwrap());
+        let in_time = sent.is_some_and(|it| it.at.get() < until.unwrap());
         let told = told(&sagas, &saga, id).await.unwrap();
         match ends[..] {
             ["{\"came\":7}"] => {
