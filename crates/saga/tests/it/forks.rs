@@ -1,18 +1,14 @@
 //! Branches that are done side by side: joined, undone, and found again after a crash.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use buttress_retry_backoff::Backoff;
 use buttress_saga::{
-    By, Context, DefinitionError, Effect, Entry, FailureKind, Output, RunnerPolicy, Saga,
-    SagaBuilder, SagaId, Sagas, StartOptions, State, Step, StepError, StepPolicy, StepState,
-    UndoContext,
+    By, Context, Effect, Entry, FailureKind, Output, RunnerPolicy, Saga, SagaBuilder, SagaId,
+    Sagas, StartOptions, State, Step, StepError, StepPolicy, StepState,
     store::{MemoryStore, Store},
     testing::{Harness, Trouble},
 };
@@ -20,13 +16,12 @@ use tokio::sync::Barrier;
 
 use crate::{
     shaky::{Fate, Shaky},
-    stand,
     world::{Act, Deed, Scripted, World},
 };
 
-const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(20);
 
-fn step(world: &World, name: &'static str) -> Scripted {
+pub(crate) fn step(world: &World, name: &'static str) -> Scripted {
     Scripted {
         name,
         world: world.clone(),
@@ -51,13 +46,13 @@ fn define(world: &World) -> SagaBuilder<u64> {
     saga
 }
 
-async fn start(sagas: &Sagas, saga: &Saga<u64>) -> SagaId {
+pub(crate) async fn start(sagas: &Sagas, saga: &Saga<u64>) -> SagaId {
     let started = sagas.start(saga, &0, StartOptions::new()).await;
     started.unwrap().id()
 }
 
 /// A runner until then, which is dropped.
-async fn live(sagas: &Sagas, saga: &Saga<u64>, life: Duration) {
+pub(crate) async fn live(sagas: &Sagas, saga: &Saga<u64>, life: Duration) {
     let runner = sagas.runner().saga(saga).build().unwrap();
     let _ = tokio::time::timeout(life, runner.run_until(std::future::pending())).await;
 }
@@ -329,138 +324,6 @@ async fn behind_the_pivot_a_branch_that_is_refused_needs_attention_and_goes_on_w
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn any_graph_is_done_in_its_order() {
-    let world = World::default();
-    let mut saga = Saga::define("graph", 1);
-    let add = |saga: &mut SagaBuilder<u64>, name, after: &[&str]| {
-        saga.after(after.iter().copied());
-        saga.step(name, step(&world, name));
-    };
-    add(&mut saga, "a", &[]);
-    add(&mut saga, "b", &[]);
-    add(&mut saga, "c", &["a"]);
-    add(&mut saga, "d", &["a", "b"]);
-    add(&mut saga, "e", &["c"]);
-    add(&mut saga, "f", &["d", "e"]);
-    saga.pivot();
-    saga.step("g", step(&world, "g"));
-    let saga = saga.build().unwrap();
-    // c is slow: d does not wait for it, and f does.
-    world.script(0, "c", &[Act::NotDone, Act::NotDone]);
-    let sagas = Sagas::new(MemoryStore::new());
-    let id = start(&sagas, &saga).await;
-    live(&sagas, &saga, SOON).await;
-    assert_eq!(sagas.get(id).await.unwrap().state, State::Completed);
-    let log = world.log(0);
-    let first = |name| log.iter().position(|it| *it == Deed::Run(name)).unwrap();
-    let last = |name| log.iter().rposition(|it| *it == Deed::Run(name)).unwrap();
-    assert!(first("d") < last("c"), "{log:?}");
-    for (before, after) in [
-        ("a", "c"),
-        ("a", "d"),
-        ("b", "d"),
-        ("c", "e"),
-        ("e", "f"),
-        ("d", "f"),
-        ("f", "g"),
-    ] {
-        assert!(last(before) < first(after), "{before} {after}: {log:?}");
-    }
-}
-
-#[test]
-fn what_cannot_be_a_graph_is_refused_and_its_shape_is_its_own() {
-    let world = World::default();
-    let built = |make: &dyn Fn(&mut SagaBuilder<u64>)| {
-        let mut saga = Saga::define("built", 1);
-        make(&mut saga);
-        saga.build()
-    };
-    let add = |saga: &mut SagaBuilder<u64>, name| {
-        saga.step(name, step(&world, name));
-    };
-    let refused = built(&|saga| {
-        add(saga, "a");
-        saga.after(["a", "later"]);
-        add(saga, "b");
-        add(saga, "later");
-    });
-    let name = "later".to_owned();
-    assert_eq!(refused.unwrap_err(), DefinitionError::After { name });
-    // A pivot in a branch, one beside a step that comes later, and one beside an earlier one.
-    for first in [true, false] {
-        let refused = built(&|saga| {
-            saga.fork(|fork| {
-                fork.branch(|branch| {
-                    add(branch, "a");
-                    if first {
-                        branch.pivot();
-                    }
-                });
-                fork.branch(|branch| {
-                    add(branch, "b");
-                    if !first {
-                        branch.pivot();
-                    }
-                });
-            });
-            add(saga, "c");
-        });
-        let name = if first { "b" } else { "a" }.to_owned();
-        assert_eq!(refused.unwrap_err(), DefinitionError::Pivot { name });
-    }
-    let shape = |make: &dyn Fn(&mut SagaBuilder<u64>)| built(make).unwrap().key().shape;
-    let row = shape(&|saga| ["a", "b", "c"].into_iter().for_each(|it| add(saga, it)));
-    let one_branch = shape(&|saga| {
-        add(saga, "a");
-        saga.fork(|fork| fork.branch(|branch| add(branch, "b")));
-        add(saga, "c");
-    });
-    assert_eq!(row, one_branch, "a row is a row");
-    let forked = shape(&|saga| {
-        saga.fork(|fork| {
-            fork.branch(|branch| add(branch, "a"));
-            fork.branch(|branch| add(branch, "b"));
-            fork.branch(|_| {});
-        });
-        add(saga, "c");
-    });
-    let nested = shape(&|saga| {
-        saga.fork(|fork| {
-            fork.branch(|branch| {
-                branch.fork(|inner| inner.branch(|branch| add(branch, "a")));
-            });
-            fork.branch(|branch| add(branch, "b"));
-        });
-        add(saga, "c");
-    });
-    assert_eq!(forked, nested);
-    let loose = shape(&|saga| {
-        add(saga, "a");
-        saga.after([]);
-        add(saga, "b");
-        add(saga, "c");
-    });
-    let unlike = [row, forked, loose];
-    for (place, one) in unlike.iter().enumerate() {
-        assert!(
-            !unlike[..place].contains(one),
-            "another graph, another shape"
-        );
-    }
-    // Directly behind a fork the pivot is the end of all branches.
-    let joined = built(&|saga| {
-        saga.fork(|fork| {
-            fork.branch(|branch| add(branch, "a"));
-            fork.branch(|branch| add(branch, "b"));
-        });
-        saga.pivot();
-        add(saga, "c");
-    });
-    assert!(joined.is_ok());
-}
-
 #[test]
 fn a_saga_with_branches_stands_every_trouble() {
     let world = std::sync::Mutex::new(World::default());
@@ -488,122 +351,4 @@ fn a_saga_with_branches_stands_every_trouble() {
     });
     let runs = runs.unwrap();
     assert!(runs > 150, "{runs}");
-}
-
-/// Adds one to its own counter, together with the end of the step.
-struct Count<P> {
-    pool: P,
-    place: i64,
-    begun: Arc<AtomicUsize>,
-}
-
-macro_rules! counts {
-    ($pool:ty, $add:literal) => {
-        impl Step for Count<$pool> {
-            type Input = u64;
-            type Output = i64;
-
-            async fn run(&self, context: &Context<'_, u64>) -> Result<i64, StepError> {
-                self.begun.fetch_add(1, Ordering::Relaxed);
-                let failed = |error| StepError::unknown("SQL").because(error);
-                let mut tx = self.pool.begin().await.map_err(failed)?;
-                let add = sqlx::query($add).bind(self.place);
-                add.execute(&mut *tx).await.map_err(failed)?;
-                context.complete_in(&mut *tx, &self.place).await?;
-                tx.commit().await.map_err(failed)?;
-                Ok(self.place)
-            }
-
-            async fn undo(
-                &self,
-                _: &UndoContext<'_, u64>,
-                _: Effect<i64>,
-            ) -> Result<(), StepError> {
-                Ok(())
-            }
-        }
-    };
-}
-
-counts!(
-    sqlx::PgPool,
-    "UPDATE counters SET count = count + 1 WHERE place = $1"
-);
-counts!(
-    sqlx::MySqlPool,
-    "UPDATE counters SET count = count + 1 WHERE place = ?"
-);
-
-/// Several branches complete themselves in transactions of their own at the same time: each once,
-/// and none is refused for another's sake.
-macro_rules! completes {
-    ($stand:expr) => {{
-        let (pool, store) = ($stand.pool.clone(), Arc::clone(&$stand.store));
-        for sql in [
-            "CREATE TABLE counters (place BIGINT PRIMARY KEY, count BIGINT NOT NULL)",
-            "INSERT INTO counters VALUES (0, 0), (1, 0), (2, 0), (3, 0)",
-        ] {
-            sqlx::query(sql).execute(&pool).await.unwrap();
-        }
-        let world = World::default();
-        let begun = Arc::new(AtomicUsize::new(0));
-        let mut saga = Saga::define("counts", 1);
-        saga.fork(|fork| {
-            for (place, name) in (0..).zip(["a", "b", "c", "d"]) {
-                let count = Count {
-                    pool: pool.clone(),
-                    place,
-                    begun: Arc::clone(&begun),
-                };
-                fork.branch(|branch| branch.step(name, count));
-            }
-            // And one whose end the drive writes.
-            fork.branch(|branch| {
-                branch.step("e", step(&world, "e"));
-                branch.step("f", step(&world, "f"));
-            });
-        });
-        let saga = saga.build().unwrap();
-        let sagas = Sagas::shared(store);
-        let mut ids = Vec::new();
-        for _ in 0..5 {
-            ids.push(start(&sagas, &saga).await);
-        }
-        let runner = sagas.runner().saga(&saga).build().unwrap();
-        let ended = async {
-            for id in &ids {
-                // The steps may have all connections for a while.
-                while !matches!(sagas.get(*id).await, Ok(it) if !it.state.is_active()) {
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
-            }
-        };
-        tokio::select! {
-            () = ended => {}
-            () = runner.run_until(std::future::pending()) => {}
-        }
-        for id in &ids {
-            let history = sagas.history(&saga, *id).await.unwrap();
-            assert_eq!(history.saga.state, State::Completed, "{history:#?}");
-            for step in &history.steps {
-                assert_eq!((step.attempts, &step.code), (1, &None), "{history:#?}");
-            }
-        }
-        let counts = sqlx::query_as("SELECT count FROM counters ORDER BY place");
-        let counts: Vec<(i64,)> = counts.fetch_all(&pool).await.unwrap();
-        assert_eq!(counts, [(5,); 4], "each is there once");
-        assert_eq!(begun.load(Ordering::Relaxed), 20);
-    }};
-}
-
-#[tokio::test]
-async fn branches_that_complete_themselves_at_the_same_time_do_so_once_each() {
-    if let Some(stand) = stand::postgres().await.unwrap() {
-        completes!(stand);
-        stand.close().await.unwrap();
-    }
-    if let Some(stand) = stand::mysql().await.unwrap() {
-        completes!(stand);
-        stand.close().await.unwrap();
-    }
 }

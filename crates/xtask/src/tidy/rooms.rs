@@ -152,6 +152,7 @@ const OWN: &[(&str, &[&str])] = &[
             "context",
             "definition",
             "drive",
+            "graph",
             "id",
             "pruner",
             "rows",

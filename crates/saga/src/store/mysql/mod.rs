@@ -1,5 +1,6 @@
 //! Sagas on MySQL 8 and MariaDB.
 
+mod signal;
 mod statements;
 
 use std::time::Duration;
@@ -18,7 +19,7 @@ use super::{
 };
 use crate::{
     SagaId,
-    rows::{self, CensusRow, LineRow, SagaRow, SignalsRow},
+    rows::{self, CensusRow, LineRow, SagaRow},
 };
 
 const MIGRATIONS: &[Migration] = &[
@@ -202,47 +203,6 @@ impl MySqlStore {
         Ok(true)
     }
 
-    /// Under the lock of the saga's row.
-    async fn signal_on(
-        &self,
-        connection: &mut MySqlConnection,
-        signal: &NewSignal,
-    ) -> Result<Sent, StoreError> {
-        let (id, key) = (&signal.saga.as_bytes()[..], signal.key.as_bytes());
-        let lock = sqlx::query_as(&self.sql.lock).bind(id);
-        let state: Option<(i64,)> = lock
-            .fetch_optional(&mut *connection)
-            .await
-            .map_err(StoreError::in_transaction)?;
-        let others: Vec<(i64,)> = sqlx::query_as(&self.sql.not_sent)
-            .bind(key)
-            .bind(id)
-            .fetch_all(&mut *connection)
-            .await
-            .map_err(StoreError::in_transaction)?;
-        let known = others.iter().any(|(same,)| *same != 0);
-        if let Some(refused) = rows::not_sent(known, state.map(|it| it.0))? {
-            return Ok(refused);
-        }
-        if others.len() >= signal.most as usize {
-            return Ok(Sent::Full);
-        }
-        sqlx::query(&self.sql.signal)
-            .bind(id)
-            .bind(key)
-            .bind(rows::count(others.len()))
-            .bind(&signal.name)
-            .bind(&signal.payload)
-            .execute(&mut *connection)
-            .await
-            .map_err(StoreError::in_transaction)?;
-        let wake = sqlx::query(&self.sql.wake).bind(id);
-        wake.execute(connection)
-            .await
-            .map_err(StoreError::in_transaction)?;
-        Ok(Sent::New)
-    }
-
     async fn read_on(
         &self,
         connection: &mut MySqlConnection,
@@ -365,19 +325,7 @@ impl Store for MySqlStore {
     }
 
     async fn signals(&self, id: SagaId, name: &str) -> Result<Signals, StoreError> {
-        self.gate
-            .run(async |deadline| {
-                let mut loan = Loan::acquire(&self.pool, deadline).await?;
-                let look = sqlx::query_as(&self.sql.signals)
-                    .bind(&id.as_bytes()[..])
-                    .bind(&id.as_bytes()[..])
-                    .bind(name)
-                    .fetch_one(&mut *loan);
-                let found: SignalsRow = deadline.run(Phase::Read, look).await?;
-                loan.give_back();
-                rows::signals(found)
-            })
-            .await
+        self.signals_of(id, name).await
     }
 
     async fn read(&self, id: SagaId) -> Result<Option<Record>, StoreError> {

@@ -1,5 +1,9 @@
 //! A saga's definition: its steps, in their order.
 
+mod error;
+mod fork;
+mod pause;
+
 use std::{
     any::Any,
     fmt,
@@ -11,11 +15,14 @@ use std::{
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
 
+pub(crate) use self::pause::Pause;
+use self::pause::{TIMED_OUT, taken};
+pub use self::{error::DefinitionError, fork::Fork, pause::Waited};
 use crate::{
-    PolicyError, Step, StepPolicy,
+    Step, StepPolicy,
     graph::Graph,
     machine::{IllegalEntry, Progress, Shape, StepShape},
     run::{AnyStep, Erased, Nothing},
@@ -54,49 +61,6 @@ pub(crate) struct Definition {
 
 /// What a saga was started with, its type forgotten.
 pub(crate) type Input = Box<dyn Any + Send + Sync>;
-
-/// How long a sleep or a wait is, by the saga's input.
-pub(crate) type Length = Arc<dyn Fn(&Input) -> Duration + Send + Sync>;
-
-/// A place at which nothing is done.
-#[derive(Clone)]
-pub(crate) enum Pause {
-    /// It sleeps for so long.
-    Sleep(Length),
-    /// It waits for a signal.
-    Wait {
-        within: Length,
-        /// What a payload becomes as its output, if it is of the right type.
-        takes: fn(&[u8]) -> Option<String>,
-        /// Its output if nothing comes; `None`: then it has failed.
-        missed: Option<&'static str>,
-    },
-}
-
-impl Pause {
-    pub(crate) const fn length(&self) -> &Length {
-        match self {
-            Self::Sleep(length) | Self::Wait { within: length, .. } => length,
-        }
-    }
-
-    /// The same with a length that is made of its own.
-    #[cfg(feature = "testing")]
-    pub(crate) fn with_length(mut self, make: impl FnOnce(Length) -> Length) -> Self {
-        let (Self::Sleep(length) | Self::Wait { within: length, .. }) = &mut self;
-        *length = make(Arc::clone(length));
-        self
-    }
-
-    /// What tells it from a step in the shape. No name has such bytes.
-    const fn mark(&self) -> &'static [u8] {
-        match self {
-            Self::Sleep(_) => b"\0sleep",
-            Self::Wait { missed: None, .. } => b"\0must",
-            Self::Wait { .. } => b"\0wait",
-        }
-    }
-}
 
 /// A step with its name and policy.
 #[derive(Clone)]
@@ -487,34 +451,6 @@ where
     }
 }
 
-/// The branches of a [fork](SagaBuilder::fork).
-#[must_use = "give it branches"]
-pub struct Fork<'b, I> {
-    saga: &'b mut SagaBuilder<I>,
-    from: Vec<usize>,
-    ends: Vec<usize>,
-}
-
-impl<I> Fork<'_, I> {
-    /// A branch: what is added to the builder that it is given is done one after the other, beside
-    /// the other branches. One to which nothing is added is none.
-    pub fn branch<R>(&mut self, steps: impl FnOnce(&mut SagaBuilder<I>) -> R) -> R {
-        self.saga.graph.go_on_from(self.from.clone());
-        let count = self.saga.steps.len();
-        let result = steps(self.saga);
-        if self.saga.steps.len() > count {
-            self.ends.extend(self.saga.graph.ends());
-        }
-        result
-    }
-}
-
-impl<I> fmt::Debug for Fork<'_, I> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Fork").finish_non_exhaustive()
-    }
-}
-
 impl<I> fmt::Debug for SagaBuilder<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SagaBuilder")
@@ -545,37 +481,6 @@ impl<T> fmt::Debug for Output<T> {
     }
 }
 
-/// What came of a [wait](SagaBuilder::wait).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[expect(clippy::exhaustive_enums, reason = "one or the other")]
-pub enum Waited<T> {
-    /// This was sent in time.
-    Came(T),
-    /// Nothing was.
-    TimedOut,
-}
-
-impl<T> Waited<T> {
-    /// What was sent, if something was.
-    #[must_use]
-    pub fn came(self) -> Option<T> {
-        match self {
-            Self::Came(payload) => Some(payload),
-            Self::TimedOut => None,
-        }
-    }
-}
-
-/// [`Waited::TimedOut`] as JSON.
-const TIMED_OUT: &str = "\"timed_out\"";
-
-/// A payload that is of this type, as it is.
-fn taken<T: DeserializeOwned>(payload: &[u8]) -> Option<String> {
-    serde_json::from_slice::<T>(payload).ok()?;
-    String::from_utf8(payload.to_vec()).ok()
-}
-
 pub(crate) fn is_name(name: &str) -> bool {
     (1..=LONGEST_NAME).contains(&name.len())
         && name
@@ -589,48 +494,4 @@ fn check_name(of: &'static str, name: &str) -> Result<(), DefinitionError> {
     } else {
         Err(DefinitionError::Name { of })
     }
-}
-
-/// A definition that cannot work.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum DefinitionError {
-    /// A name is none.
-    #[error("the name of {of} must be 1 to 64 of a-z, A-Z, 0-9, '-', '_' and '.'")]
-    Name {
-        /// Whose.
-        of: &'static str,
-    },
-    /// There is no step.
-    #[error("a saga needs a step")]
-    NoSteps,
-    /// Two steps have one name; the journal tells them apart by it.
-    #[error("two steps are called {name}")]
-    Twice {
-        /// Which.
-        name: String,
-    },
-    /// A step is to come after one that is not there.
-    #[error("no step called {name} was added before the one that is to come after it")]
-    After {
-        /// Which.
-        name: String,
-    },
-    /// A step may be done beside the pivot, and nobody could say whether it is to be undone.
-    #[error("step {name} may be done beside the pivot: it must come before it, or after")]
-    Pivot {
-        /// Which.
-        name: String,
-    },
-    /// It may run nowhere.
-    #[error("concurrency must be from 1")]
-    Concurrency,
-    /// A step's policy cannot work.
-    #[error("the policy of step {step} cannot work")]
-    Policy {
-        /// Whose.
-        step: String,
-        /// Why.
-        source: PolicyError,
-    },
 }
