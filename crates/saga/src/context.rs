@@ -2,9 +2,8 @@
 
 use std::{
     fmt,
-    ops::Deref,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -42,8 +41,9 @@ pub(crate) struct Work {
     pub(crate) outputs: Vec<Option<String>>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) fence: Fence,
-    /// How many lines the journal has.
-    pub(crate) entries: u64,
+    pub(crate) length: Arc<Mutex<Length>>,
+    /// How many lines were known to be there when it first completed itself.
+    pub(crate) first: Mutex<Option<u64>>,
     /// Why the saga was turned back.
     pub(crate) reason: Option<String>,
     /// What the journal says once this attempt has succeeded, with this output.
@@ -51,6 +51,7 @@ pub(crate) struct Work {
     /// What it says next, behind that.
     pub(crate) then: Vec<Entry>,
     pub(crate) then_state: State,
+    pub(crate) then_reason: Option<String>,
     /// It was written down as done in a transaction of the step's own, which may have committed.
     pub(crate) completed: AtomicBool,
 }
@@ -196,27 +197,78 @@ impl Work {
         output: String,
     ) -> Result<(), CompleteError> {
         let done = (self.done)(self.step, output);
-        let write = Write {
-            expected: self.entries,
-            entries: [done].into_iter().chain(self.then.clone()).collect(),
-            state: self.then_state,
-            reason: None,
-            then: Then::Keep,
-            progress: true,
-        };
+        let entries: Vec<_> = [done].into_iter().chain(self.then.clone()).collect();
+        let (mut expected, again) = self.expected(entries.len() as u64);
         // From here on it may have happened, whatever is returned.
         self.completed.store(true, Ordering::Relaxed);
-        let store = self.store.deref();
-        let by = Hand::Holder(self.fence);
-        match store
-            .append_in(connection.lend(), self.id, by, &write)
-            .await
-        {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(CompleteError::Lost),
-            Err(error) => Err(CompleteError::Store(error)),
+        loop {
+            let write = Write {
+                expected,
+                entries: entries.clone(),
+                state: self.then_state,
+                reason: self.then_reason.clone(),
+                then: Then::Keep,
+                progress: true,
+            };
+            let by = Hand::Holder(self.fence);
+            match self
+                .store
+                .append_in(connection.lend(), self.id, by, &write)
+                .await
+            {
+                Ok(true) => return Ok(()),
+                // Others of the saga's steps have written meanwhile. It is longer than was thought,
+                // so the next length is none that is still to come: a statement that arrives late,
+                // when this attempt has failed, finds it no more.
+                Ok(false) if !again && self.may_be_longer(expected, entries.len() as u64) => {
+                    expected += 1;
+                }
+                Ok(false) => return Err(CompleteError::Lost),
+                Err(error) => return Err(CompleteError::Store(error)),
+            }
         }
     }
+
+    /// How long the journal is at least, and whether this attempt has completed itself before: then
+    /// it must be as long as it was, for the lines may be there.
+    fn expected(&self, lines: u64) -> (u64, bool) {
+        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(first) = *first {
+            return (first, true);
+        }
+        let mut length = self.length();
+        length.maybe += lines;
+        *first = Some(length.known);
+        (length.known, false)
+    }
+
+    /// Whether lines of others may stand behind so many.
+    fn may_be_longer(&self, than: u64, own: u64) -> bool {
+        let length = *self.length();
+        than < (length.known + length.maybe).saturating_sub(own)
+    }
+
+    fn length(&self) -> MutexGuard<'_, Length> {
+        self.length.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many lines it may have written, once it has ended.
+    pub(crate) fn lines(&self) -> u64 {
+        match self.completed.load(Ordering::Relaxed) {
+            true => 1 + self.then.len() as u64,
+            false => 0,
+        }
+    }
+}
+
+/// What those who share a claim know of how long the journal is: its drive, and its steps that
+/// complete themselves.
+#[derive(Clone, Copy)]
+pub(crate) struct Length {
+    /// So many lines are there.
+    pub(crate) known: u64,
+    /// So many more may be, or may come at any moment.
+    pub(crate) maybe: u64,
 }
 
 impl<I> fmt::Debug for Context<'_, I> {

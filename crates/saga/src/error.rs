@@ -15,14 +15,14 @@ pub enum SagaError {
     /// with the same id is one saga.
     #[error("the store did not do it")]
     Store(#[from] StoreError),
-    /// The business key is none.
-    #[error("the business key is none")]
+    /// The business key, or the signal's, is none.
+    #[error("the key is none")]
     Key(#[from] KeyError),
-    /// The input cannot be written as JSON.
-    #[error("the input cannot be written as JSON")]
+    /// The input, or the payload, cannot be written as JSON.
+    #[error("what was given cannot be written as JSON")]
     Input(#[source] serde_json::Error),
-    /// The input is longer than may be.
-    #[error("the input has {length} bytes as JSON, of at most {longest}")]
+    /// The input, or the payload, is longer than may be.
+    #[error("what was given has {length} bytes as JSON, of at most {longest}")]
     TooLong {
         /// How long it is.
         length: usize,
@@ -44,6 +44,12 @@ pub enum SagaError {
     /// There is no step of this name to which it could be done.
     #[error("there is no such step, or nothing to be done with it now")]
     NoSuchStep,
+    /// It has as many signals as a saga may have.
+    #[error("the saga has {most} signals, and may have no more")]
+    TooManySignals {
+        /// How many it may have.
+        most: u32,
+    },
     /// It went on meanwhile. Look again.
     #[error("the saga went on meanwhile")]
     Moved,

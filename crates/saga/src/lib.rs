@@ -6,6 +6,7 @@ mod definition;
 mod drive;
 mod error;
 mod event;
+mod graph;
 mod id;
 mod machine;
 #[cfg(feature = "metrics")]
@@ -27,7 +28,7 @@ mod view;
 pub use self::metrics::MetricsObserver;
 pub use self::{
     context::{CompleteError, Context, OutputError, UndoContext},
-    definition::{DefinitionError, Output, Saga, SagaBuilder},
+    definition::{DefinitionError, Fork, Output, Saga, SagaBuilder, Waited},
     error::SagaError,
     event::{Event, EventKind, TraceEvents},
     id::{NoSagaId, SagaId},

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use buttress_store::{Fence, Key, Micros, Phase, StoreError, StoreErrorKind};
 
-use crate::store::{Ask, Census, Claimed, DefinitionKey, Hand, Line, Record, Then};
+use crate::store::{
+    Ask, Census, Claimed, DefinitionKey, Hand, Line, Record, Sent, Signal, Signals, Then,
+};
 use crate::{Entry, SagaId, State};
 
 /// The columns of a saga, in the order in which every dialect selects them:
@@ -31,6 +33,9 @@ pub(crate) type SagaRow = (
 
 /// `saga_id, at, epoch, entry`.
 pub(crate) type LineRow = (Vec<u8>, i64, i64, Vec<u8>);
+
+/// How many, and of the first of a name `at, payload`.
+pub(crate) type SignalsRow = (i64, Option<i64>, Option<Vec<u8>>);
 
 /// `name, version, shape, state`, how many, the least `due_at`, now.
 pub(crate) type CensusRow = (String, i64, Vec<u8>, i64, i64, i64, i64);
@@ -130,8 +135,41 @@ pub(crate) const fn fence(by: Hand) -> Option<Fence> {
 pub(crate) fn released(then: Then) -> Option<i64> {
     match then {
         Then::Keep => None,
-        Then::Release(after) => Some(micros(after)),
+        Then::Release(after) | Then::Listen { after, .. } => Some(micros(after)),
     }
+}
+
+/// How many signals were seen, if it is given back to be woken by the next.
+pub(crate) fn seen(then: Then) -> Option<i64> {
+    match then {
+        Then::Keep | Then::Release(_) => None,
+        Then::Listen { seen, .. } => Some(i64::try_from(seen).unwrap_or(i64::MAX)),
+    }
+}
+
+/// What was sent: how many, and the first of a name.
+pub(crate) fn signals(row: SignalsRow) -> Result<Signals, StoreError> {
+    let first = row.1.zip(row.2);
+    Ok(Signals {
+        count: u64::try_from(row.0).map_err(|_| broken())?,
+        first: first.map(|(at, payload)| Signal {
+            at: Micros::new(at),
+            payload,
+        }),
+    })
+}
+
+/// Why a signal was not kept, by what is there: whether one of its key is, and the saga's state.
+pub(crate) fn not_sent(known: bool, state: Option<i64>) -> Result<Option<Sent>, StoreError> {
+    let Some(code) = state else {
+        return Ok(Some(Sent::Nobody));
+    };
+    let state = State::of_code(code).ok_or_else(broken)?;
+    Ok(match state {
+        _ if known => Some(Sent::Known),
+        State::Running | State::NeedsAttention => None,
+        state => Some(Sent::Over(state)),
+    })
 }
 
 /// All were claimed by one token; the epoch is each one's own.

@@ -8,13 +8,20 @@ use tokio::sync::Notify;
 
 use crate::{
     By, Entry, RunnerBuilder, Saga, SagaError, SagaId, State,
+    definition::is_name,
     machine::{Next, Progress},
-    store::{Census, Filter, Hand, NewSaga, Record, Started, Store, Then, Write},
+    store::{Census, Filter, Hand, NewSaga, NewSignal, Record, Sent, Started, Store, Then, Write},
     view::{History, Summary},
 };
 
 /// How long an input may be, as JSON, unless another limit is chosen.
 const LONGEST_INPUT: usize = 1024 * 1024;
+
+/// How long a signal's payload may be, as JSON, unless another limit is chosen.
+const LONGEST_SIGNAL: usize = 64 * 1024;
+
+/// How many signals a saga may have.
+const MOST_SIGNALS: u32 = 1000;
 
 /// The handle of all sagas in a store: start them, look at them, help those that need it.
 ///
@@ -24,6 +31,7 @@ pub struct Sagas {
     store: Arc<dyn Store>,
     wake: Arc<Notify>,
     longest_input: usize,
+    longest_signal: usize,
 }
 
 /// What a saga is started with, beside its input.
@@ -69,6 +77,7 @@ impl Sagas {
             store,
             wake: Arc::new(Notify::new()),
             longest_input: LONGEST_INPUT,
+            longest_signal: LONGEST_SIGNAL,
         }
     }
 
@@ -76,6 +85,13 @@ impl Sagas {
     #[must_use]
     pub const fn with_longest_input(mut self, bytes: usize) -> Self {
         self.longest_input = bytes;
+        self
+    }
+
+    /// The same, whose signals' payloads may have so many bytes as JSON; 64 KiB otherwise.
+    #[must_use]
+    pub const fn with_longest_signal(mut self, bytes: usize) -> Self {
+        self.longest_signal = bytes;
         self
     }
 
@@ -123,6 +139,57 @@ impl Sagas {
         let started = self.store.start_in(connection.lend(), &new).await?;
         let wake = Arc::clone(&self.wake);
         Ok((started, AfterCommit::new(move || wake.notify_one())))
+    }
+
+    /// Sends a saga a signal, which the [wait](crate::SagaBuilder::wait) of this name takes: the one
+    /// that waits now, or the one that comes later, as long as it is sent before that wait is over.
+    /// `key` is the signal's own, 1 to 255 bytes, such as the id of the message that brings it: of
+    /// one key a saga has one signal, so sending twice is once; `false` says that it was there
+    /// already. At most 1000 signals are kept for a saga, until it is pruned.
+    ///
+    /// Whether a wait took it, or was over, is in the saga's [`history`](Self::history).
+    ///
+    /// Dropping the future leaves it sent or not; send it again with the same key.
+    ///
+    /// # Errors
+    ///
+    /// [`SagaError::NotFound`]; [`SagaError::WrongState`] when the saga has ended or is being
+    /// undone, and so waits no more; [`SagaError::TooManySignals`], [`SagaError::TooLong`],
+    /// [`SagaError::Key`], [`SagaError::Store`].
+    pub async fn signal<T: Serialize + Sync>(
+        &self,
+        id: SagaId,
+        name: &str,
+        key: impl AsRef<[u8]> + Send,
+        payload: &T,
+    ) -> Result<bool, SagaError> {
+        let signal = self.new_signal(id, name, key, payload)?;
+        let new = sent(self.store.signal(&signal).await?)?;
+        self.wake.notify_one();
+        Ok(new)
+    }
+
+    /// The same in a transaction of yours, on the database where sagas are kept: it is sent if, and
+    /// only if, that commits. It locks the saga's row until then, so let it be the last statement.
+    /// Fire what is returned once it has committed.
+    ///
+    /// It has no deadline of ours; after dropping the future roll the transaction back.
+    ///
+    /// # Errors
+    ///
+    /// As [`signal`](Self::signal).
+    pub async fn signal_in<T: Serialize + Sync, C: SqlConnection>(
+        &self,
+        connection: &mut C,
+        id: SagaId,
+        name: &str,
+        key: impl AsRef<[u8]> + Send,
+        payload: &T,
+    ) -> Result<(bool, AfterCommit), SagaError> {
+        let signal = self.new_signal(id, name, key, payload)?;
+        let new = sent(self.store.signal_in(connection.lend(), &signal).await?)?;
+        let wake = Arc::clone(&self.wake);
+        Ok((new, AfterCommit::new(move || wake.notify_one())))
     }
 
     /// A saga's summary, without a look at its journal.
@@ -250,12 +317,13 @@ impl Sagas {
     /// [`SagaError::WrongState`] when it is past its pivot or has ended; [`SagaError::Moved`].
     pub async fn cancel<I>(&self, saga: &Saga<I>, id: SagaId, by: By) -> Result<(), SagaError> {
         let (record, progress) = self.fold(saga, id).await?;
-        let next = progress.next(&saga.definition.shape);
-        let passed = matches!(
-            next,
-            Next::Run { step, .. } | Next::Sleep { step, .. }
-                if step >= saga.definition.shape.forward_from
-        );
+        let shape = &saga.definition.shape;
+        let passed = progress.all(shape).into_iter().any(|next| {
+            matches!(
+                next,
+                Next::Run { step, .. } | Next::Sleep { step, .. } if step >= shape.forward_from
+            )
+        });
         if passed {
             let state = record.state;
             return Err(SagaError::WrongState { state });
@@ -279,18 +347,32 @@ impl Sagas {
         input: &I,
         options: StartOptions,
     ) -> Result<NewSaga, SagaError> {
-        let input = serde_json::to_vec(input).map_err(SagaError::Input)?;
-        if input.len() > self.longest_input {
-            return Err(SagaError::TooLong {
-                length: input.len(),
-                longest: self.longest_input,
-            });
-        }
+        let input = json(input, self.longest_input)?;
         Ok(NewSaga {
             id: options.id.unwrap_or_else(SagaId::random),
             definition: saga.definition.key.clone(),
             business_key: options.key.map(Key::new).transpose()?,
             input,
+        })
+    }
+
+    fn new_signal<T: Serialize>(
+        &self,
+        saga: SagaId,
+        name: &str,
+        key: impl AsRef<[u8]>,
+        payload: &T,
+    ) -> Result<NewSignal, SagaError> {
+        if !is_name(name) {
+            // No wait is called that.
+            return Err(SagaError::NoSuchStep);
+        }
+        Ok(NewSignal {
+            saga,
+            key: Key::new(key)?,
+            name: name.to_owned(),
+            payload: json(payload, self.longest_signal)?,
+            most: MOST_SIGNALS,
         })
     }
 
@@ -348,6 +430,29 @@ impl Sagas {
         }
         self.wake.notify_one();
         Ok(())
+    }
+}
+
+/// As JSON, if that is not too long.
+fn json(value: &impl Serialize, longest: usize) -> Result<Vec<u8>, SagaError> {
+    let json = serde_json::to_vec(value).map_err(SagaError::Input)?;
+    if json.len() > longest {
+        return Err(SagaError::TooLong {
+            length: json.len(),
+            longest,
+        });
+    }
+    Ok(json)
+}
+
+/// Whether a signal is new, if it was kept.
+const fn sent(sent: Sent) -> Result<bool, SagaError> {
+    match sent {
+        Sent::New => Ok(true),
+        Sent::Known => Ok(false),
+        Sent::Nobody => Err(SagaError::NotFound),
+        Sent::Over(state) => Err(SagaError::WrongState { state }),
+        Sent::Full => Err(SagaError::TooManySignals { most: MOST_SIGNALS }),
     }
 }
 

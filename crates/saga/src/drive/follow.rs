@@ -1,73 +1,246 @@
-//! What follows from where a saga stands, without another attempt.
+//! What follows from where a saga stands, up to the next attempts.
+
+use std::time::Duration;
+
+use buttress_store::Micros;
 
 use super::{DEADLINE, Drive};
 use crate::{
-    Entry,
+    Entry, FailureKind,
     machine::{Next, Progress},
+    store::Then,
 };
 
-impl Drive {
-    /// Everything that follows from where the saga stands, up to the next attempt.
-    pub(super) fn follow(&mut self, entries: &mut Vec<Entry>) {
-        let mut progress = self.progress.clone();
-        self.follow_in(&mut progress, entries);
-        self.progress = progress;
-    }
+/// What is waited for, beside the attempts that are under way.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Plan {
+    /// For how long, at most.
+    pub(super) wait: Option<Duration>,
+    /// A signal may come sooner.
+    listens: bool,
+    /// It is not for the claim's holder to wait, however short it is.
+    paused: bool,
+}
 
-    pub(super) fn follow_in(&self, progress: &mut Progress, entries: &mut Vec<Entry>) {
+impl Plan {
+    fn wait(&mut self, wait: Duration) {
+        self.wait = Some(self.wait.map_or(wait, |it| it.min(wait)));
+    }
+}
+
+impl Drive {
+    /// Everything that follows from where the saga stands, and what is waited for then.
+    pub(super) fn follow(&mut self, entries: &mut Vec<Entry>) -> Plan {
         loop {
-            let entry = match progress.next(&self.definition.shape) {
-                Next::Run { open: true, .. } | Next::Undo { open: true, .. } | Next::Nothing => {
-                    return;
+            let mut plan = Plan::default();
+            let before = entries.len();
+            let next = self.progress.all(&self.definition.shape);
+            let late = next.iter().any(|next| self.is_late(*next));
+            if late {
+                if !self.progress.is_open() {
+                    let code = DEADLINE.to_owned();
+                    self.note(entries, Entry::TurnedBack { code });
                 }
-                Next::Run { step, .. } | Next::Sleep { step, .. } if self.is_late(step) => {
-                    Entry::TurnedBack {
-                        code: DEADLINE.to_owned(),
+            } else {
+                for next in next {
+                    if let Some(entry) = self.entry(next, &mut plan) {
+                        self.note(entries, entry);
                     }
                 }
-                Next::Sleep { .. } => return,
-                Next::Run { step, .. } if self.definition.steps[step].sleep.is_some() => {
-                    self.fall_asleep(step)
+            }
+            if entries.len() == before {
+                return plan;
+            }
+        }
+    }
+
+    /// The line with which something begins or ends now, if it does.
+    fn entry(&mut self, next: Next, plan: &mut Plan) -> Option<Entry> {
+        let code = |step: usize| self.progress.steps[step].code.clone().unwrap_or_default();
+        Some(match next {
+            Next::Run { open: true, .. } | Next::Undo { open: true, .. } | Next::Nothing => {
+                return None;
+            }
+            Next::Sleep { step, until } => return self.asleep(step, until, plan),
+            Next::Run { step, .. } if self.definition.steps[step].pause.is_some() => {
+                self.fall_asleep(step)
+            }
+            Next::Run { step, .. } => {
+                if !self.may_begin(step, plan) {
+                    return None;
                 }
-                Next::Run { step, .. } => Entry::Started {
-                    step,
-                    name: self.definition.steps[step].name.to_string(),
-                    attempt: progress.steps[step].attempts + 1,
+                self.started(&self.progress, step)
+            }
+            Next::Undo { step, .. } => {
+                if !self.may_begin(step, plan) {
+                    return None;
+                }
+                undo_started(&self.progress, step)
+            }
+            Next::TurnBack { step } => Entry::TurnedBack { code: code(step) },
+            Next::Park { step } => Entry::Parked { code: code(step) },
+            Next::Complete => Entry::Completed,
+            Next::AllUndone => Entry::AllUndone,
+        })
+    }
+
+    /// A sleep or a wait that is under way: the line that ends it, or for how long it goes on.
+    fn asleep(&self, step: usize, until: i64, plan: &mut Plan) -> Option<Entry> {
+        let waits = self.definition.steps[step].waits();
+        if let Some(entry) = self.woken(step, until) {
+            // What parks the saga waits for the attempts that are under way.
+            let parks = matches!(entry, Entry::Parked { .. });
+            return (!parks || !self.progress.is_open()).then_some(entry);
+        }
+        let mut wait = self.wakes_after(step, until);
+        if waits {
+            plan.listens = true;
+            if self.progress.is_open() {
+                // The claim is kept, so it must look by itself.
+                wait = wait.min(self.engine.policy.poll);
+            }
+        }
+        plan.wait(wait);
+        None
+    }
+
+    /// Whether an attempt may begin now; otherwise it says for how long not.
+    fn may_begin(&mut self, step: usize, plan: &mut Plan) -> bool {
+        if self.is_stopping() {
+            // Somebody else begins it, once what is under way has ended.
+            if !self.progress.is_open() {
+                plan.wait(Duration::ZERO);
+            }
+            return false;
+        }
+        let now = self.engine.clock.now();
+        let (mut wait, mut paused) = match self.rests[step] {
+            Some((until, paused)) => (until.saturating_since(now), paused),
+            None => (Duration::ZERO, false),
+        };
+        if let Some(until) = self.progress.steps[step].rests {
+            wait = wait.max(Micros::new(until).saturating_since(self.now()));
+        }
+        if wait.is_zero()
+            && let Some(asked) = self.pause_before(step)
+        {
+            (wait, paused) = (asked, true);
+            self.rests[step] = Some((now.saturating_add(asked), true));
+        } else if wait.is_zero() {
+            self.rests[step] = None;
+            return true;
+        }
+        plan.paused |= paused;
+        plan.wait(wait);
+        false
+    }
+
+    /// What becomes of the claim while this is waited for.
+    pub(super) fn then(&self, plan: Plan) -> Then {
+        let Some(after) = plan.wait else {
+            return Then::Keep;
+        };
+        let stopping = self.is_stopping();
+        let long = stopping || plan.paused || after > self.engine.policy.hold;
+        if !self.progress.state.is_active() || self.progress.is_open() || !long {
+            return Then::Keep;
+        }
+        if plan.listens {
+            let seen = self.seen;
+            return Then::Listen { after, seen };
+        }
+        Then::Release(after)
+    }
+
+    /// What can be told beforehand of what follows this line, should it be written in a
+    /// transaction of the step's own: where steps go on side by side, nothing.
+    pub(super) fn foresee(&self, done: &Entry) -> (Vec<Entry>, Progress) {
+        let (mut entries, mut progress) = (Vec::new(), self.progress.clone());
+        if self.definition.branches || progress.apply(done).is_none() {
+            return (entries, progress);
+        }
+        loop {
+            let next = progress.all(&self.definition.shape);
+            let Some(next) = next.first().copied() else {
+                return (entries, progress);
+            };
+            let code = |step: usize| progress.steps[step].code.clone().unwrap_or_default();
+            let entry = match next {
+                next if self.is_late(next) => Entry::TurnedBack {
+                    code: DEADLINE.to_owned(),
                 },
-                Next::Undo { step, .. } => Entry::UndoStarted {
-                    step,
-                    attempt: progress.steps[step].undo_attempts.saturating_add(1),
-                },
-                Next::TurnBack { step } => Entry::TurnedBack {
-                    code: progress.steps[step].code.clone().unwrap_or_default(),
-                },
-                Next::Park { step } => Entry::Parked {
-                    code: progress.steps[step].code.clone().unwrap_or_default(),
-                },
+                Next::Run { open: true, .. }
+                | Next::Undo { open: true, .. }
+                | Next::Sleep { .. }
+                | Next::Nothing => return (entries, progress),
+                // A sleep begins when the step has ended, which is not now.
+                Next::Run { step, .. } if self.definition.steps[step].pause.is_some() => {
+                    return (entries, progress);
+                }
+                Next::Run { step, .. } => self.started(&progress, step),
+                Next::Undo { step, .. } => undo_started(&progress, step),
+                Next::TurnBack { step } => Entry::TurnedBack { code: code(step) },
+                Next::Park { step } => Entry::Parked { code: code(step) },
                 Next::Complete => Entry::Completed,
                 Next::AllUndone => Entry::AllUndone,
             };
             if progress.apply(&entry).is_none() {
                 // The rules propose only what can follow.
-                return;
+                return (entries, progress);
             }
             entries.push(entry);
         }
     }
 
-    /// Whether the way forward has taken too long for this step to begin.
-    pub(super) fn is_late(&self, step: usize) -> bool {
-        let age = self.age();
-        let limit = self.definition.forward_within;
-        step < self.definition.shape.forward_from && limit.is_some_and(|limit| age > limit)
+    fn started(&self, progress: &Progress, step: usize) -> Entry {
+        Entry::Started {
+            step,
+            name: self.definition.steps[step].name.to_string(),
+            attempt: progress.steps[step].attempts + 1,
+        }
     }
 
-    pub(super) fn next(&self) -> Next {
-        match self.progress.next(&self.definition.shape) {
-            Next::Run { step, .. } | Next::Sleep { step, .. } if self.is_late(step) => {
-                Next::TurnBack { step }
-            }
-            next => next,
+    /// Whether the way forward has taken too long for this to begin, or to go on sleeping.
+    fn is_late(&self, next: Next) -> bool {
+        let (Next::Run { step, open: false } | Next::Sleep { step, .. }) = next else {
+            return false;
+        };
+        let limit = self.definition.forward_within;
+        step < self.definition.shape.forward_from && limit.is_some_and(|limit| self.age() > limit)
+    }
+
+    /// Takes note of an entry that is about to be written.
+    pub(super) fn note(&mut self, entries: &mut Vec<Entry>, entry: Entry) {
+        // What is noted here answers to what the rules have just asked for.
+        if self.progress.apply(&entry).is_none() {
+            return;
         }
+        if matches!(entry, Entry::TurnedBack { .. }) {
+            self.rests.fill(None);
+        }
+        entries.push(entry);
+    }
+
+    /// How long the next attempt waits after this failure. `None`: there is none, or at once.
+    pub(super) fn rest_after(
+        &mut self,
+        step: usize,
+        kind: FailureKind,
+        wait: Duration,
+    ) -> Option<i64> {
+        if kind == FailureKind::Final || wait.is_zero() {
+            return None;
+        }
+        let until = self.engine.clock.now().saturating_add(wait);
+        self.rests[step] = Some((until, false));
+        // Who takes the saga over while others of its steps go on knows nothing else of it.
+        self.definition.branches.then(|| (self.now() + wait).get())
+    }
+}
+
+fn undo_started(progress: &Progress, step: usize) -> Entry {
+    Entry::UndoStarted {
+        step,
+        attempt: progress.steps[step].undo_attempts.saturating_add(1),
     }
 }

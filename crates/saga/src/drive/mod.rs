@@ -1,5 +1,6 @@
 //! One claimed saga, driven until it rests: it has ended, waits, or is no longer ours.
 
+mod attempt;
 mod follow;
 mod gather;
 mod pause;
@@ -8,25 +9,28 @@ mod tell;
 mod write;
 
 use std::{
-    panic::AssertUnwindSafe,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use buttress_core::{Clock, Moment, Observers};
 use buttress_store::Lease;
-use futures_util::FutureExt as _;
 use tokio::sync::watch;
 
 pub(crate) use self::gather::Gather;
-use self::pause::{stop_before, wait};
+use self::{
+    attempt::{Ended, Under},
+    pause::wait,
+    sleep::Heard,
+    write::After,
+};
 use crate::{
-    Effect, Entry, Event, EventKind, FailureKind, State, StepError,
-    context::Work,
+    Entry, Event, EventKind, StepError,
+    context::Length,
     definition::{Definition, Input},
-    machine::{Next, Progress},
+    machine::Progress,
     policy::RunnerPolicy,
-    store::{Record, Store, Then, Write},
+    store::{Record, Store},
 };
 
 /// What is parked because too many workers died on it alone.
@@ -66,8 +70,14 @@ pub(crate) struct Drive {
     definition: Arc<Definition>,
     lease: Lease,
     record: Record,
-    input: Option<Input>,
+    input: Option<Arc<Input>>,
     progress: Progress,
+    /// Before when each step is not tried again, and whether that is because it would be in vain.
+    rests: Vec<Option<(Moment, bool)>>,
+    /// What was sent to each wait, and how many signals were sent to the saga, at the last look.
+    heard: Vec<Option<Heard>>,
+    seen: u64,
+    length: Arc<Mutex<Length>>,
     /// When the claim was made, by our clock, and how old the saga was then by the store's.
     claimed: Moment,
     age: Duration,
@@ -77,21 +87,6 @@ pub(crate) struct Drive {
 
 /// The claim is not ours any more, or nobody can tell: stop.
 struct Lost;
-
-/// Where a write left the saga.
-enum Wrote {
-    /// As it was meant.
-    Done,
-    /// The journal had gone on before it: by a transaction of the step's own.
-    Moved,
-}
-
-/// What an attempt came to.
-enum Attempted<T> {
-    Ended(Result<T, StepError>),
-    /// The runner stops, and the attempt was dropped.
-    Dropped,
-}
 
 impl Drive {
     pub(crate) fn new(
@@ -103,8 +98,15 @@ impl Drive {
     ) -> Self {
         let claimed = engine.clock.now();
         let age = record.now.saturating_since(record.created_at);
-        let progress = Progress::new(definition.steps.len());
+        let progress = Progress::new(&definition.shape.before);
         Self {
+            rests: vec![None; definition.steps.len()],
+            heard: definition.steps.iter().map(|_| None).collect(),
+            seen: 0,
+            length: Arc::new(Mutex::new(Length {
+                known: record.entries,
+                maybe: 0,
+            })),
             engine,
             definition,
             lease,
@@ -153,274 +155,109 @@ impl Drive {
         let Ok(input) = (self.definition.decode)(&self.record.input) else {
             return self.park("INPUT").await;
         };
-        self.input = Some(input);
-        let mut entries = Vec::new();
-        if self.progress.is_open() {
-            self.note(&mut entries, Entry::Interrupted);
-        }
-        self.follow(&mut entries);
-        let mut write = self.written(entries, Then::Keep, false);
+        self.input = Some(Arc::new(input));
+        let mut under = Under::default();
+        let mut happened = self.progress.is_open().then_some(Entry::Interrupted);
+        let mut progress = false;
         loop {
-            if self.is_stopping() {
-                // Nothing new begins: what would is not written, and somebody else begins it.
-                stop_before(&mut write, Duration::ZERO);
-            } else if let Some(wait) = self.pause_before(&write) {
-                stop_before(&mut write, wait);
-            }
-            if let Some(wait) = self.sleeps_on() {
-                write.then = Then::Release(wait);
-            }
-            let released = matches!(write.then, Then::Release(_));
-            match self.write(write).await? {
-                Wrote::Done if released => return Ok(()),
-                Wrote::Done | Wrote::Moved => {}
-            }
+            under.beside(self.listen()).await?;
+            let commit = self.commit(happened.take(), progress);
+            let wait = match under.beside(commit).await? {
+                After::Released => return Ok(()),
+                After::Goes(wait) => wait,
+            };
             if !self.progress.state.is_active() {
                 self.tell_rest();
                 return Ok(());
             }
-            write = match self.progress.next(&self.definition.shape) {
-                Next::Run { step, open: true } => self.run(step).await?,
-                Next::Undo { step, open: true } => self.undo(step).await?,
-                Next::Sleep { step, until } => self.sleep(step, until).await,
-                // What can be followed without an attempt has been followed already, unless the
-                // journal had gone on by itself. Nothing runs whose beginning is not written.
-                _ => {
-                    let mut entries = Vec::new();
-                    self.follow(&mut entries);
-                    self.written(entries, Then::Keep, true)
-                }
+            self.launch(&mut under);
+            let mut stop = self.engine.stop.clone();
+            let stopping = *stop.borrow_and_update() > Stop::No;
+            progress = true;
+            let ended = tokio::select! {
+                ended = under.next() => Some(ended),
+                () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => None,
+                // What waits is given back.
+                _ = stop.wait_for(|stop| *stop > Stop::No), if !stopping && wait.is_some() => None,
             };
-        }
-    }
-
-    /// One attempt at a step, and what is to be written after it.
-    async fn run(&mut self, step: usize) -> Result<Write, Lost> {
-        let attempt = self.progress.steps[step].attempts;
-        let work = self.work(step, attempt, |step, output| Entry::Succeeded {
-            step,
-            output,
-        });
-        let defined = self.definition.steps[step].clone();
-        let attempted = {
-            let running = defined.step.run(self.input(), &work);
-            self.attempt(running, defined.policy.timeout).await
-        };
-        let completed = work.completed.into_inner();
-        let result = match attempted {
-            Attempted::Dropped => return Ok(self.dropped()),
-            Attempted::Ended(result) => result,
-        };
-        if completed && self.look().await? {
-            // It was committed with the step's own rows, whatever was returned.
-            self.tell_done(step, attempt);
-            return Ok(self.written(Vec::new(), Then::Keep, true));
-        }
-        let result = match result {
-            Ok(_) if completed => Err(StepError::unknown("NOT_COMMITTED")),
-            result => result,
-        };
-        let mut entries = Vec::new();
-        match result {
-            Ok(output) => {
-                self.tell_done(step, attempt);
-                self.note(&mut entries, Entry::Succeeded { step, output });
-                self.follow(&mut entries);
-                Ok(self.written(entries, Then::Keep, true))
-            }
-            Err(error) => {
-                self.tell(EventKind::StepFailed {
-                    step: defined.name.to_string(),
-                    attempt,
-                    kind: error.kind(),
-                    code: error.code().to_owned(),
-                });
-                let failed = Entry::Failed {
-                    step,
-                    attempt,
-                    kind: error.kind(),
-                    code: error.code().to_owned(),
-                };
-                self.note(&mut entries, failed);
-                let again = matches!(
-                    self.next(),
-                    Next::Run { step: next, open: false } if next == step
-                );
-                let wait = again.then(|| wait(&defined.policy.backoff, attempt, &error));
-                self.after_failure(entries, wait).await
-            }
-        }
-    }
-
-    /// One attempt at an undo, and what is to be written after it.
-    async fn undo(&mut self, step: usize) -> Result<Write, Lost> {
-        let it = &self.progress.steps[step];
-        let attempt = it.undo_attempts;
-        let effect = match &it.output {
-            Some(output) => Effect::Done(output.clone()),
-            None if it.doubtful => Effect::Unknown,
-            None => Effect::None,
-        };
-        let work = self.work(step, attempt, |step, _| Entry::Undone { step });
-        let defined = self.definition.steps[step].clone();
-        let attempted = {
-            let undoing = defined.step.undo(self.input(), &work, effect);
-            self.attempt(undoing, defined.policy.undo_timeout).await
-        };
-        let completed = work.completed.into_inner();
-        let result = match attempted {
-            Attempted::Dropped => return Ok(self.dropped()),
-            Attempted::Ended(result) => result,
-        };
-        let undone = EventKind::StepUndone {
-            step: defined.name.to_string(),
-        };
-        if completed && self.look().await? {
-            self.tell(undone);
-            return Ok(self.written(Vec::new(), Then::Keep, true));
-        }
-        let result = match result {
-            Ok(()) if completed => Err(StepError::unknown("NOT_COMMITTED")),
-            result => result,
-        };
-        let mut entries = Vec::new();
-        match result {
-            Ok(()) => {
-                self.tell(undone);
-                self.note(&mut entries, Entry::Undone { step });
-                self.follow(&mut entries);
-                Ok(self.written(entries, Then::Keep, true))
-            }
-            Err(error) => {
-                self.tell(EventKind::UndoFailed {
-                    step: defined.name.to_string(),
-                    attempt,
-                    kind: error.kind(),
-                    code: error.code().to_owned(),
-                });
-                let failed = Entry::UndoFailed {
-                    step,
-                    attempt,
-                    kind: error.kind(),
-                    code: error.code().to_owned(),
-                };
-                self.note(&mut entries, failed);
-                let again = error.kind() != FailureKind::Final;
-                let wait = again.then(|| wait(&defined.policy.undo_backoff, attempt, &error));
-                self.after_failure(entries, wait).await
-            }
-        }
-    }
-
-    /// Waits for the next attempt with the claim in hand, if that is not long; or gives it back.
-    async fn after_failure(
-        &mut self,
-        mut entries: Vec<Entry>,
-        wait: Option<Duration>,
-    ) -> Result<Write, Lost> {
-        match wait {
-            Some(wait) if wait > self.engine.policy.hold => {
-                Ok(self.written(entries, Then::Release(wait), true))
-            }
-            Some(wait) if !wait.is_zero() => {
-                // The failure is written before the wait: a crash in it is no attempt.
-                let write = self.written(entries, Then::Keep, true);
-                self.write(write).await?;
-                let mut stop = self.engine.stop.clone();
-                tokio::select! {
-                    () = tokio::time::sleep(wait) => {}
-                    _ = stop.wait_for(|stop| *stop > Stop::No) => {}
+            if let Some(ended) = ended {
+                if ended.result.is_none() {
+                    // The runner stops and the attempts are dropped: nobody's verdict.
+                    under.clear();
+                    progress = false;
+                    happened = Some(Entry::Interrupted);
+                } else {
+                    happened = under.beside(self.ended(ended)).await?;
                 }
-                let mut entries = Vec::new();
-                self.follow(&mut entries);
-                Ok(self.written(entries, Then::Keep, true))
-            }
-            _ => {
-                self.follow(&mut entries);
-                Ok(self.written(entries, Then::Keep, true))
             }
         }
     }
 
-    /// Runs the user's code: not longer than `timeout`, not beyond a stop, and whatever it does.
-    async fn attempt<T>(
-        &self,
-        attempt: impl Future<Output = Result<T, StepError>>,
-        timeout: Duration,
-    ) -> Attempted<T> {
-        let mut stop = self.engine.stop.clone();
-        let attempt = AssertUnwindSafe(attempt).catch_unwind();
-        tokio::select! {
-            ended = tokio::time::timeout(timeout, attempt) => Attempted::Ended(match ended {
-                Ok(Ok(result)) => result,
-                Ok(Err(_panic)) => Err(StepError::unknown("PANICKED")),
-                Err(_elapsed) => Err(StepError::unknown("TIMED_OUT")),
-            }),
-            _ = stop.wait_for(|stop| *stop == Stop::Now) => Attempted::Dropped,
-        }
-    }
-
-    fn work(&self, step: usize, attempt: u32, done: fn(usize, String) -> Entry) -> Work {
-        // What a transaction of the step's own writes behind its success.
-        let (mut then, mut progress) = (Vec::new(), self.progress.clone());
-        if progress.apply(&done(step, String::new())).is_some() {
-            self.follow_in(&mut progress, &mut then);
-        }
-        // A sleep begins when the step has ended, which is not now.
-        if matches!(then.last(), Some(Entry::Sleeping { .. })) {
-            then.pop();
-        }
-        Work {
-            id: self.record.id,
-            definition: self.definition.number,
-            name: Arc::clone(&self.definition.steps[step].name),
+    /// The line that says what an attempt came to, unless it is written already.
+    async fn ended(&mut self, ended: Ended) -> Result<Option<Entry>, Lost> {
+        let Ended {
             step,
             attempt,
-            outputs: self
-                .progress
-                .steps
-                .iter()
-                .map(|it| it.output.clone())
-                .collect(),
-            store: Arc::clone(&self.engine.store),
-            fence: self.lease.fence(),
-            entries: self.record.entries,
-            reason: self.progress.reason.clone(),
-            done,
-            then,
-            then_state: progress.state,
-            completed: AtomicBool::new(false),
+            undo,
+            result,
+            lines,
+        } = ended;
+        let completed = lines > 0;
+        if completed {
+            // It was committed with the step's own rows, whatever was returned; or it was not.
+            self.look().await?;
+            self.length().maybe -= lines;
+            let it = &self.progress.steps[step];
+            if (undo && it.undone) || (!undo && it.output.is_some()) {
+                self.tell_ended(step, attempt, undo);
+                return Ok(None);
+            }
         }
-    }
-
-    /// Takes note of an entry that is about to be written.
-    fn note(&mut self, entries: &mut Vec<Entry>, entry: Entry) {
-        // What is noted here answers to what the rules have just asked for.
-        if self.progress.apply(&entry).is_some() {
-            entries.push(entry);
-        }
-    }
-
-    /// The runner stops and the attempt was dropped: nobody's verdict.
-    fn dropped(&mut self) -> Write {
-        let mut entries = Vec::new();
-        self.note(&mut entries, Entry::Interrupted);
-        self.written(entries, Then::Release(Duration::ZERO), false)
+        let result = match result {
+            Some(Ok(_)) if completed => Err(StepError::unknown("NOT_COMMITTED")),
+            Some(result) => result,
+            None => return Ok(None),
+        };
+        let error = match result {
+            Ok(output) => {
+                self.tell_ended(step, attempt, undo);
+                return Ok(Some(match undo {
+                    true => Entry::Undone { step },
+                    false => Entry::Succeeded { step, output },
+                }));
+            }
+            Err(error) => error,
+        };
+        self.tell_failed(step, attempt, undo, &error);
+        let policy = &self.definition.steps[step].policy;
+        let (kind, code) = (error.kind(), error.code().to_owned());
+        let backoff = if undo {
+            &policy.undo_backoff
+        } else {
+            &policy.backoff
+        };
+        let wait = wait(backoff, attempt, &error);
+        let until = self.rest_after(step, kind, wait);
+        Ok(Some(if undo {
+            Entry::UndoFailed {
+                step,
+                attempt,
+                kind,
+                code,
+            }
+        } else {
+            Entry::Failed {
+                step,
+                attempt,
+                kind,
+                code,
+                until,
+            }
+        }))
     }
 
     fn is_stopping(&self) -> bool {
         *self.engine.stop.borrow() > Stop::No
-    }
-
-    fn written(&self, entries: Vec<Entry>, then: Then, progress: bool) -> Write {
-        Write {
-            expected: self.record.entries,
-            entries,
-            state: self.progress.state,
-            reason: self.reason(),
-            then,
-            progress,
-        }
     }
 
     fn reason(&self) -> Option<String> {
@@ -428,31 +265,11 @@ impl Drive {
         parked.or_else(|| self.progress.reason.clone())
     }
 
-    async fn park(&mut self, code: &str) -> Result<(), Lost> {
-        let write = Write {
-            expected: self.record.entries,
-            entries: vec![Entry::Parked {
-                code: code.to_owned(),
-            }],
-            state: State::NeedsAttention,
-            reason: Some(code.to_owned()),
-            then: Then::Keep,
-            progress: true,
-        };
-        self.write(write).await?;
-        self.tell(EventKind::Rested {
-            state: State::NeedsAttention,
-            reason: Some(code.to_owned()),
-        });
-        Ok(())
-    }
-
     /// # Panics
     ///
     /// Never: it is decoded before the first step.
-    fn input(&self) -> &Input {
-        self.input
-            .as_ref()
-            .expect("it is decoded before the first step")
+    fn input(&self) -> Arc<Input> {
+        let input = self.input.as_ref();
+        Arc::clone(input.expect("it is decoded before the first step"))
     }
 }

@@ -1,4 +1,4 @@
-//! How long a drive waits before an attempt, and what it takes back then.
+//! How long a drive waits before an attempt.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -8,23 +8,18 @@ use std::{
 use buttress_retry_backoff::Backoff;
 
 use super::Drive;
-use crate::{
-    Entry, FailureKind, State, StepError,
-    definition::Defined,
-    store::{Then, Write},
-};
+use crate::{FailureKind, State, StepError, definition::Defined};
+
+/// Whoever asks to be left alone is not asked again at once.
+const LEAST: Duration = Duration::from_millis(1);
 
 impl Drive {
     /// How long to wait before the attempt that is about to begin, because it would be in vain now.
-    pub(super) fn pause_before(&self, write: &Write) -> Option<Duration> {
-        let step = match write.entries.last() {
-            Some(Entry::Started { step, .. } | Entry::UndoStarted { step, .. }) => *step,
-            _ => return None,
-        };
+    pub(super) fn pause_before(&self, step: usize) -> Option<Duration> {
         let Defined { step, policy, .. } = &self.definition.steps[step];
         // It is the user's code: what panics is not paused.
         let asked = catch_unwind(AssertUnwindSafe(|| step.paused_for())).ok()??;
-        let backoff = match write.state {
+        let backoff = match self.progress.state {
             State::Undoing => &policy.undo_backoff,
             _ => &policy.backoff,
         };
@@ -32,19 +27,9 @@ impl Drive {
     }
 }
 
-/// Takes back the beginning of an attempt that will not be made here and now.
-pub(super) fn stop_before(write: &mut Write, wait: Duration) {
-    if matches!(
-        write.entries.last(),
-        Some(Entry::Started { .. } | Entry::UndoStarted { .. })
-    ) {
-        write.entries.pop();
-        write.then = Then::Release(wait);
-    }
-}
-
 /// Nothing has failed: it waits as long as it was told, and a little longer to come alone.
 fn postponed(backoff: &Backoff, asked: Duration) -> Duration {
+    let asked = asked.max(LEAST);
     asked.saturating_add(backoff.delays().next().unwrap_or_default())
 }
 

@@ -1,4 +1,4 @@
-//! How a drive sleeps: by the store's clock, and without the claim unless it is short.
+//! How a drive sleeps, and waits for signals: by the store's clock.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -7,76 +7,119 @@ use std::{
 
 use buttress_store::Micros;
 
-use super::{Drive, Stop};
-use crate::{
-    Entry,
-    machine::Next,
-    run::SLEPT,
-    store::{Then, Write},
-};
+use super::{Drive, Lost};
+use crate::{Entry, FailureKind, definition::Pause, machine::Next, run::SLEPT, store::Signals};
 
-/// What is parked because nobody could say how long it should sleep.
+/// What is parked because nobody could say how long it should sleep or wait.
 const SLEEP: &str = "SLEEP";
+
+/// What is parked because a signal's payload is not of the type that is waited for.
+const SIGNAL: &str = "SIGNAL";
+
+/// Why a wait failed to which no signal came.
+const NO_SIGNAL: &str = "NO_SIGNAL";
 
 /// Behind the deadline of the way forward, and not on it.
 const BEHIND: Duration = Duration::from_millis(1);
 
+/// What was sent to a wait when somebody looked, and when that was at the latest.
+pub(super) struct Heard {
+    signals: Signals,
+    at: Micros,
+}
+
 impl Drive {
-    /// The line that says until when it sleeps, from now on.
+    /// The line that says until when it sleeps or waits, from now on.
     pub(super) fn fall_asleep(&self, step: usize) -> Entry {
         let defined = &self.definition.steps[step];
-        let asked = defined.sleep.as_ref().map(|length| {
+        let asked = defined.pause.as_ref().map(|pause| {
             // It is the user's code.
-            catch_unwind(AssertUnwindSafe(|| length(self.input())))
+            let length = || (pause.length())(&self.input());
+            catch_unwind(AssertUnwindSafe(length)).map(|length| (pause, length))
         });
-        match asked {
-            Some(Ok(length)) => Entry::Sleeping {
-                step,
-                name: defined.name.to_string(),
-                until: (self.now() + length).get(),
-            },
-            Some(Err(_)) | None => Entry::Parked {
-                code: SLEEP.to_owned(),
-            },
+        let Some(Ok((pause, length))) = asked else {
+            let code = SLEEP.to_owned();
+            return Entry::Parked { code };
+        };
+        let (name, until) = (defined.name.to_string(), (self.now() + length).get());
+        match pause {
+            Pause::Sleep(_) => Entry::Sleeping { step, name, until },
+            Pause::Wait { .. } => Entry::Waiting { step, name, until },
         }
     }
 
-    /// For how long the claim is given back, if it sleeps too long to keep it.
-    pub(super) fn sleeps_on(&self) -> Option<Duration> {
-        let Next::Sleep { step, until } = self.progress.next(&self.definition.shape) else {
-            return None;
-        };
-        let wait = self.wakes_after(step, until);
-        let long = wait > self.engine.policy.hold || self.is_stopping();
-        (long && !wait.is_zero()).then_some(wait)
+    /// Looks for the signals of all waits that have begun.
+    pub(super) async fn listen(&mut self) -> Result<(), Lost> {
+        let mut least = None;
+        for next in self.progress.all(&self.definition.shape) {
+            let Next::Sleep { step, .. } = next else {
+                continue;
+            };
+            if !self.definition.steps[step].waits() {
+                continue;
+            }
+            let at = self.now();
+            let signals = self.look_for_signals(step).await?;
+            let count = signals.count;
+            least = Some(least.map_or(count, |it: u64| it.min(count)));
+            self.heard[step] = Some(Heard { signals, at });
+        }
+        if let Some(least) = least {
+            self.seen = least;
+        }
+        Ok(())
     }
 
-    /// Sleeps the rest of it, and says what is to be written then.
-    pub(super) async fn sleep(&mut self, step: usize, until: i64) -> Write {
-        let wait = self.wakes_after(step, until);
-        if wait > self.engine.policy.hold {
-            return self.written(Vec::new(), Then::Release(wait), false);
+    async fn look_for_signals(&self, step: usize) -> Result<Signals, Lost> {
+        let name = &self.definition.steps[step].name;
+        loop {
+            match self.engine.store.signals(self.record.id, name).await {
+                Ok(signals) => return Ok(signals),
+                Err(_) => self.pause().await?,
+            }
         }
-        let mut stop = self.engine.stop.clone();
-        let stopped = tokio::select! {
-            () = tokio::time::sleep(wait) => false,
-            _ = stop.wait_for(|stop| *stop > Stop::No) => true,
-        };
-        let mut entries = Vec::new();
-        let rest = self.wakes_after(step, until);
-        if stopped && !rest.is_zero() {
-            return self.written(entries, Then::Release(rest), false);
-        }
-        if self.now() >= Micros::new(until) {
+    }
+
+    /// The line that ends a sleep or a wait, if it has ended.
+    pub(super) fn woken(&self, step: usize, until: i64) -> Option<Entry> {
+        let until = Micros::new(until);
+        let Some(Pause::Wait { takes, missed, .. }) = &self.definition.steps[step].pause else {
             let output = SLEPT.to_owned();
-            self.note(&mut entries, Entry::Succeeded { step, output });
+            return (self.now() >= until).then_some(Entry::Succeeded { step, output });
+        };
+        // A signal was sent in time, or the time is over and none was. What is in the journal
+        // first is what happened. Whoever looks once the time is over sees all that was sent
+        // before it was.
+        let Heard { signals, at } = self.heard[step].as_ref()?;
+        if let Some(signal) = signals.first.as_ref().filter(|it| it.at < until) {
+            return Some(match takes(&signal.payload) {
+                Some(output) => Entry::Succeeded { step, output },
+                None => Entry::Parked {
+                    code: SIGNAL.to_owned(),
+                },
+            });
         }
-        self.follow(&mut entries);
-        self.written(entries, Then::Keep, true)
+        // Whether that look was late enough: the store's clock is not before what we take it for.
+        if *at < until {
+            return None;
+        }
+        Some(match missed {
+            Some(output) => Entry::Succeeded {
+                step,
+                output: (*output).to_owned(),
+            },
+            None => Entry::Failed {
+                step,
+                attempt: 0,
+                kind: FailureKind::Final,
+                code: NO_SIGNAL.to_owned(),
+                until: None,
+            },
+        })
     }
 
     /// How long until it wakes: at its time, or when the way forward has taken too long.
-    fn wakes_after(&self, step: usize, until: i64) -> Duration {
+    pub(super) fn wakes_after(&self, step: usize, until: i64) -> Duration {
         let wait = Micros::new(until).saturating_since(self.now());
         match self.definition.forward_within {
             Some(limit) if step < self.definition.shape.forward_from => {
@@ -95,7 +138,7 @@ impl Drive {
 
     /// What the store's clock shows, by ours since the claim. It was read before the claim's answer
     /// came, so this is early, never late.
-    fn now(&self) -> Micros {
+    pub(super) fn now(&self) -> Micros {
         self.record.created_at + self.age()
     }
 }

@@ -1,7 +1,7 @@
 //! What a drive tells its observers.
 
 use super::Drive;
-use crate::{Entry, Event, EventKind};
+use crate::{Entry, Event, EventKind, State, StepError};
 
 impl Drive {
     pub(super) fn tell(&self, kind: EventKind) {
@@ -13,10 +13,31 @@ impl Drive {
         });
     }
 
-    pub(super) fn tell_done(&self, step: usize, attempt: u32) {
-        self.tell(EventKind::StepDone {
-            step: self.definition.steps[step].name.to_string(),
-            attempt,
+    pub(super) fn tell_ended(&self, step: usize, attempt: u32, undo: bool) {
+        let step = self.definition.steps[step].name.to_string();
+        self.tell(match undo {
+            true => EventKind::StepUndone { step },
+            false => EventKind::StepDone { step, attempt },
+        });
+    }
+
+    pub(super) fn tell_failed(&self, step: usize, attempt: u32, undo: bool, error: &StepError) {
+        let step = self.definition.steps[step].name.to_string();
+        let (kind, code) = (error.kind(), error.code().to_owned());
+        self.tell(if undo {
+            EventKind::UndoFailed {
+                step,
+                attempt,
+                kind,
+                code,
+            }
+        } else {
+            EventKind::StepFailed {
+                step,
+                attempt,
+                kind,
+                code,
+            }
         });
     }
 
@@ -26,6 +47,13 @@ impl Drive {
                 self.tell(EventKind::TurnedBack { code: code.clone() });
             }
         }
+    }
+
+    pub(super) fn tell_parked(&self, code: &str) {
+        self.tell(EventKind::Rested {
+            state: State::NeedsAttention,
+            reason: Some(code.to_owned()),
+        });
     }
 
     pub(super) fn tell_rest(&self) {

@@ -1,24 +1,88 @@
 //! How a drive writes to the journal, and learns what became of it.
 
-use std::time::Duration;
+use std::{
+    sync::{MutexGuard, PoisonError},
+    time::Duration,
+};
 
-use super::{Drive, Lost, Wrote};
-use crate::store::{Record, Then, Write};
+use super::{Drive, Lost};
+use crate::{
+    Entry,
+    context::Length,
+    store::{Record, Then, Write},
+};
 
 /// How soon a store that failed is asked again.
 const AGAIN: Duration = Duration::from_millis(50);
 
+/// Where a write left the saga.
+enum Wrote {
+    /// As it was meant.
+    Done,
+    /// The journal had gone on before it: by a transaction of the step's own.
+    Moved,
+}
+
+/// What comes after a write.
+pub(super) enum After {
+    /// The claim was given back.
+    Released,
+    /// It goes on, and waits no longer than so.
+    Goes(Option<Duration>),
+}
+
 impl Drive {
+    /// Writes down what happened, with all that follows from it. What happened is not written if the
+    /// journal has gone on to where it cannot have.
+    pub(super) async fn commit(
+        &mut self,
+        happened: Option<Entry>,
+        progress: bool,
+    ) -> Result<After, Lost> {
+        loop {
+            let mut entries = Vec::new();
+            if let Some(happened) = &happened {
+                self.note(&mut entries, happened.clone());
+            }
+            let plan = self.follow(&mut entries);
+            let write = Write {
+                expected: self.record.entries,
+                entries,
+                state: self.progress.state,
+                reason: self.reason(),
+                then: self.then(plan),
+                progress,
+            };
+            match self.write(&write).await? {
+                Wrote::Done if write.then == Then::Keep => return Ok(After::Goes(plan.wait)),
+                Wrote::Done => return Ok(After::Released),
+                Wrote::Moved => {}
+            }
+        }
+    }
+
     /// Writes until it is known whether it was written. Writing twice writes once: the journal must
     /// have the expected length.
-    pub(super) async fn write(&mut self, write: Write) -> Result<Wrote, Lost> {
+    async fn write(&mut self, write: &Write) -> Result<Wrote, Lost> {
         if write.entries.is_empty() && write.then == Then::Keep {
             return Ok(Wrote::Done);
         }
+        let lines = write.entries.len() as u64;
+        self.length().maybe += lines;
+        let wrote = self.write_out(write).await;
+        let known = self.record.entries;
+        let mut length = self.length();
+        length.known = known;
+        length.maybe -= lines;
+        drop(length);
+        wrote
+    }
+
+    async fn write_out(&mut self, write: &Write) -> Result<Wrote, Lost> {
         let (id, fence) = (self.record.id, self.lease.fence());
         let mut unsure = false;
         loop {
-            match self.engine.gather.append(id, fence, &write).await {
+            match self.engine.gather.append(id, fence, write).await {
                 Ok(true) => {
                     self.record.entries += write.entries.len() as u64;
                     if write.progress {
@@ -27,7 +91,7 @@ impl Drive {
                     self.tell_turn(&write.entries);
                     return Ok(Wrote::Done);
                 }
-                Ok(false) => return self.reread(&write, unsure).await,
+                Ok(false) => return self.reread(write, unsure).await,
                 Err(_) => {
                     unsure = true;
                     self.pause().await?;
@@ -36,9 +100,14 @@ impl Drive {
         }
     }
 
+    /// What is known of how long the journal is.
+    pub(super) fn length(&self) -> MutexGuard<'_, Length> {
+        self.length.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The store refused a write: it was there already, or the step wrote by itself, or another
     /// has the saga.
-    pub(super) async fn reread(&mut self, write: &Write, unsure: bool) -> Result<Wrote, Lost> {
+    async fn reread(&mut self, write: &Write, unsure: bool) -> Result<Wrote, Lost> {
         let record = self.read().await?;
         let epoch = self.lease.fence().epoch();
         if record.epoch != epoch {
@@ -64,13 +133,13 @@ impl Drive {
 
     /// Whether the journal has gone on by a transaction of the step's own. Then this goes on from
     /// there.
-    pub(super) async fn look(&mut self) -> Result<bool, Lost> {
+    pub(super) async fn look(&mut self) -> Result<(), Lost> {
         let record = self.read().await?;
         if record.epoch != self.lease.fence().epoch() {
             return Err(Lost);
         }
         if record.entries == self.record.entries {
-            return Ok(false);
+            return Ok(());
         }
         if record.entries < self.record.entries {
             // The store has forgotten what it said was written. Whoever claims it next begins with
@@ -78,17 +147,17 @@ impl Drive {
             return Err(Lost);
         }
         (self.on_progress)();
-        self.adopt(&record)?;
-        Ok(true)
+        self.adopt(&record)
     }
 
-    pub(super) fn adopt(&mut self, record: &Record) -> Result<(), Lost> {
+    fn adopt(&mut self, record: &Record) -> Result<(), Lost> {
         self.progress = self.definition.fold(record).map_err(|_| Lost)?;
         self.record.entries = record.entries;
+        self.length().known = record.entries;
         Ok(())
     }
 
-    pub(super) async fn read(&self) -> Result<Record, Lost> {
+    async fn read(&self) -> Result<Record, Lost> {
         loop {
             match self.engine.store.read(self.record.id).await {
                 Ok(Some(record)) => return Ok(record),
@@ -104,6 +173,23 @@ impl Drive {
             return Err(Lost);
         }
         tokio::time::sleep(AGAIN).await;
+        Ok(())
+    }
+
+    /// Parks it, without a look at the rules.
+    pub(super) async fn park(&mut self, code: &str) -> Result<(), Lost> {
+        let write = Write {
+            expected: self.record.entries,
+            entries: vec![Entry::Parked {
+                code: code.to_owned(),
+            }],
+            state: crate::State::NeedsAttention,
+            reason: Some(code.to_owned()),
+            then: Then::Keep,
+            progress: true,
+        };
+        self.write(&write).await?;
+        self.tell_parked(code);
         Ok(())
     }
 }

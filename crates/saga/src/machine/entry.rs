@@ -38,6 +38,10 @@ pub enum Entry {
         kind: FailureKind,
         /// The code that the step gave.
         code: String,
+        /// Before when it is not tried again, by the store's clock: microseconds since 1970. Only
+        /// where other steps go on meanwhile; otherwise the saga as a whole waits.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<i64>,
     },
     /// It sleeps, held by nobody, until this time by the store's clock: microseconds since 1970.
     /// Ends with [`Succeeded`](Self::Succeeded).
@@ -45,6 +49,17 @@ pub enum Entry {
         /// The sleep's place among the steps.
         step: usize,
         /// Its name.
+        name: String,
+        /// Until when.
+        until: i64,
+    },
+    /// It waits for a signal of this name, held by nobody, until this time by the store's clock:
+    /// microseconds since 1970. Ends with [`Succeeded`](Self::Succeeded), or with
+    /// [`Failed`](Self::Failed) as attempt 0.
+    Waiting {
+        /// The wait's place among the steps.
+        step: usize,
+        /// Its name, and the signal's.
         name: String,
         /// Until when.
         until: i64,

@@ -1,6 +1,6 @@
 //! A journal folded into where its saga stands.
 
-use super::{Entry, FailureKind, State, StepState};
+use super::{Before, Entry, FailureKind, State, StepState};
 
 /// Where one step stands, and what is known of its effect.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,8 +18,12 @@ pub(crate) struct StepProgress {
     pub(crate) refused: bool,
     /// How its last failure was called.
     pub(crate) code: Option<String>,
-    /// It is a sleep, and this is when it ends, by the store's clock in microseconds.
+    /// It is a sleep or a wait, and this is when it ends, by the store's clock in microseconds.
     pub(crate) asleep: Option<i64>,
+    /// It waits for a signal.
+    pub(crate) waits: bool,
+    /// Its next attempt waits until then, by the store's clock.
+    pub(crate) rests: Option<i64>,
     pub(crate) undo_open: bool,
     pub(crate) undone: bool,
     pub(crate) undo_refused: bool,
@@ -38,9 +42,11 @@ impl StepProgress {
             StepState::Undoing
         } else if self.output.is_some() {
             StepState::Done
+        } else if self.asleep.is_some() && self.waits {
+            StepState::Waiting
         } else if self.asleep.is_some() {
             StepState::Sleeping
-        } else if self.attempts == 0 && !self.doubtful {
+        } else if self.attempts == 0 && !self.doubtful && !(self.waits && self.refused) {
             StepState::Pending
         } else if self.refused && !self.doubtful {
             StepState::Failed
@@ -61,6 +67,7 @@ pub(crate) struct Progress {
     pub(crate) parked: Option<String>,
     /// The way is back, also while it is parked.
     back: bool,
+    before: Before,
 }
 
 /// The reason of what somebody turned back.
@@ -76,25 +83,35 @@ pub struct IllegalEntry {
 }
 
 impl Progress {
-    /// A saga of so many steps that has not begun.
-    pub(crate) fn new(steps: usize) -> Self {
+    /// A saga that has not begun, whose steps come one before the other like this.
+    pub(crate) fn new(before: &Before) -> Self {
         Self {
             state: State::Running,
-            steps: vec![StepProgress::default(); steps],
+            steps: vec![StepProgress::default(); before.len()],
             reason: None,
             parked: None,
             back: false,
+            before: Before::clone(before),
         }
+    }
+
+    /// Whether a step that is not done may be: all that it comes after is.
+    pub(crate) fn is_ready(&self, step: usize) -> bool {
+        let is_done = |step: &usize| self.steps[*step].output.is_some();
+        !is_done(&step) && self.before[step].iter().all(is_done)
     }
 
     /// Where a saga of these steps stands after these lines.
     pub(crate) fn fold<'e>(
         names: &[&str],
+        before: &Before,
         entries: impl IntoIterator<Item = &'e Entry>,
     ) -> Result<Self, IllegalEntry> {
-        let mut progress = Self::new(names.len());
+        let mut progress = Self::new(before);
         for (line, entry) in entries.into_iter().enumerate() {
-            if let Entry::Started { step, name, .. } | Entry::Sleeping { step, name, .. } = entry
+            if let Entry::Started { step, name, .. }
+            | Entry::Sleeping { step, name, .. }
+            | Entry::Waiting { step, name, .. } = entry
                 && names.get(*step) != Some(&name.as_str())
             {
                 return Err(IllegalEntry { line });
@@ -110,10 +127,10 @@ impl Progress {
         let undoing = self.state == State::Undoing;
         match entry {
             Entry::Started { step, attempt, .. } if forward => {
-                // One after the other: what is before is done, what is behind has not begun.
-                let place = self.steps.iter().position(|it| it.output.is_none())?;
+                // What it comes after is done, and what comes after it has not begun.
+                let ready = *step < self.steps.len() && self.is_ready(*step);
                 let it = self.steps.get_mut(*step)?;
-                if place != *step
+                if !ready
                     || it.open
                     || it.asleep.is_some()
                     || it.refused
@@ -123,14 +140,31 @@ impl Progress {
                 }
                 it.attempts = *attempt;
                 it.open = true;
+                it.rests = None;
             }
-            Entry::Sleeping { step, until, .. } if forward => {
-                let place = self.steps.iter().position(|it| it.output.is_none())?;
+            Entry::Sleeping { step, until, .. } | Entry::Waiting { step, until, .. } if forward => {
+                let ready = *step < self.steps.len() && self.is_ready(*step);
                 let it = self.steps.get_mut(*step)?;
-                if place != *step || it.open || it.asleep.is_some() {
+                if !ready || it.open || it.asleep.is_some() || it.refused {
                     return None;
                 }
                 it.asleep = Some(*until);
+                it.waits = matches!(entry, Entry::Waiting { .. });
+            }
+            Entry::Failed {
+                step,
+                attempt: 0,
+                kind: FailureKind::Final,
+                code,
+                ..
+            } if forward => {
+                // Nothing came to a wait.
+                let it = self.steps.get_mut(*step)?;
+                if !it.waits || it.asleep.take().is_none() {
+                    return None;
+                }
+                it.code = Some(code.clone());
+                it.refused = true;
             }
             Entry::Succeeded { step, output } if forward => {
                 let it = self.steps.get_mut(*step)?;
@@ -147,6 +181,7 @@ impl Progress {
                 attempt,
                 kind,
                 code,
+                until,
             } if forward => {
                 let it = self.steps.get_mut(*step)?;
                 if !it.open || it.attempts != *attempt {
@@ -157,6 +192,7 @@ impl Progress {
                 it.code = Some(code.clone());
                 it.doubtful |= *kind == FailureKind::Unknown;
                 it.refused |= *kind == FailureKind::Final;
+                it.rests = *until;
             }
             Entry::Interrupted if forward || undoing => self.interrupt(),
             Entry::TurnedBack { code } if forward => {
@@ -246,6 +282,7 @@ impl Progress {
         self.back = true;
         for it in &mut self.steps {
             it.asleep = None;
+            it.rests = None;
         }
         self.parked = None;
         // The first reason is the one that its user asks for.
@@ -275,6 +312,7 @@ impl Progress {
         for it in &mut self.steps {
             it.refused = false;
             it.undo_refused = false;
+            it.rests = None;
         }
     }
 }

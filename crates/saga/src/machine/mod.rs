@@ -12,7 +12,7 @@ pub use self::{
 };
 pub(crate) use self::{
     fold::Progress,
-    next::{Next, Shape, StepShape},
+    next::{Before, Next, Shape, StepShape},
 };
 
 /// What is known of the effect of an attempt that failed.
@@ -111,9 +111,11 @@ pub enum StepState {
     Running,
     /// It is a sleep that has not ended.
     Sleeping,
+    /// It waits for a signal.
+    Waiting,
     /// It was done.
     Done,
-    /// It was refused, and had no effect.
+    /// It was refused, and had no effect; or it was a wait, and nothing came.
     Failed,
     /// It may have been done.
     Unknown,
@@ -133,6 +135,7 @@ impl StepState {
             Self::Pending => "pending",
             Self::Running => "running",
             Self::Sleeping => "sleeping",
+            Self::Waiting => "waiting",
             Self::Done => "done",
             Self::Failed => "failed",
             Self::Unknown => "unknown",

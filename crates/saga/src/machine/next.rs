@@ -1,10 +1,17 @@
 //! What is to be done next with a saga that stands somewhere.
 
+use std::sync::Arc;
+
 use super::{State, fold::Progress};
+
+/// Of each step all those that must be done before it, however many steps earlier.
+pub(crate) type Before = Arc<[Vec<usize>]>;
 
 /// What of a definition the rules need to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Shape {
+    /// What must be done before each step.
+    pub(crate) before: Before,
     /// From this step on there is only forward: the one behind the pivot.
     pub(crate) forward_from: usize,
     pub(crate) steps: Vec<StepShape>,
@@ -47,39 +54,57 @@ pub(crate) enum Next {
 }
 
 impl Progress {
-    pub(crate) fn next(&self, shape: &Shape) -> Next {
+    /// All that can be done next, side by side, in the order of the steps. What ends the way, or
+    /// turns it, stands alone, and so does an undo.
+    pub(crate) fn all(&self, shape: &Shape) -> Vec<Next> {
         match self.state {
-            State::Running => self.next_forward(shape),
-            State::Undoing => self.next_back(shape),
-            State::Completed | State::Undone | State::NeedsAttention => Next::Nothing,
+            State::Running => self.all_forward(shape),
+            State::Undoing => vec![self.next_back(shape)],
+            State::Completed | State::Undone | State::NeedsAttention => vec![Next::Nothing],
         }
     }
 
-    fn next_forward(&self, shape: &Shape) -> Next {
-        let Some(step) = self.steps.iter().position(|it| it.output.is_none()) else {
-            return Next::Complete;
-        };
-        let (it, rules) = (&self.steps[step], &shape.steps[step]);
-        if let Some(until) = it.asleep {
-            return Next::Sleep { step, until };
+    fn all_forward(&self, shape: &Shape) -> Vec<Next> {
+        if self.steps.iter().all(|it| it.output.is_some()) {
+            return vec![Next::Complete];
         }
-        let after_pivot = step >= shape.forward_from;
-        if it.refused {
-            return if after_pivot {
-                Next::Park { step }
-            } else {
-                Next::TurnBack { step }
+        let failed = (0..self.steps.len()).find(|step| self.has_failed(*step, shape));
+        if let Some(step) = failed {
+            // What is under way may end, and nothing new begins.
+            let open = self.steps.iter().enumerate().filter(|(_, it)| it.open);
+            let open: Vec<_> = open
+                .map(|(step, _)| Next::Run { step, open: true })
+                .collect();
+            return match open.is_empty() {
+                false => open,
+                true if step >= shape.forward_from => vec![Next::Park { step }],
+                true => vec![Next::TurnBack { step }],
             };
         }
-        if !after_pivot && !it.open && it.attempts >= rules.attempts {
-            return Next::TurnBack { step };
-        }
-        Next::Run {
-            step,
-            open: it.open,
-        }
+        let ready = (0..self.steps.len()).filter(|step| self.is_ready(*step));
+        ready
+            .map(|step| {
+                let it = &self.steps[step];
+                match it.asleep {
+                    Some(until) => Next::Sleep { step, until },
+                    None => Next::Run {
+                        step,
+                        open: it.open,
+                    },
+                }
+            })
+            .collect()
     }
 
+    /// Whether a step stops the way forward.
+    fn has_failed(&self, step: usize, shape: &Shape) -> bool {
+        let (it, rules) = (&self.steps[step], &shape.steps[step]);
+        let used_up = step < shape.forward_from && !it.open && it.attempts >= rules.attempts;
+        it.output.is_none() && (it.refused || used_up && it.asleep.is_none() && !rules.sleeps)
+    }
+
+    /// Undos go one after the other, the last step's first: a step stands behind all that it comes
+    /// after.
     fn next_back(&self, shape: &Shape) -> Next {
         for (step, (it, rules)) in self.steps.iter().zip(&shape.steps).enumerate().rev() {
             let touched = it.output.is_some() || it.doubtful;

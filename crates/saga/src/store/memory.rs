@@ -9,13 +9,13 @@ use std::{
 
 use async_trait::async_trait;
 use buttress_core::Clock;
-use buttress_store::{Fence, Lent, Micros, Phase, StoreError, StoreErrorKind, Token};
+use buttress_store::{Fence, Key, Lent, Micros, Phase, StoreError, StoreErrorKind, Token};
 
 use super::{
-    Alone, Append, Ask, Census, Claimed, Filter, Hand, Line, NewSaga, Record, Started, Store, Then,
-    Write,
+    Alone, Append, Ask, Census, Claimed, Filter, Hand, Line, NewSaga, NewSignal, Record, Sent,
+    Signal, Signals, Started, Store, Then, Write,
 };
-use crate::SagaId;
+use crate::{SagaId, State};
 
 /// Sagas in this process. They are gone with it: for tests, and for what may be forgotten.
 ///
@@ -31,6 +31,9 @@ struct Kept {
     epoch: i64,
     token: Option<Token>,
     alone: bool,
+    /// Whether the next signal wakes it, while nobody holds it.
+    listens: bool,
+    signals: Vec<(Key, String, Signal)>,
 }
 
 impl MemoryStore {
@@ -106,7 +109,7 @@ impl Store for MemoryStore {
             definition: new.definition.clone(),
             business_key: new.business_key.clone(),
             input: new.input.clone(),
-            state: crate::State::Running,
+            state: State::Running,
             reason: None,
             due_at: now,
             epoch: 0,
@@ -123,6 +126,8 @@ impl Store for MemoryStore {
             epoch: 0,
             token: None,
             alone: false,
+            listens: false,
+            signals: Vec::new(),
         };
         sagas.insert(new.id, kept);
         Ok(Started::New(new.id))
@@ -196,6 +201,47 @@ impl Store for MemoryStore {
         _: &Write,
     ) -> Result<bool, StoreError> {
         Err(refused(&connection))
+    }
+
+    async fn signal(&self, signal: &NewSignal) -> Result<Sent, StoreError> {
+        let now = self.now();
+        let mut sagas = self.sagas();
+        let Some(kept) = sagas.get_mut(&signal.saga) else {
+            return Ok(Sent::Nobody);
+        };
+        if kept.signals.iter().any(|it| it.0 == signal.key) {
+            return Ok(Sent::Known);
+        }
+        if !matches!(kept.record.state, State::Running | State::NeedsAttention) {
+            return Ok(Sent::Over(kept.record.state));
+        }
+        if kept.signals.len() >= signal.most as usize {
+            return Ok(Sent::Full);
+        }
+        let payload = signal.payload.clone();
+        let sent = Signal { at: now, payload };
+        kept.signals
+            .push((signal.key.clone(), signal.name.clone(), sent));
+        if kept.listens && kept.token.is_none() {
+            kept.record.due_at = kept.record.due_at.min(now);
+        }
+        Ok(Sent::New)
+    }
+
+    async fn signal_in(&self, connection: Lent<'_>, _: &NewSignal) -> Result<Sent, StoreError> {
+        Err(refused(&connection))
+    }
+
+    async fn signals(&self, id: SagaId, name: &str) -> Result<Signals, StoreError> {
+        let sagas = self.sagas();
+        let Some(kept) = sagas.get(&id) else {
+            return Ok(Signals::default());
+        };
+        let mut named = kept.signals.iter().filter(|it| it.1 == name);
+        Ok(Signals {
+            count: kept.signals.len() as u64,
+            first: named.next().map(|it| it.2.clone()),
+        })
     }
 
     async fn read(&self, id: SagaId) -> Result<Option<Record>, StoreError> {
@@ -309,9 +355,19 @@ fn append(
         kept.alone = false;
         kept.record.lapses = 0;
     }
-    if let Then::Release(after) = write.then {
-        kept.token = None;
-        kept.record.due_at = now + after;
+    match write.then {
+        Then::Keep => {}
+        Then::Release(after) => {
+            kept.token = None;
+            kept.listens = false;
+            kept.record.due_at = now + after;
+        }
+        Then::Listen { after, seen } => {
+            kept.token = None;
+            kept.listens = true;
+            let unseen = kept.signals.len() as u64 > seen;
+            kept.record.due_at = if unseen { now } else { now + after };
+        }
     }
     if !write.state.is_active() {
         kept.token = None;

@@ -5,6 +5,7 @@ mod memory;
 mod mysql;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod signal;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
@@ -18,6 +19,7 @@ pub use self::memory::MemoryStore;
 pub use self::mysql::MySqlStore;
 #[cfg(feature = "postgres")]
 pub use self::postgres::PostgresStore;
+pub use self::signal::{NewSignal, Sent, Signal, Signals};
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::SqliteStore;
 use crate::{Entry, SagaId, State};
@@ -66,6 +68,18 @@ pub trait Store: Send + Sync + 'static {
         by: Hand,
         write: &Write,
     ) -> Result<bool, StoreError>;
+
+    /// Keeps a signal for a saga, unless one of its key is there. If the saga waits, held by nobody
+    /// and [listening](Then::Listen), it is due at once.
+    async fn signal(&self, signal: &NewSignal) -> Result<Sent, StoreError>;
+
+    /// The same in the user's transaction.
+    async fn signal_in(&self, connection: Lent<'_>, signal: &NewSignal)
+    -> Result<Sent, StoreError>;
+
+    /// What was sent to a saga: how many signals, and the first of this name. Both as of one
+    /// moment, or the count of an earlier one.
+    async fn signals(&self, id: SagaId, name: &str) -> Result<Signals, StoreError>;
 
     /// A saga with its journal.
     async fn read(&self, id: SagaId) -> Result<Option<Record>, StoreError>;
@@ -221,6 +235,13 @@ pub enum Then {
     Keep,
     /// It is given back, and the saga is due after this time.
     Release(Duration),
+    /// The same, or with the next signal; at once, if more were sent than have been seen.
+    Listen {
+        /// After which time it is due without a signal.
+        after: Duration,
+        /// How many [were sent](Signals::count) when somebody looked.
+        seen: u64,
+    },
 }
 
 /// A saga, as it is kept.

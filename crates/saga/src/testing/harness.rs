@@ -4,6 +4,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use buttress_store::Key;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::timeout;
 
@@ -11,15 +12,15 @@ use super::point::Point;
 use crate::{
     Effect, FailureKind, Saga, SagaId, Sagas, StartOptions, State, StepError,
     context::Work,
-    definition::{Defined, Definition, Input, Length},
+    definition::{Defined, Definition, Input},
     run::AnyStep,
-    store::{MemoryStore, Store},
+    store::{MemoryStore, NewSignal, Store},
 };
 
 /// How long a saga may take to come to rest, in virtual time.
 const PATIENCE: Duration = Duration::from_secs(3600);
 
-/// Longer sleeps are shortened to this.
+/// Longer sleeps and waits are shortened to this.
 const SLEEP: Duration = Duration::from_secs(1);
 
 /// What is done to a saga.
@@ -91,8 +92,8 @@ pub struct HarnessError {
 /// Runs a saga of yours through every [`Trouble`], each time in a world of its own.
 ///
 /// It runs on a clock that jumps, in memory, so an hour of backoff takes a moment. Steps that talk
-/// to real servers cannot be run by it: their answers do not come while the clock jumps. Sleeps are
-/// shortened to a second.
+/// to real servers cannot be run by it: their answers do not come while the clock jumps. Sleeps
+/// and waits are shortened to a second.
 ///
 /// ```
 /// use buttress_saga::{Context, Saga, State, Step, StepError, testing::Harness};
@@ -116,6 +117,7 @@ pub struct HarnessError {
 /// ```
 pub struct Harness<F> {
     make: F,
+    signals: Vec<(String, Vec<u8>)>,
 }
 
 impl<F, I> Harness<F>
@@ -126,7 +128,22 @@ where
     /// A harness for the sagas that this makes, each with the input it is started with. What their
     /// steps change should be new each time, too.
     pub const fn new(make: F) -> Self {
-        Self { make }
+        Self {
+            make,
+            signals: Vec::new(),
+        }
+    }
+
+    /// Each saga is sent this signal once it is started; otherwise nothing comes to its waits.
+    ///
+    /// # Panics
+    ///
+    /// When the payload cannot be written as JSON.
+    #[must_use]
+    pub fn signal(mut self, name: &str, payload: &impl Serialize) -> Self {
+        let payload = serde_json::to_vec(payload).expect("the payload can be written as JSON");
+        self.signals.push((name.to_owned(), payload));
+        self
     }
 
     /// Runs them all, and lets `check` judge how each ended; it is given the saga, whose steps it
@@ -147,12 +164,13 @@ where
             .expect("a runtime without I/O needs nothing of the system");
         let (saga, _) = (self.make)();
         let steps = saga.definition.steps.iter();
-        let steps = steps.filter(|step| step.sleep.is_none());
+        let steps = steps.filter(|step| step.pause.is_none());
         let names: Vec<String> = steps.map(|step| step.name.to_string()).collect();
         let mut runs = 0;
         let mut one = |trouble: Trouble| {
             let (saga, input) = (self.make)();
-            let (outcome, operations) = runtime.block_on(suffer(&saga, &input, trouble))?;
+            let (outcome, operations) =
+                runtime.block_on(suffer(&saga, &input, trouble, &self.signals))?;
             check(&outcome, &input);
             runs += 1;
             Ok(operations)
@@ -210,6 +228,7 @@ async fn suffer<I>(
     saga: &Saga<I>,
     input: &I,
     trouble: Trouble,
+    signals: &[(String, Vec<u8>)],
 ) -> Result<(Outcome, u64), HarnessError>
 where
     I: Serialize + DeserializeOwned + Send + Sync + 'static,
@@ -230,6 +249,16 @@ where
     };
     let started = sagas.start(&troubled, input, StartOptions::new()).await;
     let id = started.map_err(|_| stuck())?.id();
+    for (name, payload) in signals {
+        let signal = NewSignal {
+            saga: id,
+            key: Key::new(name).map_err(|_| stuck())?,
+            name: name.clone(),
+            payload: payload.clone(),
+            most: u32::MAX,
+        };
+        store.signal(&signal).await.map_err(|_| stuck())?;
+    }
     let rest = async {
         loop {
             match sagas.get(id).await {
@@ -294,12 +323,11 @@ impl Definition {
                 Trouble::CrashOnTheWayBack { refused, .. } => acts.refuse_if(refused == name),
                 _ => {}
             }
-            let shortened = defined.sleep.clone().map(|length| {
-                let shortened = move |input: &Input| length(input).min(SLEEP);
-                Arc::new(shortened) as Length
+            let shortened = defined.pause.clone().map(|pause| {
+                pause.with_length(|length| Arc::new(move |input: &Input| length(input).min(SLEEP)))
             });
             Defined {
-                sleep: shortened,
+                pause: shortened,
                 step: Arc::new(Troubled {
                     inner: Arc::clone(&defined.step),
                     acts,
@@ -312,6 +340,7 @@ impl Definition {
             number: self.number,
             shape: self.shape.clone(),
             steps: steps.collect(),
+            branches: self.branches,
             forward_within: self.forward_within,
             limit: self.limit,
             decode: self.decode,

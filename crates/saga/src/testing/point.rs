@@ -15,7 +15,10 @@ use tokio::sync::Notify;
 
 use crate::{
     SagaId,
-    store::{Ask, Census, Claimed, Filter, Hand, NewSaga, Record, Started, Store, Write},
+    store::{
+        Ask, Census, Claimed, Filter, Hand, NewSaga, NewSignal, Record, Sent, Signals, Started,
+        Store, Write,
+    },
 };
 
 /// A store at one of whose operations the process dies.
@@ -89,6 +92,22 @@ impl Store for Point {
         write: &Write,
     ) -> Result<bool, StoreError> {
         self.inner.append_in(connection, id, by, write).await
+    }
+
+    async fn signal(&self, signal: &NewSignal) -> Result<Sent, StoreError> {
+        self.reach(self.inner.signal(signal)).await
+    }
+
+    async fn signal_in(
+        &self,
+        connection: Lent<'_>,
+        signal: &NewSignal,
+    ) -> Result<Sent, StoreError> {
+        self.inner.signal_in(connection, signal).await
+    }
+
+    async fn signals(&self, id: SagaId, name: &str) -> Result<Signals, StoreError> {
+        self.reach(self.inner.signals(id, name)).await
     }
 
     async fn read(&self, id: SagaId) -> Result<Option<Record>, StoreError> {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use buttress_retry_backoff::Backoff;
 use buttress_saga::{
-    Context, Effect, RunnerPolicy, Saga, Sagas, Step, StepError, StepPolicy, UndoContext,
+    Context, Effect, Output, RunnerPolicy, Saga, Sagas, Step, StepError, StepPolicy, UndoContext,
     store::{MySqlStore, PostgresStore, SqliteStore, Store},
 };
 use buttress_store::LeaseTerms;
@@ -193,6 +193,7 @@ macro_rules! bank {
                     apart,
                 };
                 saga.step_with("withdraw", withdraw, policy.clone());
+                let _: Output<u64> = saga.wait_or_turn_back("agreed", Duration::from_secs(600));
                 saga.step_with("check", Check, policy.clone());
                 saga.pivot();
                 saga.step_with("deposit", Deposit(bank.clone()), policy);

@@ -111,16 +111,33 @@ macro_rules! tormented {
                     let options = StartOptions::new();
                     let started = sagas.start_in(&mut *transaction, &saga, &transfer, options);
                     let (started, wake) = started.await.unwrap();
+                    let (id, key) = (started.id(), number.to_be_bytes());
+                    if number % 2 == 0 {
+                        // It is agreed with the start, or later: often once it waits.
+                        let agreed = sagas.signal_in(&mut *transaction, id, "agreed", key, &number);
+                        assert!(agreed.await.unwrap().0);
+                    }
                     if number % 4 == 3 {
                         transaction.rollback().await.unwrap();
                         continue;
                     }
                     transaction.commit().await.unwrap();
                     wake.fire();
-                    ids.push((transfer, started.id()));
+                    ids.push((transfer, id));
+                    if let Some((earlier, id)) = ids.iter().rev().nth(2) {
+                        let (number, key) = (earlier.number, earlier.number.to_be_bytes());
+                        let new = sagas.signal(*id, "agreed", key, &number).await;
+                        let known = earlier.number % 2 == 0;
+                        // Whoever was agreed to before may have ended by now, and that is known.
+                        assert_eq!(new.unwrap(), !known, "twice is once");
+                    }
                     if number % 16 == 0 {
                         tokio::time::sleep(Duration::from_millis(20)).await;
                     }
+                }
+                for (transfer, id) in &ids {
+                    let (number, key) = (transfer.number, transfer.number.to_be_bytes());
+                    sagas.signal(*id, "agreed", key, &number).await.unwrap();
                 }
                 ids
             };

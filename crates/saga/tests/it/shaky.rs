@@ -11,7 +11,10 @@ use std::{
 use async_trait::async_trait;
 use buttress_saga::{
     SagaId,
-    store::{Append, Ask, Census, Claimed, Filter, Hand, NewSaga, Record, Started, Store, Write},
+    store::{
+        Append, Ask, Census, Claimed, Filter, Hand, NewSaga, NewSignal, Record, Sent, Signals,
+        Started, Store, Write,
+    },
 };
 use buttress_store::{Fence, Lent, Phase, StoreError, StoreErrorKind};
 
@@ -147,6 +150,22 @@ impl<F: Fn(u64) -> Fate + Send + Sync + 'static> Store for Shaky<F> {
         write: &Write,
     ) -> Result<bool, StoreError> {
         self.inner.append_in(connection, id, by, write).await
+    }
+
+    async fn signal(&self, signal: &NewSignal) -> Result<Sent, StoreError> {
+        self.suffer(self.inner.signal(signal)).await
+    }
+
+    async fn signal_in(
+        &self,
+        connection: Lent<'_>,
+        signal: &NewSignal,
+    ) -> Result<Sent, StoreError> {
+        self.inner.signal_in(connection, signal).await
+    }
+
+    async fn signals(&self, id: SagaId, name: &str) -> Result<Signals, StoreError> {
+        self.suffer(self.inner.signals(id, name)).await
     }
 
     async fn read(&self, id: SagaId) -> Result<Option<Record>, StoreError> {

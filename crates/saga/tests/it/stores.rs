@@ -111,8 +111,52 @@ macro_rules! swept {
         let swept = swept.await;
         assert!(swept.output.unwrap());
         points += swept.points;
+
+        // A signal dropped anywhere was sent or not, and is sent once by sending it again.
+        let key = Cell::new(0_u64);
+        let swept = cancel_sweep(
+            async || {
+                key.set(key.get() + 1);
+                sagas
+                    .signal(id, "paid", key.get().to_be_bytes(), &key.get())
+                    .await
+            },
+            async |point| {
+                assert_eq!(clean_pool::probe(pool).await.unwrap(), 1, "{point}");
+                let before = store.signals(id, "paid").await.unwrap().count;
+                let again = sagas.signal(id, "paid", key.get().to_be_bytes(), &1).await;
+                let new = again.unwrap();
+                let after = store.signals(id, "paid").await.unwrap().count;
+                assert_eq!(after - before, u64::from(new), "{point}");
+                assert!(
+                    !new || point != Point::Completed,
+                    "{point}: it is one signal"
+                );
+            },
+        );
+        let swept = swept.await;
+        assert!(swept.output.unwrap());
+        points += swept.points;
+
+        let swept = cancel_sweep(
+            async || {
+                key.set(key.get() + 1);
+                let deadline = buttress_store::Deadline::after(Duration::from_secs(5));
+                let mut tx = buttress_store::Guarded::begin(pool, deadline)
+                    .await
+                    .unwrap();
+                let key = key.get().to_be_bytes();
+                let sent = sagas.signal_in(&mut *tx, id, "paid", key, &1).await;
+                tx.commit().await.unwrap();
+                sent.unwrap().0
+            },
+            async |point| assert_eq!(clean_pool::probe(pool).await.unwrap(), 1, "{point}"),
+        );
+        let swept = swept.await;
+        assert!(swept.output);
+        points += swept.points;
         println!("dropped at {points} points");
-        assert!(points >= 6, "{points} points are no sweep");
+        assert!(points >= 10, "{points} points are no sweep");
     }};
 }
 

@@ -156,6 +156,7 @@ const OWN: &[(&str, &[&str])] = &[
             "context",
             "definition",
             "drive",
+            "graph",
             "id",
             "pruner",
             "rows",

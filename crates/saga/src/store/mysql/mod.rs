@@ -1,5 +1,6 @@
 //! Sagas on MySQL 8 and MariaDB.
 
+mod signal;
 mod statements;
 
 use std::time::Duration;
@@ -12,16 +13,22 @@ use buttress_store::{
 use sqlx::{MySqlConnection, MySqlPool};
 
 use self::statements::Statements;
-use super::{Alone, Ask, Census, Claimed, Filter, Hand, NewSaga, Record, Started, Store, Write};
+use super::{
+    Alone, Ask, Census, Claimed, Filter, Hand, NewSaga, NewSignal, Record, Sent, Signals, Started,
+    Store, Write,
+};
 use crate::{
     SagaId,
     rows::{self, CensusRow, LineRow, SagaRow},
 };
 
-const MIGRATIONS: &[Migration] = &[Migration::new(
-    1,
-    include_str!("../../../migrations/mysql/0001_saga.sql"),
-)];
+const MIGRATIONS: &[Migration] = &[
+    Migration::new(1, include_str!("../../../migrations/mysql/0001_saga.sql")),
+    Migration::new(
+        2,
+        include_str!("../../../migrations/mysql/0002_signals.sql"),
+    ),
+];
 
 /// Sagas on MySQL 8 or MariaDB 10.6 or later, on a pool of yours. Tested on MariaDB.
 #[derive(Clone, Debug)]
@@ -179,6 +186,20 @@ impl MySqlStore {
                 .await
                 .map_err(StoreError::in_transaction)?;
         }
+        if let Some(seen) = rows::seen(write.then) {
+            let listen = sqlx::query(&self.sql.listen).bind(&id.as_bytes()[..]);
+            listen
+                .execute(&mut *connection)
+                .await
+                .map_err(StoreError::in_transaction)?;
+            sqlx::query(&self.sql.unseen)
+                .bind(&id.as_bytes()[..])
+                .bind(&id.as_bytes()[..])
+                .bind(seen)
+                .execute(connection)
+                .await
+                .map_err(StoreError::in_transaction)?;
+        }
         Ok(true)
     }
 
@@ -290,6 +311,23 @@ impl Store for MySqlStore {
         self.append_on(connection.mysql()?, id, by, write).await
     }
 
+    async fn signal(&self, signal: &NewSignal) -> Result<Sent, StoreError> {
+        self.write(async |connection| self.signal_on(connection, signal).await)
+            .await
+    }
+
+    async fn signal_in(
+        &self,
+        connection: Lent<'_>,
+        signal: &NewSignal,
+    ) -> Result<Sent, StoreError> {
+        self.signal_on(connection.mysql()?, signal).await
+    }
+
+    async fn signals(&self, id: SagaId, name: &str) -> Result<Signals, StoreError> {
+        self.signals_of(id, name).await
+    }
+
     async fn read(&self, id: SagaId) -> Result<Option<Record>, StoreError> {
         self.gate
             .run(async |deadline| {
@@ -366,7 +404,12 @@ impl Store for MySqlStore {
                 .await
                 .map_err(StoreError::in_transaction)?;
             for (id,) in &old {
-                for statement in [&self.sql.prune_lines, &self.sql.prune] {
+                for statement in [
+                    &self.sql.prune_lines,
+                    &self.sql.prune_signals,
+                    &self.sql.prune_listens,
+                    &self.sql.prune,
+                ] {
                     let delete = sqlx::query(statement).bind(id).execute(&mut *connection);
                     delete.await.map_err(StoreError::in_transaction)?;
                 }

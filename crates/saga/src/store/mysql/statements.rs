@@ -15,10 +15,19 @@ pub(super) struct Statements {
     pub(super) extend: Statement,
     pub(super) append: Statement,
     pub(super) line: Statement,
+    pub(super) listen: Statement,
+    pub(super) unseen: Statement,
+    pub(super) lock: Statement,
+    pub(super) not_sent: Statement,
+    pub(super) signal: Statement,
+    pub(super) wake: Statement,
+    pub(super) signals: Statement,
     pub(super) list: Statement,
     pub(super) census: Statement,
     pub(super) old: Statement,
     pub(super) prune_lines: Statement,
+    pub(super) prune_signals: Statement,
+    pub(super) prune_listens: Statement,
     pub(super) prune: Statement,
 }
 
@@ -108,6 +117,39 @@ impl Statements {
                 now!(),
                 ", epoch, ? FROM {schema}{prefix}saga WHERE id = ?"
             ))?,
+            // It listens as long as its epoch is this one: until the next claim.
+            listen: render(
+                "INSERT INTO {schema}{prefix}saga_listens (saga_id, epoch) \
+                 SELECT id, epoch FROM {schema}{prefix}saga WHERE id = ? \
+                 ON DUPLICATE KEY UPDATE epoch = VALUES(epoch)",
+            )?,
+            // The row is locked by now, so this sees every signal that came before.
+            unseen: render(concat!(
+                "UPDATE {schema}{prefix}saga SET due_at = ",
+                now!(),
+                " WHERE id = ? AND (SELECT COUNT(*) FROM {schema}{prefix}saga_signal WHERE saga_id = ?) > ?"
+            ))?,
+            lock: render("SELECT state FROM {schema}{prefix}saga WHERE id = ? FOR UPDATE")?,
+            // The latest committed, not the transaction's snapshot.
+            not_sent: render(
+                "SELECT signal_key = ? FROM {schema}{prefix}saga_signal WHERE saga_id = ? LOCK IN SHARE MODE",
+            )?,
+            signal: render(concat!(
+                "INSERT INTO {schema}{prefix}saga_signal (saga_id, signal_key, seq, at, name, payload) VALUES (?, ?, ?, ",
+                now!(),
+                ", ?, ?)"
+            ))?,
+            wake: render(concat!(
+                "UPDATE {schema}{prefix}saga AS s JOIN {schema}{prefix}saga_listens AS l ON l.saga_id = s.id AND l.epoch = s.epoch ",
+                "SET s.due_at = LEAST(s.due_at, ",
+                now!(),
+                ") WHERE s.id = ? AND s.token IS NULL"
+            ))?,
+            signals: render(
+                "SELECT (SELECT COUNT(*) FROM {schema}{prefix}saga_signal WHERE saga_id = ?), f.at, f.payload FROM (SELECT 1) AS one \
+                 LEFT JOIN (SELECT at, payload FROM {schema}{prefix}saga_signal WHERE saga_id = ? AND name = ? \
+                 ORDER BY seq LIMIT 1) AS f ON TRUE",
+            )?,
             list: render(concat!(
                 "SELECT ",
                 columns!(),
@@ -126,6 +168,8 @@ impl Statements {
                 " - ? LIMIT ? FOR UPDATE SKIP LOCKED"
             ))?,
             prune_lines: render("DELETE FROM {schema}{prefix}saga_journal WHERE saga_id = ?")?,
+            prune_signals: render("DELETE FROM {schema}{prefix}saga_signal WHERE saga_id = ?")?,
+            prune_listens: render("DELETE FROM {schema}{prefix}saga_listens WHERE saga_id = ?")?,
             prune: render("DELETE FROM {schema}{prefix}saga WHERE id = ?")?,
         })
     }

@@ -1,5 +1,6 @@
 //! Sagas on PostgreSQL.
 
+mod signal;
 mod statements;
 
 use std::time::Duration;
@@ -13,7 +14,8 @@ use sqlx::{PgConnection, PgPool};
 
 use self::statements::Statements;
 use super::{
-    Alone, Append, Ask, Census, Claimed, Filter, Hand, NewSaga, Record, Started, Store, Write,
+    Alone, Append, Ask, Census, Claimed, Filter, Hand, NewSaga, NewSignal, Record, Sent, Signals,
+    Started, Store, Write,
 };
 use crate::{
     SagaId,
@@ -28,6 +30,10 @@ const MIGRATIONS: &[Migration] = &[
     Migration::new(
         2,
         include_str!("../../../migrations/postgres/0002_room_and_lapses.sql"),
+    ),
+    Migration::new(
+        3,
+        include_str!("../../../migrations/postgres/0003_signals.sql"),
     ),
 ];
 
@@ -154,7 +160,8 @@ impl PostgresStore {
             .bind(after.is_some())
             .bind(after.unwrap_or(0))
             .bind(write.progress)
-            .bind(rows::place(write.expected, 0));
+            .bind(rows::place(write.expected, 0))
+            .bind(rows::seen(write.then));
         if !entries.is_empty() {
             query = query.bind(entries);
         }
@@ -204,6 +211,7 @@ impl PostgresStore {
             .bind(of)
             .bind(seq)
             .bind(entries)
+            .bind(each().map(|it| rows::seen(it.then)).collect::<Vec<_>>())
             .fetch_all(connection)
             .await
             .map_err(|error| StoreError::of_sqlx(error, Phase::Statement))?;
@@ -338,6 +346,30 @@ impl Store for PostgresStore {
         write: &Write,
     ) -> Result<bool, StoreError> {
         self.append_on(connection.postgres()?, id, by, write).await
+    }
+
+    async fn signal(&self, signal: &NewSignal) -> Result<Sent, StoreError> {
+        self.gate
+            .run(async |deadline| {
+                let mut loan = Loan::acquire(&self.pool, deadline).await?;
+                let sent = self.signal_on(&mut loan, signal);
+                let sent = deadline.run(Phase::Statement, sent).await?;
+                loan.give_back();
+                Ok(sent)
+            })
+            .await
+    }
+
+    async fn signal_in(
+        &self,
+        connection: Lent<'_>,
+        signal: &NewSignal,
+    ) -> Result<Sent, StoreError> {
+        self.signal_on(connection.postgres()?, signal).await
+    }
+
+    async fn signals(&self, id: SagaId, name: &str) -> Result<Signals, StoreError> {
+        self.signals_of(id, name).await
     }
 
     async fn read(&self, id: SagaId) -> Result<Option<Record>, StoreError> {

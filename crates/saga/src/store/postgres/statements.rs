@@ -14,6 +14,9 @@ pub(super) struct Statements {
     pub(super) append: Statement,
     pub(super) append_all: Statement,
     pub(super) release: Statement,
+    pub(super) signal: Statement,
+    pub(super) not_sent: Statement,
+    pub(super) signals: Statement,
     pub(super) read: Statement,
     pub(super) list: Statement,
     pub(super) census: Statement,
@@ -74,7 +77,8 @@ macro_rules! move_saga {
             "token = CASE WHEN $8 OR $6 >= 2 OR NOT $2 THEN NULL ELSE token END, ",
             "due_at = CASE WHEN $8 THEN ",
             now!(),
-            " + $9 ELSE due_at END, ",
+            " + CASE WHEN signals > $12 THEN 0 ELSE $9 END ELSE due_at END, ",
+            "listens = CASE WHEN $8 THEN $12::bigint IS NOT NULL ELSE listens END, ",
             "alone = alone AND NOT $10, lapses = CASE WHEN $10 THEN 0 ELSE lapses END, ",
             "running_key = CASE WHEN $6 IN (2, 3) THEN NULL ELSE running_key END, ",
             "ended_at = CASE WHEN $6 IN (2, 3) THEN ",
@@ -142,13 +146,13 @@ impl Statements {
                 "SELECT moved.id, $11 + line.place - 1, ",
                 now!(),
                 ", moved.epoch, line.entry ",
-                "FROM moved, unnest($12::bytea[]) WITH ORDINALITY AS line (entry, place)"
+                "FROM moved, unnest($13::bytea[]) WITH ORDINALITY AS line (entry, place)"
             ))?,
             // Whose row somebody locks is left out: nobody waits, so nobody can wait in a circle.
             append_all: render(concat!(
                 "WITH free AS MATERIALIZED (SELECT asked.* FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], ",
-                "$4::bigint[], $5::bigint[], $6::text[], $7::bigint[], $8::boolean[], $9::bigint[]) WITH ORDINALITY ",
-                "AS asked (id, epoch, token, lines, state, reason, after, progress, expected, place) ",
+                "$4::bigint[], $5::bigint[], $6::text[], $7::bigint[], $8::boolean[], $9::bigint[], $13::bigint[]) WITH ORDINALITY ",
+                "AS asked (id, epoch, token, lines, state, reason, after, progress, expected, seen, place) ",
                 "JOIN {schema}{prefix}saga AS s ON s.id = asked.id AND s.epoch = asked.epoch ",
                 "AND s.token = asked.token AND s.entries = asked.expected FOR UPDATE OF s SKIP LOCKED), ",
                 "moved AS (UPDATE {schema}{prefix}saga AS s SET entries = s.entries + free.lines, ",
@@ -156,7 +160,8 @@ impl Statements {
                 "token = CASE WHEN free.after IS NOT NULL OR free.state >= 2 THEN NULL ELSE s.token END, ",
                 "due_at = CASE WHEN free.after IS NOT NULL THEN ",
                 now!(),
-                " + free.after ELSE s.due_at END, ",
+                " + CASE WHEN s.signals > free.seen THEN 0 ELSE free.after END ELSE s.due_at END, ",
+                "listens = CASE WHEN free.after IS NOT NULL THEN free.seen IS NOT NULL ELSE s.listens END, ",
                 "alone = s.alone AND NOT free.progress, lapses = CASE WHEN free.progress THEN 0 ELSE s.lapses END, ",
                 "running_key = CASE WHEN free.state IN (2, 3) THEN NULL ELSE s.running_key END, ",
                 "ended_at = CASE WHEN free.state IN (2, 3) THEN ",
@@ -172,6 +177,26 @@ impl Statements {
                 "SELECT place FROM moved"
             ))?,
             release: render(move_saga!())?,
+            // The row's lock puts signals and releases in an order: whoever is second sees the first.
+            signal: render(concat!(
+                "WITH woken AS (UPDATE {schema}{prefix}saga SET signals = signals + 1, ",
+                "due_at = CASE WHEN token IS NULL AND listens THEN least(due_at, ",
+                now!(),
+                ") ELSE due_at END WHERE id = $1 AND state IN (0, 4) AND signals < $5 AND NOT EXISTS ",
+                "(SELECT FROM {schema}{prefix}saga_signal WHERE saga_id = $1 AND signal_key = $2) RETURNING signals) ",
+                "INSERT INTO {schema}{prefix}saga_signal (saga_id, signal_key, seq, at, name, payload) SELECT $1, $2, signals, ",
+                now!(),
+                ", $3, $4 FROM woken ON CONFLICT DO NOTHING"
+            ))?,
+            not_sent: render(
+                "SELECT EXISTS (SELECT FROM {schema}{prefix}saga_signal WHERE saga_id = $1 AND signal_key = $2), \
+                 (SELECT state FROM {schema}{prefix}saga WHERE id = $1)",
+            )?,
+            signals: render(
+                "SELECT s.signals, f.at, f.payload FROM {schema}{prefix}saga AS s LEFT JOIN LATERAL \
+                 (SELECT at, payload FROM {schema}{prefix}saga_signal WHERE saga_id = s.id AND name = $2 \
+                 ORDER BY seq LIMIT 1) AS f ON true WHERE s.id = $1",
+            )?,
             read: render(concat!(
                 "SELECT ",
                 columns!(""),
@@ -193,7 +218,8 @@ impl Statements {
                 "WITH old AS MATERIALIZED (SELECT id FROM {schema}{prefix}saga WHERE ended_at < ",
                 now!(),
                 " - $1 LIMIT $2 FOR UPDATE SKIP LOCKED), ",
-                "lines AS (DELETE FROM {schema}{prefix}saga_journal WHERE saga_id IN (SELECT id FROM old)) ",
+                "lines AS (DELETE FROM {schema}{prefix}saga_journal WHERE saga_id IN (SELECT id FROM old)), ",
+                "sent AS (DELETE FROM {schema}{prefix}saga_signal WHERE saga_id IN (SELECT id FROM old)) ",
                 "DELETE FROM {schema}{prefix}saga WHERE id IN (SELECT id FROM old)"
             ))?,
         })

@@ -1,5 +1,6 @@
 //! Sagas on SQLite.
 
+mod signal;
 mod statements;
 
 use std::time::Duration;
@@ -13,17 +14,21 @@ use sqlx::{Sqlite, SqliteConnection, SqlitePool};
 
 use self::statements::Statements;
 use super::{
-    Alone, Append, Ask, Census, Claimed, Filter, Hand, NewSaga, Record, Started, Store, Write,
+    Alone, Append, Ask, Census, Claimed, Filter, Hand, NewSaga, NewSignal, Record, Sent, Signals,
+    Started, Store, Write,
 };
 use crate::{
     SagaId,
     rows::{self, CensusRow, LineRow, SagaRow},
 };
 
-const MIGRATIONS: &[Migration] = &[Migration::new(
-    1,
-    include_str!("../../../migrations/sqlite/0001_saga.sql"),
-)];
+const MIGRATIONS: &[Migration] = &[
+    Migration::new(1, include_str!("../../../migrations/sqlite/0001_saga.sql")),
+    Migration::new(
+        2,
+        include_str!("../../../migrations/sqlite/0002_signals.sql"),
+    ),
+];
 
 /// Sagas on SQLite, in a file of yours. It is told the time: by this host's clock.
 ///
@@ -175,6 +180,7 @@ impl SqliteStore {
             .bind(after.unwrap_or(0))
             .bind(write.progress)
             .bind(rows::place(write.expected, 0))
+            .bind(rows::seen(write.then))
             .execute(&mut *connection)
             .await
             .map_err(StoreError::in_transaction)?;
@@ -295,6 +301,23 @@ impl Store for SqliteStore {
         self.append_on(connection.sqlite()?, id, by, write).await
     }
 
+    async fn signal(&self, signal: &NewSignal) -> Result<Sent, StoreError> {
+        self.write(async |connection| self.signal_on(connection, signal).await)
+            .await
+    }
+
+    async fn signal_in(
+        &self,
+        connection: Lent<'_>,
+        signal: &NewSignal,
+    ) -> Result<Sent, StoreError> {
+        self.signal_on(connection.sqlite()?, signal).await
+    }
+
+    async fn signals(&self, id: SagaId, name: &str) -> Result<Signals, StoreError> {
+        self.signals_of(id, name).await
+    }
+
     async fn read(&self, id: SagaId) -> Result<Option<Record>, StoreError> {
         Ok(self.read_all(&[id]).await?.pop())
     }
@@ -362,7 +385,11 @@ impl Store for SqliteStore {
                 .await
                 .map_err(StoreError::in_transaction)?;
             for (id,) in &old {
-                for statement in [&self.sql.prune_lines, &self.sql.prune] {
+                for statement in [
+                    &self.sql.prune_lines,
+                    &self.sql.prune_signals,
+                    &self.sql.prune,
+                ] {
                     let delete = sqlx::query(statement).bind(id).execute(&mut *connection);
                     delete.await.map_err(StoreError::in_transaction)?;
                 }

@@ -13,11 +13,16 @@ pub(super) struct Statements {
     pub(super) extend: Statement,
     pub(super) append: Statement,
     pub(super) written: Statement,
+    pub(super) not_sent: Statement,
+    pub(super) signal: Statement,
+    pub(super) wake: Statement,
+    pub(super) signals: Statement,
     pub(super) read: Statement,
     pub(super) list: Statement,
     pub(super) census: Statement,
     pub(super) old: Statement,
     pub(super) prune_lines: Statement,
+    pub(super) prune_signals: Statement,
     pub(super) prune: Statement,
 }
 
@@ -63,7 +68,8 @@ impl Statements {
                 "UPDATE {prefix}saga SET entries = entries + ?6, state = ?7, reason = ?8, \
                  epoch = CASE WHEN ?3 THEN epoch ELSE epoch + 1 END, \
                  token = CASE WHEN ?9 OR ?7 >= 2 OR NOT ?3 THEN NULL ELSE token END, \
-                 due_at = CASE WHEN ?9 THEN ?1 + ?10 ELSE due_at END, \
+                 due_at = CASE WHEN ?9 THEN ?1 + CASE WHEN (SELECT count(*) FROM {prefix}saga_signal WHERE saga_id = ?2) > ?13 THEN 0 ELSE ?10 END ELSE due_at END, \
+                 listens = CASE WHEN ?9 THEN ?13 IS NOT NULL ELSE listens END, \
                  alone = alone AND NOT ?11, lapses = CASE WHEN ?11 THEN 0 ELSE lapses END, \
                  running_key = CASE WHEN ?7 IN (2, 3) THEN NULL ELSE running_key END, \
                  ended_at = CASE WHEN ?7 IN (2, 3) THEN ?1 ELSE ended_at END \
@@ -74,6 +80,22 @@ impl Statements {
                 "INSERT INTO {prefix}saga_journal (saga_id, seq, at, epoch, entry) \
                  SELECT saga.id, ?3 + line.key, ?1, saga.epoch, CAST(line.value AS BLOB) \
                  FROM {prefix}saga AS saga, json_each(?4) AS line WHERE saga.id = ?2",
+            )?,
+            not_sent: render(
+                "SELECT EXISTS (SELECT 1 FROM {prefix}saga_signal WHERE saga_id = ?1 AND signal_key = ?2), \
+                 (SELECT state FROM {prefix}saga WHERE id = ?1), \
+                 (SELECT count(*) FROM {prefix}saga_signal WHERE saga_id = ?1)",
+            )?,
+            signal: render(
+                "INSERT INTO {prefix}saga_signal (saga_id, signal_key, seq, at, name, payload) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?,
+            wake: render(
+                "UPDATE {prefix}saga SET due_at = min(due_at, ?1) WHERE id = ?2 AND listens AND token IS NULL",
+            )?,
+            signals: render(
+                "SELECT (SELECT count(*) FROM {prefix}saga_signal WHERE saga_id = ?1), f.at, f.payload FROM (SELECT 1) \
+                 LEFT JOIN (SELECT at, payload FROM {prefix}saga_signal WHERE saga_id = ?1 AND name = ?2 \
+                 ORDER BY seq LIMIT 1) AS f",
             )?,
             read: render(concat!(
                 "SELECT ",
@@ -92,6 +114,7 @@ impl Statements {
             )?,
             old: render("SELECT id FROM {prefix}saga WHERE ended_at < ?1 LIMIT ?2")?,
             prune_lines: render("DELETE FROM {prefix}saga_journal WHERE saga_id = ?1")?,
+            prune_signals: render("DELETE FROM {prefix}saga_signal WHERE saga_id = ?1")?,
             prune: render("DELETE FROM {prefix}saga WHERE id = ?1")?,
         })
     }

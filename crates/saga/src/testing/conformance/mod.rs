@@ -2,6 +2,7 @@
 
 mod batch;
 mod journal;
+mod signal;
 
 use std::{sync::Arc, time::Duration};
 
@@ -46,6 +47,14 @@ pub async fn conformance(store: Arc<dyn Store>) -> Result<(), StoreError> {
     suite.a_batch_is_written_but_for_what_is_anothers().await?;
     suite.what_is_given_back_is_due_when_it_says().await?;
     suite.an_operator_takes_the_claim().await?;
+    suite
+        .a_signal_is_kept_once_and_the_first_of_its_name_is_found()
+        .await?;
+    suite.a_signal_wakes_who_listens_and_nobody_else().await?;
+    suite
+        .no_wake_up_is_lost_between_a_look_and_a_release()
+        .await?;
+    suite.signals_are_pruned_with_their_saga().await?;
     suite
         .what_ended_is_pruned_with_its_lines_and_nothing_else()
         .await?;

@@ -1,27 +1,28 @@
 //! Random sagas on a store that suffers, driven by runners that die, stall and overlap: none ends
 //! half-done unseen.
 
+mod judge;
+mod unfenced;
+
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Duration,
 };
 
-use async_trait::async_trait;
 use buttress_retry_backoff::Backoff;
 use buttress_saga::{
-    Effect, Entry, RunnerPolicy, Saga, SagaId, Sagas, StartOptions, State, StepPolicy,
-    store::{
-        Ask, Census, Claimed, Filter, Hand, MemoryStore, NewSaga, Record, Started, Store, Write,
-    },
+    Output, RunnerPolicy, Saga, SagaBuilder, Sagas, StartOptions, StepPolicy, Waited,
+    store::{MemoryStore, Store},
 };
-use buttress_store::{Fence, LeaseTerms, Lent, StoreError};
+use buttress_store::LeaseTerms;
 use buttress_testkit::{seed::Seed, short_or_long};
 use rand::{Rng as _, RngExt as _, SeedableRng as _, rngs::StdRng};
 
+use self::unfenced::Unfenced;
 use crate::{
     shaky::{Fate, Shaky},
-    world::{Act, Deed, Scripted, Stopwatch, World},
+    world::{Act, Scripted, Stopwatch, World},
 };
 
 const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
@@ -37,6 +38,10 @@ struct History {
     pivot: Option<usize>,
     /// Before which step it sleeps, and for how long.
     sleep: Option<(usize, Duration)>,
+    /// Which steps are in branches: the first, the first behind, and how many to a branch.
+    fork: Option<(usize, usize, usize)>,
+    /// Before which step it waits for a signal, how long, and whether it turns back without.
+    wait: Option<(usize, Duration, bool)>,
     world: World,
     store: Arc<dyn Store>,
     /// The planted bug: whoever was in a batch is told that he was written.
@@ -48,6 +53,20 @@ struct Tally {
     completed: u32,
     undone: u32,
     parked: u32,
+    came: u32,
+    missed: u32,
+    forked: u32,
+}
+
+impl Tally {
+    fn add(&mut self, one: Self) {
+        self.completed += one.completed;
+        self.undone += one.undone;
+        self.parked += one.parked;
+        self.came += one.came;
+        self.missed += one.missed;
+        self.forked += one.forked;
+    }
 }
 
 impl History {
@@ -58,11 +77,22 @@ impl History {
             let length = Duration::from_millis(rng.random_range(0..3000));
             (rng.random_range(0..steps), length)
         });
+        let fork = rng.random_bool(0.5).then(|| {
+            let first = rng.random_range(0..steps);
+            let behind = rng.random_range(first..=steps);
+            (first, behind, rng.random_range(1..3))
+        });
+        let wait = rng.random_bool(0.3).then(|| {
+            let within = Duration::from_millis(rng.random_range(0..3000));
+            (rng.random_range(0..steps), within, rng.random_bool(0.5))
+        });
         Self {
             rng,
             steps,
             pivot,
             sleep,
+            fork,
+            wait,
             world: World::default(),
             store,
             boasts,
@@ -79,19 +109,58 @@ impl History {
             .timeout(Duration::from_millis(300))
             .undo_timeout(Duration::from_millis(300));
         let mut saga = Saga::define("random", 1);
-        for (place, name) in NAMES.into_iter().take(self.steps).enumerate() {
-            let world = self.world.clone();
-            if let Some((before, length)) = self.sleep
-                && before == place
-            {
-                saga.sleep("sleep", length);
-            }
-            saga.step_with(name, Scripted { name, world }, policy.clone());
-            if self.pivot == Some(place) {
-                saga.pivot();
+        let mut place = 0;
+        while place < self.steps {
+            match self.fork {
+                Some((first, behind, length)) if place == first && first < behind => {
+                    saga.fork(|fork| {
+                        for from in (first..behind).step_by(length) {
+                            fork.branch(|branch| {
+                                for place in from..behind.min(from + length) {
+                                    self.add(branch, place, &policy);
+                                }
+                            });
+                        }
+                    });
+                    // There is no pivot beside other branches.
+                    if self
+                        .pivot
+                        .is_some_and(|pivot| (first..behind).contains(&pivot))
+                    {
+                        saga.pivot();
+                    }
+                    place = behind;
+                }
+                _ => {
+                    self.add(&mut saga, place, &policy);
+                    if self.pivot == Some(place) {
+                        saga.pivot();
+                    }
+                    place += 1;
+                }
             }
         }
         saga.build().unwrap()
+    }
+
+    /// Adds a step, and what is waited for before it.
+    fn add(&self, saga: &mut SagaBuilder<u64>, place: usize, policy: &StepPolicy) {
+        if let Some((before, length)) = self.sleep
+            && before == place
+        {
+            saga.sleep("sleep", length);
+        }
+        if let Some((before, within, must)) = self.wait
+            && before == place
+        {
+            if must {
+                let _: Output<u64> = saga.wait_or_turn_back("wait", within);
+            } else {
+                let _: Output<Waited<u64>> = saga.wait("wait", within);
+            }
+        }
+        let (name, world) = (NAMES[place], self.world.clone());
+        saga.step_with(name, Scripted { name, world }, policy.clone());
     }
 
     fn acts(&mut self, refusals: f64) -> Vec<Act> {
@@ -182,7 +251,19 @@ impl History {
                 self.world.undo_script(number, step, &acts);
             }
             let started = sagas.start(&saga, &number, StartOptions::new()).await;
-            ids.push(started.unwrap().id());
+            let id = started.unwrap().id();
+            ids.push(id);
+            if self.wait.is_some() && self.rng.random_bool(0.7) {
+                let sagas = sagas.clone();
+                let about = Duration::from_millis(self.rng.random_range(0..5000));
+                tokio::spawn(async move {
+                    tokio::time::sleep(about).await;
+                    // It may be over by then, and sent twice it is once.
+                    for payload in [number, 99] {
+                        let _ = sagas.signal(id, "wait", "key", &payload).await;
+                    }
+                });
+            }
         }
         let runners = self.rng.random_range(1..4);
         let mut processes = Vec::new();
@@ -208,99 +289,6 @@ impl History {
         }
         tally
     }
-
-    async fn judge(
-        &self,
-        sagas: &Sagas,
-        saga: &Saga<u64>,
-        number: u64,
-        id: SagaId,
-        tally: &mut Tally,
-    ) {
-        let history = sagas.history(saga, id).await.unwrap();
-        let there = |step: &&&str| self.world.has(id, step);
-        let effects = NAMES.iter().filter(there).count();
-        let deeds = self.world.log(number);
-        let said = || {
-            format!(
-                "{number}: {:?}\n{deeds:?}\n{history:#?}",
-                history.saga.state
-            )
-        };
-        match history.saga.state {
-            State::Completed => {
-                tally.completed += 1;
-                assert_eq!(
-                    effects,
-                    self.steps,
-                    "completed and not all done: {}",
-                    said()
-                );
-            }
-            State::Undone => {
-                tally.undone += 1;
-                assert_eq!(effects, 0, "undone and something is left: {}", said());
-            }
-            State::NeedsAttention => {
-                tally.parked += 1;
-                let refused = history.steps.iter().any(|it| it.code.is_some());
-                assert!(refused, "parked for no reason: {}", said());
-            }
-            _ => panic!("it does not rest: {}", said()),
-        }
-        self.judge_sleep(&history);
-        // Whoever was refused behind the pivot, or at an undo, and nothing else, is parked; and
-        // before the first undo is asked for, no later step may run.
-        if let Some(first) = deeds.iter().position(|it| matches!(it, Deed::Undo(..))) {
-            let late = deeds[first..].iter().any(|it| matches!(it, Deed::Run(_)));
-            assert!(!late, "a step ran after an undo: {}", said());
-        }
-        let undone = deeds.iter().filter_map(|it| match it {
-            Deed::Undo(step, effect) => Some((*step, effect)),
-            Deed::Run(_) => None,
-        });
-        let undone: Vec<_> = undone.collect();
-        assert!(
-            undone.is_sorted_by(|one, other| one.0 >= other.0),
-            "undone out of order: {}",
-            said()
-        );
-        for (step, effect) in undone {
-            assert_ne!(
-                *effect,
-                Effect::None,
-                "{step} was known not done: {}",
-                said()
-            );
-        }
-    }
-}
-
-impl History {
-    /// Who went on from a sleep had slept for as long as it was to be.
-    fn judge_sleep(&self, history: &buttress_saga::History) {
-        let Some((place, length)) = self.sleep else {
-            return;
-        };
-        let at = |wanted: fn(&Entry, usize) -> bool| {
-            let mut lines = history.lines.iter();
-            lines.find(|(_, entry)| wanted(entry, place)).map(|it| it.0)
-        };
-        let fell =
-            at(|entry, place| matches!(entry, Entry::Sleeping { step, .. } if *step == place));
-        let woke =
-            at(|entry, place| matches!(entry, Entry::Succeeded { step, .. } if *step == place));
-        if let Some(woke) = woke {
-            let fell = fell.expect("it fell asleep before");
-            let slept = woke.duration_since(fell).unwrap();
-            // It sleeps from when it was decided, which is a write earlier.
-            let late = Duration::from_secs(2);
-            assert!(
-                slept + late >= length,
-                "{slept:?} of {length:?}: {history:#?}"
-            );
-        }
-    }
 }
 
 /// Runs histories on all cores, and returns the first that failed.
@@ -322,9 +310,7 @@ fn histories(
             let rng = StdRng::seed_from_u64(seed.wrapping_add(number));
             let run = || runtime.block_on(History::new(rng, store(), boasts).run());
             let one = catch_unwind(AssertUnwindSafe(run)).map_err(|_| number)?;
-            tally.completed += one.completed;
-            tally.undone += one.undone;
-            tally.parked += one.parked;
+            tally.add(one);
         }
         Ok(tally)
     };
@@ -335,9 +321,7 @@ fn histories(
         let mut tally = Tally::default();
         for it in workers {
             let one = it.join().unwrap()?;
-            tally.completed += one.completed;
-            tally.undone += one.undone;
-            tally.parked += one.parked;
+            tally.add(one);
         }
         Ok(tally)
     })
@@ -346,7 +330,7 @@ fn histories(
 #[test]
 fn no_random_saga_ends_half_done_unseen() {
     let seed = Seed::new();
-    let count = short_or_long(100_000, 2_000_000);
+    let count = short_or_long(3_000, 2_000_000);
     let tally = histories(
         count,
         seed.rng().next_u64(),
@@ -356,65 +340,7 @@ fn no_random_saga_ends_half_done_unseen() {
     let tally = tally.unwrap_or_else(|number| panic!("history {number} failed"));
     println!("{count} histories: {tally:?}");
     assert!(tally.completed > 0 && tally.undone > 0 && tally.parked > 0);
-}
-
-/// A store that forgets to look at the claim.
-struct Unfenced(MemoryStore);
-
-#[async_trait]
-impl Store for Unfenced {
-    async fn append(&self, id: SagaId, by: Hand, write: &Write) -> Result<bool, StoreError> {
-        let Some(record) = self.0.read(id).await? else {
-            return Ok(false);
-        };
-        if record.entries != write.expected {
-            return Ok(false);
-        }
-        let _ = by;
-        self.0.append(id, Hand::Operator, write).await
-    }
-
-    async fn extend(&self, _: SagaId, _: Fence, _: Duration) -> Result<bool, StoreError> {
-        Ok(true)
-    }
-
-    async fn start(&self, new: &NewSaga) -> Result<Started, StoreError> {
-        self.0.start(new).await
-    }
-
-    async fn start_in(&self, connection: Lent<'_>, new: &NewSaga) -> Result<Started, StoreError> {
-        self.0.start_in(connection, new).await
-    }
-
-    async fn claim(&self, ask: &Ask) -> Result<Vec<Claimed>, StoreError> {
-        self.0.claim(ask).await
-    }
-
-    async fn append_in(
-        &self,
-        connection: Lent<'_>,
-        id: SagaId,
-        by: Hand,
-        write: &Write,
-    ) -> Result<bool, StoreError> {
-        self.0.append_in(connection, id, by, write).await
-    }
-
-    async fn read(&self, id: SagaId) -> Result<Option<Record>, StoreError> {
-        self.0.read(id).await
-    }
-
-    async fn list(&self, filter: &Filter) -> Result<Vec<Record>, StoreError> {
-        self.0.list(filter).await
-    }
-
-    async fn census(&self) -> Result<Vec<Census>, StoreError> {
-        self.0.census().await
-    }
-
-    async fn prune(&self, age: Duration, limit: u32) -> Result<u64, StoreError> {
-        self.0.prune(age, limit).await
-    }
+    assert!(tally.came > 0 && tally.missed > 0 && tally.forked > 0);
 }
 
 #[test]

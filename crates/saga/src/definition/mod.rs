@@ -1,5 +1,9 @@
 //! A saga's definition: its steps, in their order.
 
+mod error;
+mod fork;
+mod pause;
+
 use std::{
     any::Any,
     fmt,
@@ -14,8 +18,12 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
 
+pub(crate) use self::pause::Pause;
+use self::pause::{TIMED_OUT, taken};
+pub use self::{error::DefinitionError, fork::Fork, pause::Waited};
 use crate::{
-    PolicyError, Step, StepPolicy,
+    Step, StepPolicy,
+    graph::Graph,
     machine::{IllegalEntry, Progress, Shape, StepShape},
     run::{AnyStep, Erased, Nothing},
     store::{DefinitionKey, Record},
@@ -24,8 +32,9 @@ use crate::{
 /// The longest name of a saga or a step.
 const LONGEST_NAME: usize = 64;
 
-/// A saga's definition: a name, a version, and steps that are done one after the other. If one is
-/// refused, those before it are undone in the opposite order.
+/// A saga's definition: a name, a version, and steps that are done one after the other, or side by
+/// side in [branches](SagaBuilder::fork). If one is refused, those before it are undone in the
+/// opposite order.
 ///
 /// A saga that runs keeps to the definition it was started with. One whose steps changed needs
 /// another version; keep the old one in the runner until its last saga has ended.
@@ -43,6 +52,8 @@ pub(crate) struct Definition {
     pub(crate) number: u64,
     pub(crate) shape: Shape,
     pub(crate) steps: Vec<Defined>,
+    /// Some of its steps are done side by side.
+    pub(crate) branches: bool,
     pub(crate) forward_within: Option<Duration>,
     pub(crate) limit: Option<usize>,
     pub(crate) decode: fn(&[u8]) -> serde_json::Result<Input>,
@@ -51,17 +62,21 @@ pub(crate) struct Definition {
 /// What a saga was started with, its type forgotten.
 pub(crate) type Input = Box<dyn Any + Send + Sync>;
 
-/// How long a sleep is, by the saga's input.
-pub(crate) type Length = Arc<dyn Fn(&Input) -> Duration + Send + Sync>;
-
 /// A step with its name and policy.
 #[derive(Clone)]
 pub(crate) struct Defined {
-    /// It is a sleep of this length.
-    pub(crate) sleep: Option<Length>,
+    /// It is none: it sleeps or waits.
+    pub(crate) pause: Option<Pause>,
     pub(crate) name: Arc<str>,
     pub(crate) policy: StepPolicy,
     pub(crate) step: Arc<dyn AnyStep>,
+}
+
+impl Defined {
+    /// Whether it waits for a signal.
+    pub(crate) const fn waits(&self) -> bool {
+        matches!(self.pause, Some(Pause::Wait { .. }))
+    }
 }
 
 impl<I> Saga<I>
@@ -76,7 +91,7 @@ where
             version,
             number: DEFINED.fetch_add(1, Ordering::Relaxed),
             steps: Vec::new(),
-            forward_from: None,
+            graph: Graph::default(),
             forward_within: None,
             limit: None,
             input: PhantomData,
@@ -113,7 +128,7 @@ impl Definition {
     /// Where a saga of it stands.
     pub(crate) fn fold(&self, record: &Record) -> Result<Progress, IllegalEntry> {
         let journal = record.journal.iter().map(|line| &line.entry);
-        Progress::fold(&self.names(), journal)
+        Progress::fold(&self.names(), &self.shape.before, journal)
     }
 }
 
@@ -149,7 +164,7 @@ pub struct SagaBuilder<I> {
     version: u32,
     number: u64,
     steps: Vec<Defined>,
-    forward_from: Option<usize>,
+    graph: Graph,
     forward_within: Option<Duration>,
     limit: Option<usize>,
     input: PhantomData<fn(I)>,
@@ -171,16 +186,21 @@ where
         step: S,
         policy: StepPolicy,
     ) -> Output<S::Output> {
-        let place = self.steps.len();
+        self.graph.push();
         self.steps.push(Defined {
-            sleep: None,
+            pause: None,
             name: name.into(),
             policy,
             step: Arc::new(Erased::new(step)),
         });
+        self.output()
+    }
+
+    /// What the step added last returns.
+    fn output<T>(&self) -> Output<T> {
         Output {
             definition: self.number,
-            place,
+            place: self.steps.len() - 1,
             value: PhantomData,
         }
     }
@@ -202,8 +222,57 @@ where
     ) -> &mut Self {
         // Inputs are of no other type: the definition decodes them.
         let length = move |input: &Input| input.downcast_ref().map(&length).unwrap_or_default();
+        self.pause(name, Pause::Sleep(Arc::new(length)))
+    }
+
+    /// It waits for a [signal](crate::Sagas::signal) of this name, held by nobody, and goes on with
+    /// what was sent, or without it once so much time has passed. A signal that was sent before is
+    /// there already. Of several the first is taken, by the time at which it was sent. It is as
+    /// exact as a runner's poll, or as the wake-up of a handle in the same process.
+    ///
+    /// Like a sleep it has a place in the journal, and nothing to be undone. A payload that is no
+    /// `T` puts the saga in need of attention (`SIGNAL`); [`force`](crate::Sagas::force) gives
+    /// another.
+    pub fn wait<T>(&mut self, name: &str, within: Duration) -> Output<Waited<T>>
+    where
+        T: Serialize + DeserializeOwned + Send + Sync + 'static,
+    {
+        self.pause(
+            name,
+            Pause::Wait {
+                within: Arc::new(move |_| within),
+                takes: |payload| {
+                    let payload = taken::<T>(payload)?;
+                    Some(format!("{{\"came\":{payload}}}"))
+                },
+                missed: Some(TIMED_OUT),
+            },
+        );
+        self.output()
+    }
+
+    /// The same for a saga that cannot go on without: if no signal comes in time it is turned back
+    /// (`NO_SIGNAL`), and behind the pivot it needs attention; there
+    /// [`resume`](crate::Sagas::resume) begins the wait anew.
+    pub fn wait_or_turn_back<T>(&mut self, name: &str, within: Duration) -> Output<T>
+    where
+        T: Serialize + DeserializeOwned + Send + Sync + 'static,
+    {
+        self.pause(
+            name,
+            Pause::Wait {
+                within: Arc::new(move |_| within),
+                takes: taken::<T>,
+                missed: None,
+            },
+        );
+        self.output()
+    }
+
+    fn pause(&mut self, name: &str, pause: Pause) -> &mut Self {
+        self.graph.push();
         self.steps.push(Defined {
-            sleep: Some(Arc::new(length)),
+            pause: Some(pause),
             name: name.into(),
             policy: StepPolicy::default(),
             step: Arc::new(Nothing),
@@ -211,10 +280,76 @@ where
         self
     }
 
+    /// Branches that are done side by side: each is a row of steps, sleeps, waits and further forks
+    /// of its own, all begin once what stands before the fork is done, and what is added behind the
+    /// fork begins once all of them are. It can read the outputs of all.
+    ///
+    /// If a step of one branch fails for good, what is under way in the others may end, nothing new
+    /// begins, and all that was done is undone, the step added last first.
+    ///
+    /// ```
+    /// # use buttress_saga::{Context, Saga, Step, StepError};
+    /// # struct Book;
+    /// # impl Step for Book {
+    /// #     type Input = u64;
+    /// #     type Output = u64;
+    /// #     async fn run(&self, _: &Context<'_, u64>) -> Result<u64, StepError> { Ok(7) }
+    /// # }
+    /// let mut trip = Saga::define("trip", 1);
+    /// let (flight, hotel) = trip.fork(|fork| {
+    ///     let flight = fork.branch(|branch| branch.step("flight", Book));
+    ///     let hotel = fork.branch(|branch| {
+    ///         branch.step("ask", Book);
+    ///         branch.step("hotel", Book)
+    ///     });
+    ///     (flight, hotel)
+    /// });
+    /// trip.step("confirm", Book); // reads flight and hotel
+    /// # let _ = (flight, hotel);
+    /// # let trip: Saga<u64> = trip.build()?;
+    /// # Ok::<(), buttress_saga::DefinitionError>(())
+    /// ```
+    pub fn fork<R>(&mut self, branches: impl FnOnce(&mut Fork<'_, I>) -> R) -> R {
+        let from = self.graph.ends().to_vec();
+        let mut fork = Fork {
+            saga: self,
+            from,
+            ends: Vec::new(),
+        };
+        let result = branches(&mut fork);
+        let (from, mut ends) = (fork.from, fork.ends);
+        if ends.is_empty() {
+            ends = from;
+        }
+        ends.sort_unstable();
+        ends.dedup();
+        self.graph.go_on_from(ends);
+        result
+    }
+
+    /// What is added next begins once these steps are done, and needs no other: any graph can be
+    /// made of it. `[]` is the start. They must have been added before, so there are no circles.
+    /// What is added behind that goes on from there.
+    pub fn after<'n>(&mut self, steps: impl IntoIterator<Item = &'n str>) -> &mut Self {
+        let mut ends = Vec::new();
+        for name in steps {
+            match self.steps.iter().position(|it| &*it.name == name) {
+                Some(place) => ends.push(place),
+                None => self.graph.misses(name),
+            }
+        }
+        ends.sort_unstable();
+        ends.dedup();
+        self.graph.go_on_from(ends);
+        self
+    }
+
     /// The step added last is the point of no return: once it is done there is only forward, and
-    /// what follows is tried without end while its target is merely down.
+    /// what follows is tried without end while its target is merely down. Directly behind a fork it
+    /// is the end of all branches. No step may be done beside it: those added before come before
+    /// it, and those added later come after it.
     pub fn pivot(&mut self) -> &mut Self {
-        self.forward_from = Some(self.steps.len());
+        self.graph.pivot();
         self
     }
 
@@ -244,7 +379,18 @@ where
         if self.limit == Some(0) {
             return Err(DefinitionError::Concurrency);
         }
-        let forward_from = self.forward_from.unwrap_or(self.steps.len());
+        if let Some(name) = self.graph.missed() {
+            return Err(DefinitionError::After {
+                name: name.to_owned(),
+            });
+        }
+        let before = self.graph.before();
+        let forward_from = self.graph.forward_from(&before).map_err(|beside| {
+            let name = self.steps.get(beside).map(|it| it.name.to_string());
+            DefinitionError::Pivot {
+                name: name.unwrap_or_default(),
+            }
+        })?;
         let mut hash = Sha256::new();
         hash.update((forward_from as u64).to_be_bytes());
         for (place, step) in self.steps.iter().enumerate() {
@@ -262,8 +408,15 @@ where
                 })?;
             hash.update((step.name.len() as u64).to_be_bytes());
             hash.update(step.name.as_bytes());
-            if step.sleep.is_some() {
-                hash.update(b"\0sleep"); // No name has such bytes.
+            if let Some(pause) = &step.pause {
+                hash.update(pause.mark());
+            }
+            if let Some(after) = self.graph.unless_in_a_row(place) {
+                hash.update(b"\0after");
+                for place in after {
+                    hash.update((*place as u64).to_be_bytes());
+                }
+                hash.update(b"\0");
             }
         }
         let mut shape = [0; 16];
@@ -271,7 +424,7 @@ where
         let rules = self.steps.iter().map(|step| StepShape {
             attempts: step.policy.attempts,
             undo_always: step.policy.undo_always,
-            sleeps: step.sleep.is_some(),
+            sleeps: step.pause.is_some(),
         });
         let definition = Definition {
             key: DefinitionKey {
@@ -280,7 +433,9 @@ where
                 shape,
             },
             number: self.number,
+            branches: (0..self.steps.len()).any(|it| self.graph.unless_in_a_row(it).is_some()),
             shape: Shape {
+                before,
                 forward_from,
                 steps: rules.collect(),
             },
@@ -326,46 +481,17 @@ impl<T> fmt::Debug for Output<T> {
     }
 }
 
-fn check_name(of: &'static str, name: &str) -> Result<(), DefinitionError> {
-    let fits = (1..=LONGEST_NAME).contains(&name.len())
+pub(crate) fn is_name(name: &str) -> bool {
+    (1..=LONGEST_NAME).contains(&name.len())
         && name
             .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
-    if fits {
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+}
+
+fn check_name(of: &'static str, name: &str) -> Result<(), DefinitionError> {
+    if is_name(name) {
         Ok(())
     } else {
         Err(DefinitionError::Name { of })
     }
-}
-
-/// A definition that cannot work.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum DefinitionError {
-    /// A name is none.
-    #[error("the name of {of} must be 1 to 64 of a-z, A-Z, 0-9, '-', '_' and '.'")]
-    Name {
-        /// Whose.
-        of: &'static str,
-    },
-    /// There is no step.
-    #[error("a saga needs a step")]
-    NoSteps,
-    /// Two steps have one name; the journal tells them apart by it.
-    #[error("two steps are called {name}")]
-    Twice {
-        /// Which.
-        name: String,
-    },
-    /// It may run nowhere.
-    #[error("concurrency must be from 1")]
-    Concurrency,
-    /// A step's policy cannot work.
-    #[error("the policy of step {step} cannot work")]
-    Policy {
-        /// Whose.
-        step: String,
-        /// Why.
-        source: PolicyError,
-    },
 }
