@@ -235,6 +235,7 @@ async fn caller(stacks: Vec<Stack>, target: Arc<Target>, seed: u64, end: Instant
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_place_no_probe_slot_and_no_token_is_lost_in_a_storm_of_faults() {
+    let tally = buttress_testkit::tally::suite("X13");
     let seed = Seed::new();
     let mut rng = seed.rng();
     let shared = Shared::new();
@@ -288,11 +289,13 @@ async fn no_place_no_probe_slot_and_no_token_is_lost_in_a_storm_of_faults() {
     );
     assert_eq!(missing, Vec::<String>::new());
     assert!(calls > 500, "{calls}");
+    tally.operations(calls);
 }
 
 /// What the check is worth: each of the three is lost on purpose, and found.
 #[tokio::test]
 async fn a_place_a_probe_slot_and_a_token_that_are_lost_are_found() {
+    let tally = buttress_testkit::tally::suite("X13");
     const SOON: Duration = Duration::from_secs(4);
     let target = Target::start([]).await;
     let none = Arc::new(AtomicU64::new(0));
@@ -338,6 +341,7 @@ async fn a_place_a_probe_slot_and_a_token_that_are_lost_are_found() {
     std::mem::forget(shared.breaker.try_acquire().unwrap());
     let found = shared.missing(&stacks, &target, SOON).await;
     assert!(found[0].starts_with("a probe slot"), "{found:?}");
+    tally.caught(3);
 }
 
 /// Hundreds of panics on purpose would bury what a failed test says.

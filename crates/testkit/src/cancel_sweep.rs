@@ -14,6 +14,8 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
+use crate::tally::Counting;
+
 /// More polls than any operation of ours needs.
 const POLLS: u32 = 10_000;
 /// How long one run of an operation may take, or one check, on a loaded machine.
@@ -163,6 +165,7 @@ impl CancelSweep {
                 };
                 completed += 1;
                 if completed >= self.confirmed {
+                    Counting::here().drops(points);
                     return Swept { points, output };
                 }
             }

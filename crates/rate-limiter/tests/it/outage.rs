@@ -99,6 +99,7 @@ async fn in_a_black_hole(prefix: &Prefix, when_down: WhenDown) {
 
 #[tokio::test]
 async fn rl4_a_black_hole_costs_one_deadline_and_does_what_was_chosen() {
+    let _tally = buttress_testkit::tally::suite("RL4 X6");
     let Some(prefix) = fresh_prefix() else {
         return;
     };
@@ -109,6 +110,7 @@ async fn rl4_a_black_hole_costs_one_deadline_and_does_what_was_chosen() {
 
 #[tokio::test]
 async fn rl4_a_killed_redis_comes_back_and_what_it_forgot_is_given_out_once_more() {
+    let _tally = buttress_testkit::tally::suite("RL4 X9");
     let Ok(server) = Server::start() else {
         return;
     };
@@ -140,6 +142,7 @@ async fn rl4_a_killed_redis_comes_back_and_what_it_forgot_is_given_out_once_more
 
 #[tokio::test]
 async fn rl4_a_flush_gives_out_a_quota_more_and_forgotten_scripts_cost_nothing() {
+    let tally = buttress_testkit::tally::suite("RL4 X9");
     let Ok(server) = Server::start() else {
         return;
     };
@@ -162,10 +165,12 @@ async fn rl4_a_flush_gives_out_a_quota_more_and_forgotten_scripts_cost_nothing()
             .unwrap();
     }
     assert_eq!(given, 15);
+    tally.faults(2);
 }
 
 #[tokio::test]
 async fn rl4_a_stopped_redis_is_left_alone_and_found_again() {
+    let tally = buttress_testkit::tally::suite("RL4 X9");
     let Ok(server) = Server::start() else {
         return;
     };
@@ -194,10 +199,12 @@ async fn rl4_a_stopped_redis_is_left_alone_and_found_again() {
         (!limiter.is_store_down()).then_some(())
     })
     .await;
+    tally.kills(1);
 }
 
 #[tokio::test]
 async fn rl4_a_replica_takes_over_and_the_old_primary_is_refused_as_read_only() {
+    let tally = buttress_testkit::tally::suite("RL4 X9");
     let Ok(primary) = Server::start() else {
         return;
     };
@@ -225,4 +232,5 @@ async fn rl4_a_replica_takes_over_and_the_old_primary_is_refused_as_read_only() 
     .await;
     let (allowed, errors, _) = asked(&limiter, "a").await;
     assert_eq!((given + allowed, errors), (5, 0));
+    tally.faults(1);
 }

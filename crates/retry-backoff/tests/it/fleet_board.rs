@@ -49,6 +49,7 @@ impl Board for FaultBoard {
 
 #[tokio::test(start_paused = true)]
 async fn any_fault_at_any_exchange_leaves_the_fleet_within_its_bound() {
+    let _tally = buttress_testkit::tally::suite("X2");
     let error = |_: Injected| StoreError::new(StoreErrorKind::Lost, Phase::Statement);
     let runs = fault_sweep(&Fault::ALL, error, async |plan| {
         let board = MemoryBoard::new();
@@ -207,6 +208,7 @@ async fn over_a_cluster_a_fleet_spends_one_budget() {
 /// Killed, stopped, cut off, flushed: calls go on with the instance's part, and it is found again.
 #[tokio::test]
 async fn a_redis_that_is_away_blocks_nobody_divides_the_budget_and_is_found_again() {
+    let tally = buttress_testkit::tally::suite("X6 X9");
     let Ok(server) = Server::start() else {
         return;
     };
@@ -277,10 +279,12 @@ async fn a_redis_that_is_away_blocks_nobody_divides_the_budget_and_is_found_agai
             );
         }
     }
+    tally.kills(1);
 }
 
 #[tokio::test]
 async fn a_round_that_is_dropped_anywhere_leaves_the_budget_whole() {
+    let _tally = buttress_testkit::tally::suite("X1");
     let Some(prefix) = fresh_prefix() else {
         return;
     };

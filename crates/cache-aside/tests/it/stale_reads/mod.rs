@@ -408,19 +408,25 @@ async fn fleet(bug: Bug, seconds: u64) -> (HashSet<String>, usize) {
 
 #[tokio::test]
 async fn ca1_no_read_is_older_than_the_contract() {
+    let tally = buttress_testkit::tally::suite("CA1 X5 X9");
     let (found, reads) = fleet(Bug::None, short_or_long(7, 600)).await;
     assert_eq!(found, HashSet::new());
     assert!(reads > 200, "too few reads to say anything: {reads}");
+    tally.operations(reads);
 }
 
 #[tokio::test]
 async fn the_checker_finds_a_fill_without_a_fence() {
+    let tally = buttress_testkit::tally::suite("CA1");
     let (found, reads) = fleet(Bug::Unfenced, 8).await;
     assert!(reads == usize::MAX || !found.is_empty(), "{reads} reads");
+    tally.caught(1);
 }
 
 #[tokio::test]
 async fn the_checker_finds_an_instance_that_hears_nobody() {
+    let tally = buttress_testkit::tally::suite("CA1");
     let (found, reads) = fleet(Bug::Deaf, 5).await;
     assert!(reads == usize::MAX || !found.is_empty(), "{reads} reads");
+    tally.caught(1);
 }
