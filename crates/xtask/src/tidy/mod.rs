@@ -4,6 +4,7 @@ mod code;
 mod doc_line;
 mod edges;
 mod facade;
+mod figures;
 mod forbidden;
 mod licences;
 mod machine;
@@ -20,7 +21,7 @@ use std::fmt;
 
 use anyhow::{Result, bail};
 
-use self::tree::Tree;
+pub(crate) use self::tree::Tree;
 use crate::cargo::Cargo;
 
 /// A rule over the files.
@@ -38,6 +39,7 @@ const RULES: &[Rule] = &[
     manifests::check,
     licences::check,
     readme::check,
+    figures::check,
 ];
 
 /// Checks this workspace against all rules.
