@@ -9,6 +9,7 @@ mod forbidden;
 mod licences;
 mod machine;
 mod manifests;
+mod named_tests;
 mod names;
 mod readme;
 mod rooms;
@@ -40,6 +41,7 @@ const RULES: &[Rule] = &[
     licences::check,
     readme::check,
     figures::check,
+    named_tests::check,
 ];
 
 /// Checks this workspace against all rules.
