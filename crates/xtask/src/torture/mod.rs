@@ -60,11 +60,15 @@ pub(crate) fn run(
 ) -> Result<()> {
     let known = Report::read(&cargo.root().join(figures::REPORT))?.suites;
     let targets = fuzz::targets(&cargo.root().join("tests/fuzz"))?;
-    let is_target = |word: &&String| *word == "fuzz" || targets.contains(word);
-    let (_, words): (Vec<_>, Vec<_>) = asked.patterns.iter().partition(is_target);
-    let words: Vec<_> = words.into_iter().cloned().collect();
-    // Who asks for targets alone wants no suites.
-    let of_suites = words.len() == asked.patterns.len() || !words.is_empty();
+    let (others, words): (Vec<String>, Vec<String>) = asked
+        .patterns
+        .iter()
+        .cloned()
+        .partition(|word| ["fuzz", "deny"].contains(&word.as_str()) || targets.contains(word));
+    let wants = |what: &str| asked.patterns.is_empty() || others.iter().any(|it| it == what);
+    // Who asks for these alone wants no suites.
+    let of_suites = others.is_empty() || !words.is_empty();
+    let of_fuzz = others.iter().any(|word| word != "deny");
     let choice = choice::choose(cargo, &known, &words)?;
     let seed = asked.seed.unwrap_or_else(fresh_seed);
     println!("seed {seed}: `--seed {seed}` repeats its choices");
@@ -90,14 +94,14 @@ pub(crate) fn run(
             )
         });
     }
-    if asked.minutes.is_some() || !of_suites {
+    if of_fuzz || (asked.patterns.is_empty() && asked.minutes.is_some()) {
         let for_fuzz = if of_suites { time / FUZZ_SHARE } else { time };
         parts.part("fuzz", || {
-            report.fuzz = fuzz::all(cargo, asked.patterns, for_fuzz, seed)?;
+            report.fuzz = fuzz::all(cargo, &others, for_fuzz, seed)?;
             Ok(())
         });
     }
-    if asked.patterns.is_empty() {
+    if wants("deny") {
         parts.part("deny", || {
             report.deny = deny::check(cargo, asked.install)?;
             Ok(())
