@@ -261,19 +261,16 @@ async fn a_redis_that_is_away_blocks_nobody_divides_the_budget_and_is_found_agai
             "stopped" => signal("-CONT"),
             _ => proxy.heal().await.unwrap(),
         }
-        for instance in &instances {
-            eventually("it is found again", 30 * SECOND, async || {
-                instance.fleet.run_once().await.ok()
-            })
-            .await;
-        }
-        for _ in 0..2 {
+        // On a slow machine a notice may end between two rounds: they go on until all are heard.
+        eventually("all find it, and one another", 60 * SECOND, async || {
             for instance in &instances {
-                instance.round().await;
+                instance.fleet.run_once().await.ok()?;
             }
-        }
+            let all = instances.iter().all(|it| it.fleet.members() == 3);
+            all.then_some(())
+        })
+        .await;
         for instance in &instances {
-            assert_eq!(instance.fleet.members(), 3, "{how}");
             assert_eq!(
                 instance.fails().await,
                 0,
