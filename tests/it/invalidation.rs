@@ -73,6 +73,7 @@ async fn price(cache: &Cache<i64>, pool: &SqlitePool) -> i64 {
 
 #[tokio::test]
 async fn an_invalidation_through_the_outbox_is_never_lost_after_a_commit() {
+    let _tally = buttress_testkit::tally::suite("X4");
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("shop.db");
     let (pool, outbox) = shop(&file).await;

@@ -235,6 +235,7 @@ async fn caller(stacks: Vec<Stack>, target: Arc<Target>, seed: u64, end: Instant
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_place_no_probe_slot_and_no_token_is_lost_in_a_storm_of_faults() {
+    let tally = buttress_testkit::tally::suite("X13");
     let seed = Seed::new();
     let mut rng = seed.rng();
     let shared = Shared::new();
@@ -280,7 +281,7 @@ async fn no_place_no_probe_slot_and_no_token_is_lost_in_a_storm_of_faults() {
     panics.store(0, Relaxed);
     target.otherwise(|| Act::Answer(200));
     let missing = shared
-        .missing(&stacks, &target, Duration::from_secs(20))
+        .missing(&stacks, &target, Duration::from_secs(120))
         .await;
     println!(
         "{calls} calls, {} requests, {openings} openings by hand",
@@ -288,18 +289,22 @@ async fn no_place_no_probe_slot_and_no_token_is_lost_in_a_storm_of_faults() {
     );
     assert_eq!(missing, Vec::<String>::new());
     assert!(calls > 500, "{calls}");
+    tally.operations(calls);
 }
 
 /// What the check is worth: each of the three is lost on purpose, and found.
 #[tokio::test]
 async fn a_place_a_probe_slot_and_a_token_that_are_lost_are_found() {
+    let tally = buttress_testkit::tally::suite("X13");
+    // What ends by itself may take its time; what never does is given up soon.
+    const LATE: Duration = Duration::from_secs(120);
     const SOON: Duration = Duration::from_secs(4);
     let target = Target::start([]).await;
     let none = Arc::new(AtomicU64::new(0));
     let whole = Shared::new();
     let stacks = whole.stacks(&none);
     assert_eq!(
-        whole.missing(&stacks, &target, SOON).await,
+        whole.missing(&stacks, &target, LATE).await,
         Vec::<String>::new()
     );
 
@@ -309,7 +314,7 @@ async fn a_place_a_probe_slot_and_a_token_that_are_lost_are_found() {
         .try_acquire_owned()
         .unwrap()
         .forget();
-    let found = shared.missing(&stacks, &target, SOON).await;
+    let found = shared.missing(&stacks, &target, LATE).await;
     assert!(found[0].starts_with("places: 5"), "{found:?}");
 
     // A call that is forgotten half-way never gives back what it took of a share.
@@ -328,7 +333,7 @@ async fn a_place_a_probe_slot_and_a_token_that_are_lost_are_found() {
         assert!(half_way.await.is_err());
         std::mem::forget(call);
     }
-    let found = shared.missing(&stacks, &target, SOON).await;
+    let found = shared.missing(&stacks, &target, LATE).await;
     assert!(found.iter().any(|it| it.contains("Share")), "{found:?}");
 
     let shared = Shared::new();
@@ -338,6 +343,7 @@ async fn a_place_a_probe_slot_and_a_token_that_are_lost_are_found() {
     std::mem::forget(shared.breaker.try_acquire().unwrap());
     let found = shared.missing(&stacks, &target, SOON).await;
     assert!(found[0].starts_with("a probe slot"), "{found:?}");
+    tally.caught(3);
 }
 
 /// Hundreds of panics on purpose would bury what a failed test says.

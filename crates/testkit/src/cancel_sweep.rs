@@ -14,6 +14,8 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
+use crate::tally::Counting;
+
 /// More polls than any operation of ours needs.
 const POLLS: u32 = 10_000;
 /// How long one run of an operation may take, or one check, on a loaded machine.
@@ -163,6 +165,10 @@ impl CancelSweep {
                 };
                 completed += 1;
                 if completed >= self.confirmed {
+                    // The run that was let through was judged as well, if it was the only one.
+                    let counting = Counting::here();
+                    counting.drops(points);
+                    counting.operation();
                     return Swept { points, output };
                 }
             }

@@ -19,6 +19,7 @@
 //! | [`programs`] | where a server's programs are installed |
 //! | `planted` (feature `planted-bugs`) | objects with bugs, on which the checkers must fail |
 //! | [`left_out`] | what a test run says on its last line that it did not test |
+//! | [`tally`] | what a torture test did, for the report |
 //! | [`tier`] | how much a test does: little in every run, much in the torture run |
 //! | [`afterwards`] | a thing that is done once this process is gone, however it went |
 //!
@@ -55,6 +56,7 @@ pub mod seed;
 mod shared;
 mod start_error;
 pub mod supervisor;
+pub mod tally;
 pub mod tier;
 
 pub use self::{

@@ -2,6 +2,7 @@
 
 use std::{env, thread};
 
+use crate::tally::Counting;
 use rand::{SeedableRng as _, rngs::StdRng};
 
 /// The variable that repeats a run.
@@ -23,10 +24,12 @@ impl Seed {
     #[must_use]
     pub fn new() -> Self {
         let given = env::var(SEED_VARIABLE).ok().filter(|it| !it.is_empty());
-        Self(given.map_or_else(rand::random, |text| match text.parse() {
+        let seed = given.map_or_else(rand::random, |text| match text.parse() {
             Ok(seed) => seed,
             Err(_) => panic!("{SEED_VARIABLE} is no number: {text:?}"),
-        }))
+        });
+        Counting::here().seed(seed);
+        Self(seed)
     }
 
     /// A generator that chooses the same whenever the seed is the same.

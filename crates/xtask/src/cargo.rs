@@ -4,7 +4,7 @@ use std::{
     env,
     ffi::OsString,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -84,6 +84,29 @@ impl Cargo {
         String::from_utf8(output.stdout).context("cargo prints UTF-8")
     }
 
+    /// Runs a cargo command, and returns what it prints; its progress is shown.
+    pub(crate) fn hear<'a>(
+        &self,
+        command: &str,
+        arguments: impl IntoIterator<Item = &'a str>,
+        environment: &[(&str, &str)],
+    ) -> Result<String> {
+        let mut words = self.locked(command);
+        words.extend(arguments.into_iter().map(Into::into));
+        say(&words, environment);
+        let output = self
+            .command(&words)
+            .envs(environment.iter().copied())
+            .stderr(Stdio::inherit())
+            .output()
+            .context("cargo")?;
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !output.status.success() {
+            bail!("cargo {} failed", words[0]);
+        }
+        Ok(told)
+    }
+
     fn locked(&self, command: &str) -> Vec<String> {
         let lock: PathBuf = self.root().join("Cargo.lock");
         let locked = lock.exists().then(|| "--locked".to_owned());
@@ -97,11 +120,7 @@ impl Cargo {
     }
 
     fn say_and_run(&self, words: &[String], environment: &[(&str, &str)]) -> Result<()> {
-        let said: String = environment
-            .iter()
-            .map(|(name, value)| format!("{name}='{value}' "))
-            .collect();
-        println!("$ {said}cargo {}", words.join(" "));
+        say(words, environment);
         let status = self
             .command(words)
             .envs(environment.iter().copied())
@@ -112,4 +131,12 @@ impl Cargo {
         }
         Ok(())
     }
+}
+
+fn say(words: &[String], environment: &[(&str, &str)]) {
+    let said: String = environment
+        .iter()
+        .map(|(name, value)| format!("{name}='{value}' "))
+        .collect();
+    println!("$ {said}cargo {}", words.join(" "));
 }

@@ -40,16 +40,30 @@ pub(crate) enum Command {
         #[arg(long)]
         install: bool,
     },
-    /// What is too long for everybody's run: all orders of threads, and the tests' long tier
+    /// What is too long for everybody's run: all orders of threads, the tests' long tier or, for
+    /// so many minutes, the torture suites again and again, and libFuzzer
     Torture {
-        /// Install with apt-get what servers are missing
+        /// Install what servers are missing with apt-get, and cargo-deny with cargo
         #[arg(long)]
         install: bool,
+        /// Share so many minutes among the suites, in rounds with fresh seeds; without it, each
+        /// does its long tier once
+        #[arg(long)]
+        minutes: Option<u32>,
         /// Repeat the choices of a run that printed this seed
         #[arg(long)]
         seed: Option<u64>,
-        /// Only of these, as in `circuit-breaker store`; else of all
-        packages: Vec<String>,
+        /// With the ordinary build, where there is no time for the other
+        #[arg(long)]
+        debug: bool,
+        /// Only of these: packages, letters of risks, words of tests, targets of libFuzzer, as in
+        /// `store X5 killed cursor`
+        patterns: Vec<String>,
+    },
+    /// Writes the figures of the docs anew, from the report that is kept, or from another one
+    Figures {
+        /// That of a run, as in `target/torture.json`: it is kept then
+        report: Option<std::path::PathBuf>,
     },
     /// Which servers there are, and how to get the others
     Servers {

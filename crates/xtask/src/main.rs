@@ -70,16 +70,28 @@ fn run(command: &Command) -> Result<ExitCode> {
         }
         Command::Torture {
             install,
+            minutes,
             seed,
-            ref packages,
+            debug,
+            ref patterns,
         } => {
-            let packages = torture::chosen(&cargo, packages)?;
             let servers = servers::all();
             servers::require(&servers, install)?;
-            report.part("orders", || torture::all_orders(&cargo, &packages));
-            report.part("long tier", || {
-                torture::long_tier(&cargo, &packages, &servers, seed)
-            });
+            let asked = torture::Asked {
+                minutes,
+                seed,
+                debug,
+                install,
+                patterns,
+            };
+            torture::run(&cargo, &mut report, &servers, asked)?;
+        }
+        Command::Figures {
+            report: ref written,
+        } => {
+            let kept = cargo.root().join(torture::figures::REPORT);
+            let from = written.as_ref().unwrap_or(&kept);
+            torture::figures::write(cargo.root(), from)?;
         }
         Command::Servers { install } => {
             let servers = servers::all();

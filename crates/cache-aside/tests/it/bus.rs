@@ -142,6 +142,7 @@ async fn whoever_heard_lately_has_heard_all_that_was_said_before() {
 
 #[tokio::test]
 async fn ca6_a_lost_connection_is_told_and_made_anew() {
+    let _tally = buttress_testkit::tally::suite("CA6");
     let Some(prefix) = fresh_prefix() else {
         return;
     };
@@ -239,6 +240,7 @@ impl Bus for Lossy {
 
 #[tokio::test]
 async fn ca6_a_lost_message_is_noticed_by_the_next_beat() {
+    let tally = buttress_testkit::tally::suite("CA6");
     let bus = MemoryBus::new();
     let space = key("lossy");
     let (a, _) = line(Lossy(bus.clone(), Mutex::default()), &space);
@@ -259,6 +261,7 @@ async fn ca6_a_lost_message_is_noticed_by_the_next_beat() {
             assert!(!has(&heard, &gap), "nothing was lost");
         }
     }
+    tally.faults(2);
 }
 
 #[tokio::test]
@@ -274,6 +277,7 @@ async fn what_is_no_message_may_have_been_anything() {
 
 #[tokio::test]
 async fn a_restarted_redis_is_listened_to_again() {
+    let _tally = buttress_testkit::tally::suite("CA6 X9");
     let Ok(server) = Server::start() else {
         return;
     };

@@ -61,6 +61,7 @@ impl Swept {
 
 #[tokio::test]
 async fn ca3_leader_dies_at_every_point_and_the_next_caller_loads() {
+    let _tally = buttress_testkit::tally::suite("CA3 X1");
     let stand = Swept::new();
     let swept = cancel_sweep(
         async || stand.load(1).await,
@@ -71,6 +72,7 @@ async fn ca3_leader_dies_at_every_point_and_the_next_caller_loads() {
 
 #[tokio::test]
 async fn ca3_leader_dies_at_every_point_and_his_followers_get_the_value_of_his_load() {
+    let _tally = buttress_testkit::tally::suite("CA3 X1");
     let stand = Swept::new();
     let follower = std::cell::RefCell::new(None);
     let swept = cancel_sweep(

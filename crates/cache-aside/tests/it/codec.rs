@@ -104,6 +104,7 @@ fn ca_27_what_is_too_large_is_not_stored() {
 
 #[test]
 fn ca5_other_keys_versions_types_and_codecs_are_missed() {
+    let tally = buttress_testkit::tally::suite("CA5");
     let framing_of =
         |name, version| Framing::<Product>::new(Json::new(), Schema::new(name, version).unwrap());
     let ours = framing_of("Product", 1);
@@ -125,6 +126,7 @@ fn ca5_other_keys_versions_types_and_codecs_are_missed() {
     // The same schema, but not the same type: somebody forgot to count.
     let wrong = Framing::<Vec<String>>::new(Json::new(), Schema::new("Product", 1).unwrap());
     assert_eq!(wrong.decode(&key(), &bytes), Err(Unreadable::Value));
+    tally.faults(11);
 }
 
 /// A compressed value that says it is `told` long, with a checksum that is right: its writer is malicious.
@@ -151,6 +153,7 @@ fn framing_body_start(bytes: &[u8]) -> usize {
 
 #[test]
 fn ca5_a_compression_bomb_is_missed_and_costs_no_memory() {
+    let tally = buttress_testkit::tally::suite("CA5");
     let framing = framing(Json::new()).longest(1 << 20);
     // A gigabyte that says it is one, that says it is small, and that says it is as large as allowed.
     for (told, error) in [
@@ -167,10 +170,12 @@ fn ca5_a_compression_bomb_is_missed_and_costs_no_memory() {
         framing.decode(&key(), &bomb(2000, 1000)),
         Err(Unreadable::Damaged)
     );
+    tally.faults(4);
 }
 
 #[test]
 fn ca5_flipped_cut_and_lengthened_bytes_are_missed() {
+    let tally = buttress_testkit::tally::suite("CA5");
     let seed = Seed::new();
     let mut rng = seed.rng();
     let framings = [framing(Json::new()), framing(Postcard::new())];
@@ -202,6 +207,7 @@ fn ca5_flipped_cut_and_lengthened_bytes_are_missed() {
         let read = framings[*at].decode(&key(), &bytes);
         assert!(read.is_err() || !changed, "a wrong value was read");
     }
+    tally.faults(short_or_long(100_000, 1_000_000));
 }
 
 proptest! {

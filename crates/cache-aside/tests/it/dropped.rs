@@ -99,17 +99,20 @@ async fn swept(what: What) {
 
 #[tokio::test]
 async fn a_load_that_is_dropped_anywhere_leaves_nothing_old() {
+    let _tally = buttress_testkit::tally::suite("CA3 X1");
     swept(What::Load).await;
     swept(What::Many).await;
 }
 
 #[tokio::test]
 async fn an_invalidation_that_is_dropped_anywhere_is_finished() {
+    let _tally = buttress_testkit::tally::suite("CA3 X1");
     swept(What::Invalidate).await;
 }
 
 #[tokio::test]
 async fn a_write_that_is_dropped_anywhere_is_finished_or_made_up_for() {
+    let _tally = buttress_testkit::tally::suite("CA3 X1");
     swept(What::Put).await;
     swept(What::WriteThrough).await;
 }

@@ -34,9 +34,11 @@ async fn ca_01_so_many_callers_make_one_load_and_all_get_its_value() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_tasks_make_one_load_also_when_its_leader_is_dropped() {
+    let tally = buttress_testkit::tally::suite("CA2");
     for _ in 0..short_or_long(3, 100) {
         one_stampede().await;
     }
+    tally.operations(1_000 * short_or_long(3, 100));
 }
 
 async fn one_stampede() {
@@ -110,6 +112,7 @@ async fn an_error_reaches_all_who_wait_and_is_the_loaders_own() {
 
 #[tokio::test]
 async fn a_panic_reaches_all_who_wait_and_hangs_nobody() {
+    let tally = buttress_testkit::tally::suite("CA3");
     let (cache, loads) = (numbers(), Loads::default());
     let calls = (0..CALLERS).map(|number| {
         let loads = loads.clone();
@@ -127,6 +130,7 @@ async fn a_panic_reaches_all_who_wait_and_hangs_nobody() {
         assert_eq!(&*words, "planted");
     }
     assert_eq!(loads.count(), 1);
+    tally.faults(1);
 }
 
 #[tokio::test]

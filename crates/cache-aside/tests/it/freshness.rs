@@ -346,6 +346,7 @@ fn without_a_runtime_a_stale_value_is_loaded_anew_by_its_reader() {
 
 #[tokio::test]
 async fn that_there_is_none_is_kept_for_its_own_time_and_an_error_is_not_kept() {
+    let tally = buttress_testkit::tally::suite("CA8");
     let stand = Stand::new(
         policy()
             .negative_ttl(2 * SECOND)
@@ -363,6 +364,7 @@ async fn that_there_is_none_is_kept_for_its_own_time_and_an_error_is_not_kept() 
         1,
         "and neither it nor the error any more"
     );
+    tally.faults(1);
 }
 
 #[tokio::test]

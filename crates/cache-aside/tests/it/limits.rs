@@ -51,6 +51,7 @@ async fn what_became_too_large_leaves_no_old_value_behind() {
 
 #[tokio::test]
 async fn a_flood_of_keys_that_are_not_there_is_bounded_and_leaves_what_is_read_often() {
+    let tally = buttress_testkit::tally::suite("CA8");
     let stand = Stand::new(policy().capacity(1_000).negative_ttl(10 * SECOND));
     for key in 0..100 {
         stand.load(&format!("hot {key}"), key).await.unwrap();
@@ -68,6 +69,7 @@ async fn a_flood_of_keys_that_are_not_there_is_bounded_and_leaves_what_is_read_o
         kept += usize::from(stand.cache.get(format!("hot {key}")).await.is_some());
     }
     assert!(kept >= 90, "{kept} of 100");
+    tally.operations(20_000);
 }
 
 #[tokio::test]
@@ -111,10 +113,12 @@ async fn an_entry_with_more_tags_than_there_may_be_is_not_kept() {
 
 #[test]
 fn ca7_key_collision_a_colon_in_a_part_is_no_border() {
+    let tally = buttress_testkit::tally::suite("CA7");
     assert_ne!(composite_key(["a:b", "c"]), composite_key(["a", "b:c"]));
     assert_ne!(composite_key(["a", "b"]), composite_key(["ab"]));
     assert_ne!(composite_key(["a", ""]), composite_key(["a"]));
     assert_ne!(composite_key(["1:a,"]), composite_key(["a"]));
+    tally.operations(4);
 }
 
 /// What parts a key was made of: that it can be told is why no two lists make the same.
@@ -130,13 +134,19 @@ fn parts_of(mut key: &[u8]) -> Option<Vec<Vec<u8>>> {
     Some(parts)
 }
 
+#[test]
+fn ca7_key_collision_no_two_lists_of_parts_make_the_same_key() {
+    let tally = buttress_testkit::tally::suite("CA7");
+    each_key_collision_no_two_lists_of_parts_make_the_same_key();
+    tally.operations(buttress_testkit::short_or_long(10_000, 1_000_000));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(
         buttress_testkit::tier::short_or_long(10_000, 1_000_000)
     ))]
 
-    #[test]
-    fn ca7_key_collision_no_two_lists_of_parts_make_the_same_key(
+    fn each_key_collision_no_two_lists_of_parts_make_the_same_key(
         parts in prop::collection::vec("[0-9:,a]{0,6}", 0..6)
     ) {
         let key = composite_key(&parts);

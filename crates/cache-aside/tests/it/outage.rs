@@ -124,6 +124,7 @@ impl Node {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ca4_a_black_hole_costs_one_deadline_and_everything_works_from_the_source() {
+    let _tally = buttress_testkit::tally::suite("CA4 X6");
     let Some(prefix) = fresh_prefix() else {
         return;
     };
@@ -148,6 +149,7 @@ async fn ca4_a_black_hole_costs_one_deadline_and_everything_works_from_the_sourc
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ca4_a_slow_redis_is_left_alone() {
+    let _tally = buttress_testkit::tally::suite("CA4");
     let Some(prefix) = fresh_prefix() else {
         return;
     };
@@ -166,6 +168,7 @@ async fn ca4_a_slow_redis_is_left_alone() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ca4_a_killed_redis_comes_back_and_what_was_missed_is_made_up_for() {
+    let _tally = buttress_testkit::tally::suite("CA4 X9");
     let Ok(server) = Server::start_appending() else {
         return;
     };
@@ -196,6 +199,7 @@ async fn ca4_a_killed_redis_comes_back_and_what_was_missed_is_made_up_for() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ca9_a_flushed_and_a_full_redis_cost_misses_and_nothing_else() {
+    let tally = buttress_testkit::tally::suite("CA9 X9");
     let Ok(server) = Server::start() else {
         return;
     };
@@ -228,4 +232,5 @@ async fn ca9_a_flushed_and_a_full_redis_cost_misses_and_nothing_else() {
     }
     a.recovers().await;
     b.recovers().await;
+    tally.operations(60);
 }

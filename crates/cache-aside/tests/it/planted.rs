@@ -264,8 +264,10 @@ impl CacheStore for Buggy {
 
 #[tokio::test]
 async fn the_suite_catches_every_planted_bug() {
+    let tally = buttress_testkit::tally::suite("CA1");
     for bug in BUGS {
         let suite = AssertUnwindSafe(conformance(Arc::new(Buggy::new(bug))));
         assert!(suite.catch_unwind().await.is_err(), "{bug:?} was not found");
     }
+    tally.caught(BUGS.len());
 }

@@ -260,6 +260,7 @@ fn first_fault(subject: &impl Subject, schedules: u32, seed: &Seed) -> Option<(u
 
 #[test]
 fn ca1_refill_race_no_caller_sees_a_load_that_began_before_an_invalidation_he_came_after() {
+    let tally = buttress_testkit::tally::suite("CA1");
     let seed = Seed::new();
     let policy = CachePolicy::builder()
         .no_hard_timeout()
@@ -269,20 +270,24 @@ fn ca1_refill_race_no_caller_sees_a_load_that_began_before_an_invalidation_he_ca
     let schedules = short_or_long(100_000, 5_000_000);
     let fault = first_fault(&cache, schedules, &seed);
     assert_eq!(fault, None);
+    tally.operations(schedules);
 }
 
 #[test]
 fn the_planted_bugs_of_other_caches_are_found_by_the_same_schedules() {
+    let tally = buttress_testkit::tally::suite("CA1");
     for bug in [Bug::StoresOutdated, Bug::JoinsOutdated] {
         let fault = first_fault(&Planted::new(bug), 2_000, &Seed::new());
         assert!(fault.is_some(), "{bug:?} was not found");
     }
+    tally.caught(2);
 }
 
 /// The same on threads: who begins to read after a write was made known gets no older one. Refreshes behind the
 /// readers' backs are on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn ca1_refill_race_on_threads() {
+    let tally = buttress_testkit::tally::suite("CA1");
     let policy = CachePolicy::builder()
         .ttl(Duration::from_millis(2))
         .stale_while_revalidate(Duration::from_secs(60))
@@ -341,4 +346,5 @@ async fn ca1_refill_race_on_threads() {
     for reader in readers {
         assert!(reader.await.unwrap() > 0);
     }
+    tally.operations(short_or_long(3_000, 300_000));
 }

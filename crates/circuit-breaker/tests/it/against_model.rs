@@ -193,11 +193,17 @@ fn steps(most: usize) -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step(), 1..most)
 }
 
+#[test]
+fn cb1_cb5_breaker_and_naive_model_agree_at_every_step() {
+    let tally = buttress_testkit::tally::suite("CB1 CB5");
+    each_breaker_and_naive_model_agree_at_every_step();
+    tally.operations(short_or_long(2000, 100_000));
+}
+
 proptest! {
     #![proptest_config(Runs { cases: short_or_long(2000, 100_000), ..Runs::default() })]
 
-    #[test]
-    fn cb1_cb5_breaker_and_naive_model_agree_at_every_step(
+    fn each_breaker_and_naive_model_agree_at_every_step(
         config in config(),
         steps in steps(short_or_long(200, 400)),
     ) {
@@ -209,6 +215,7 @@ proptest! {
 /// configuration is used for some hundred sequences.
 #[test]
 fn cb1_a_hundred_thousand_short_sequences_agree_as_well() {
+    let tally = buttress_testkit::tally::suite("CB1");
     let seed = Seed::new();
     let mut rng = seed.rng();
     let drawn = rng.next_u64().to_le_bytes().repeat(4);
@@ -230,6 +237,7 @@ fn cb1_a_hundred_thousand_short_sequences_agree_as_well() {
             panic!("{differs}\n{steps:?}");
         }
     }
+    tally.operations(sequences);
 }
 
 fn draw(rng: &mut StdRng) -> Step {
@@ -259,6 +267,7 @@ const RUNS: u32 = 3000;
 
 #[test]
 fn cb1_every_planted_bug_is_noticed() {
+    let tally = buttress_testkit::tally::suite("CB1");
     for bug in Bug::ALL {
         let mut runner = TestRunner::deterministic();
         let noticed = (0..RUNS).any(|_| {
@@ -268,4 +277,5 @@ fn cb1_every_planted_bug_is_noticed() {
         });
         assert!(noticed, "{bug:?} passed for a correct breaker");
     }
+    tally.caught(Bug::ALL.len());
 }

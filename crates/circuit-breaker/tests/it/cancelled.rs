@@ -14,6 +14,7 @@ async fn waits_thrice() -> Result<u8, ()> {
 
 #[tokio::test]
 async fn cb3_a_probe_dropped_at_any_poll_gives_its_slot_back() {
+    let _tally = buttress_testkit::tally::suite("CB3 X1");
     let stand = Stand::half_open(
         ten_seconds()
             .half_open_permits(1)
@@ -37,6 +38,7 @@ async fn cb3_a_probe_dropped_at_any_poll_gives_its_slot_back() {
 
 #[tokio::test]
 async fn a_call_dropped_while_it_waits_for_a_slot_leaves_nothing_behind() {
+    let _tally = buttress_testkit::tally::suite("CB3 X1");
     let stand = Stand::half_open(
         ten_seconds()
             .half_open_permits(1)
@@ -105,15 +107,18 @@ fn a_future_that_is_dropped_before_its_first_poll_asks_for_nothing() {
 
 #[test]
 fn cb3_a_round_whose_probes_were_mostly_dropped_has_failed() {
+    let tally = buttress_testkit::tally::suite("CB3");
     let stand = Stand::half_open(ten_seconds().half_open_permits(4));
     assert_eq!(stand.calls("DDD"), State::HalfOpen, "not all are spent yet");
     assert_eq!(stand.calls("S"), State::Open);
     let stand = Stand::half_open(ten_seconds().half_open_permits(4));
     assert_eq!(stand.calls("DDSSS"), State::Closed, "half is not most");
+    tally.drops(6);
 }
 
 #[test]
 fn cb3_a_probe_that_hangs_ends_with_the_rounds_limit_and_comes_too_late() {
+    let tally = buttress_testkit::tally::suite("CB3");
     let stand = Stand::half_open(
         ten_seconds()
             .half_open_permits(1)
@@ -134,4 +139,5 @@ fn cb3_a_probe_that_hangs_ends_with_the_rounds_limit_and_comes_too_late() {
         State::Closed,
         "and it closes after healing"
     );
+    tally.faults(1);
 }

@@ -57,6 +57,7 @@ async fn one_that_stops_takes_down_what_it_said() {
 /// Forwards and back, by more and by less than anything lives.
 #[tokio::test]
 async fn a_boards_clock_that_jumps_opens_nothing_and_is_got_over() {
+    let tally = buttress_testkit::tally::suite("X11");
     for (jump, back) in [
         (2 * SECOND, false),
         (HOUR, false),
@@ -116,6 +117,7 @@ async fn a_boards_clock_that_jumps_opens_nothing_and_is_got_over() {
             assert!(ground.all(State::Open), "{jump:?}: {:?}", ground.states());
         }
     }
+    tally.faults(4);
 }
 
 /// A board that hangs, or says no.
@@ -257,6 +259,7 @@ impl Board for FaultBoard {
 /// good one opens in the end, by the others; and one bad one alone opens nothing.
 #[tokio::test(start_paused = true)]
 async fn any_fault_at_any_exchange_costs_a_round_and_opens_nothing_wrongly() {
+    let _tally = buttress_testkit::tally::suite("X2");
     let error = |injected: Injected| {
         let phase = match injected.may_have_been_done() {
             true => Phase::Statement,
@@ -320,6 +323,7 @@ async fn any_fault_at_any_exchange_costs_a_round_and_opens_nothing_wrongly() {
 /// order, some exchanges left out: with one instance that sees a target of its own.
 #[tokio::test]
 async fn a_simulated_fleet_opens_together_closes_together_and_never_for_one() {
+    let tally = buttress_testkit::tally::suite("CB6");
     let seed = Seed::new();
     let mut rng = seed.rng();
     let mut opened_by_fleet = 0_usize;
@@ -380,4 +384,5 @@ async fn a_simulated_fleet_opens_together_closes_together_and_never_for_one() {
         }
     }
     assert!(opened_by_fleet > 20, "{opened_by_fleet}: nothing was tried");
+    tally.operations(short_or_long(60, 3_000));
 }

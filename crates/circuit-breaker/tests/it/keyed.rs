@@ -35,6 +35,7 @@ fn a_key_has_one_breaker_and_others_have_their_own() {
 
 #[test]
 fn cb7_a_million_keys_stay_within_the_bound_and_the_open_ones_are_kept() {
+    let tally = buttress_testkit::tally::suite("CB7");
     let hosts = hosts(1000);
     for key in 0..20 {
         fail_twice(&hosts.get(&format!("open {key}")).unwrap());
@@ -58,10 +59,12 @@ fn cb7_a_million_keys_stay_within_the_bound_and_the_open_ones_are_kept() {
         1,
         "what somebody holds is not doubled"
     );
+    tally.operations(1_000_000);
 }
 
 #[test]
 fn cb7_where_all_are_open_a_new_key_is_served_and_not_kept() {
+    let tally = buttress_testkit::tally::suite("CB7");
     let hosts = hosts(16);
     for key in 0..1000 {
         fail_twice(&hosts.get(&key.to_string()).unwrap());
@@ -70,6 +73,7 @@ fn cb7_where_all_are_open_a_new_key_is_served_and_not_kept() {
     assert!(hosts.overflowed() > 0);
     let new = hosts.get("new").unwrap();
     assert!(new.try_acquire().is_ok());
+    tally.operations(1000);
 }
 
 #[test]

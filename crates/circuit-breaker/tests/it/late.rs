@@ -34,6 +34,7 @@ fn settle(permit: OwnedPermit, rng: &mut StdRng) {
 
 #[test]
 fn cb4_a_late_result_changes_nothing_whatever_lies_between() {
+    let tally = buttress_testkit::tally::suite("CB4");
     for seed in 0..short_or_long(10_000, 100_000) {
         let mut rng = Seed::from(seed).rng();
         let (clock, hand) = Clock::manual();
@@ -72,4 +73,5 @@ fn cb4_a_late_result_changes_nothing_whatever_lies_between() {
             assert!(free <= 2, "seed {seed}");
         }
     }
+    tally.operations(short_or_long(10_000, 100_000));
 }

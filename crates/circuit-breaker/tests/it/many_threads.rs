@@ -61,15 +61,19 @@ fn most_probes_out(
 
 #[test]
 fn cb2_never_more_probes_than_permits_are_out_on_any_number_of_threads() {
+    let tally = buttress_testkit::tally::suite("CB2");
     for permits in [1, 3] {
         let most = most_probes_out(permits, short_or_long(5000, 500_000), |_| false);
         assert!((1..=permits).contains(&most), "{most} of {permits}");
     }
+    tally.operations(2 * short_or_long(5000, 500_000));
 }
 
 #[test]
 fn cb2_a_slot_that_is_given_back_too_early_is_noticed() {
+    let tally = buttress_testkit::tally::suite("CB2");
     assert!(most_probes_out(1, 20_000, |_| true) > 1);
+    tally.caught(1);
 }
 
 #[test]
@@ -95,6 +99,7 @@ fn b3_19_no_result_is_lost_among_ten_threads() {
 
 #[test]
 fn a_storm_of_everything_leaves_it_whole_and_no_slot_behind() {
+    let tally = buttress_testkit::tally::suite("CB2");
     let (clock, hand) = Clock::manual();
     let moves = std::sync::Arc::new(AtomicU64::new(0));
     let count = std::sync::Arc::clone(&moves);
@@ -149,4 +154,5 @@ fn a_storm_of_everything_leaves_it_whole_and_no_slot_behind() {
         }
     }
     assert_eq!(breaker.state(), State::Closed, "a slot was lost");
+    tally.operations(80_000);
 }

@@ -97,15 +97,18 @@ fn operations() -> u64 {
 
 #[test]
 fn cb5_a_count_window_holds_what_a_list_of_all_results_holds() {
+    let tally = buttress_testkit::tally::suite("CB5");
     for calls in [1, 2, 13, 14, 100] {
         let policy = ten_seconds().count_window(calls);
         let keeps = Keeps::Calls(calls as usize);
         assert_eq!(differs(policy, keeps, operations()), None, "{calls} calls");
     }
+    tally.operations(5 * operations());
 }
 
 #[test]
 fn cb5_a_time_window_holds_what_a_list_of_all_results_holds() {
+    let tally = buttress_testkit::tally::suite("CB5");
     for (duration, buckets) in [
         (SECOND, 2),
         (SECOND, 7),
@@ -119,10 +122,12 @@ fn cb5_a_time_window_holds_what_a_list_of_all_results_holds() {
         let differs = differs(policy, keeps, operations());
         assert_eq!(differs, None, "{duration:?} in {buckets}");
     }
+    tally.operations(4 * operations());
 }
 
 #[test]
 fn cb5_a_window_that_keeps_one_more_or_one_less_is_noticed() {
+    let tally = buttress_testkit::tally::suite("CB5");
     let policy = || ten_seconds().count_window(100);
     for calls in [99, 101] {
         assert!(differs(policy(), Keeps::Calls(calls), 1000).is_some());
@@ -131,4 +136,5 @@ fn cb5_a_window_that_keeps_one_more_or_one_less_is_noticed() {
     for (bucket, buckets) in [(SECOND, 9), (SECOND, 11), (SECOND + MS, 10)] {
         assert!(differs(policy(), Keeps::Buckets(bucket, buckets), 20_000).is_some());
     }
+    tally.caught(5);
 }

@@ -14,6 +14,7 @@ use crate::stand::{MS, SECOND};
 /// after the dependency was well again.
 #[test]
 fn cb6_calls_that_reach_a_dead_dependency_are_the_probes_and_it_closes_soon_after_healing() {
+    let tally = buttress_testkit::tally::suite("CB6");
     let mut runner = TestRunner::deterministic();
     for seed in 0..short_or_long(20, 1000_u64) {
         let outages =
@@ -68,4 +69,5 @@ fn cb6_calls_that_reach_a_dead_dependency_are_the_probes_and_it_closes_soon_afte
         }
     }
     assert_eq!(Verdict::unknown().outcome(), Outcome::Failure);
+    tally.operations(short_or_long(20, 1000_u64));
 }

@@ -129,6 +129,7 @@ async fn caller(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn after_a_soak_with_faults_no_permit_and_no_slot_is_missing() {
+    let tally = buttress_testkit::tally::suite("CB3");
     let seed = Seed::new();
     let mut rng = seed.rng();
     let moves = Arc::new(AtomicU64::new(0));
@@ -180,10 +181,12 @@ async fn after_a_soak_with_faults_no_permit_and_no_slot_is_missing() {
     while breaker.state() != State::Closed {
         breaker.try_acquire().unwrap().success();
     }
+    tally.operations(moves.load(Relaxed));
 }
 
 #[test]
 fn a_slot_that_is_lost_is_noticed_by_the_check_at_rest() {
+    let tally = buttress_testkit::tally::suite("CB3");
     let breaker = CircuitBreaker::builder("leaks")
         .policy(lively().build().unwrap())
         .build();
@@ -191,4 +194,5 @@ fn a_slot_that_is_lost_is_noticed_by_the_check_at_rest() {
     assert!(all_slots_are_free(&breaker));
     std::mem::forget(breaker.try_acquire_owned().unwrap());
     assert!(!all_slots_are_free(&breaker));
+    tally.caught(1);
 }

@@ -77,6 +77,7 @@ fn no_extension_takes_the_place_of_a_member_and_none_is_lost() {
 
 #[test]
 fn ee4_however_much_goes_in_at_most_8_kib_leave_and_say_that_they_were_cut() {
+    let tally = buttress_testkit::tally::suite("EE4");
     let huge = "ä\u{1}\"\\".repeat(250_000);
     let fields = (0..10_000).map(|n| {
         FieldError::at(
@@ -160,6 +161,7 @@ fn ee4_however_much_goes_in_at_most_8_kib_leave_and_say_that_they_were_cut() {
             );
         }
     }
+    tally.operations(11 * FORMATS.len());
 }
 
 #[test]
@@ -264,9 +266,15 @@ prop_compose! {
     }
 }
 
+#[test]
+fn ee3_whatever_goes_in_leaves_as_bounded_json_and_nothing_is_lost_unsaid() {
+    let tally = buttress_testkit::tally::suite("EE3");
+    each_whatever_goes_in_leaves_as_bounded_json_and_nothing_is_lost_unsaid();
+    tally.operations(256);
+}
+
 proptest! {
-    #[test]
-    fn ee3_whatever_goes_in_leaves_as_bounded_json_and_nothing_is_lost_unsaid(
+    fn each_whatever_goes_in_leaves_as_bounded_json_and_nothing_is_lost_unsaid(
         problem in any_problem(),
     ) {
         for format in FORMATS {

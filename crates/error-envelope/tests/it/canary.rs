@@ -194,6 +194,7 @@ const CONSTRUCTORS: [(&str, Constructor); 8] = [
 
 #[test]
 fn ee1_no_source_shows_through_any_constructor() {
+    let tally = buttress_testkit::tally::suite("EE1");
     for (name, make) in CONSTRUCTORS {
         for source in sources() {
             let told = format!("{name} of {source:?}");
@@ -224,6 +225,7 @@ fn ee1_no_source_shows_through_any_constructor() {
             assert!(!kept.is_empty(), "{told}: the source is kept for the log");
         }
     }
+    tally.operations(CONSTRUCTORS.len() * sources().len());
 }
 
 #[test]

@@ -191,6 +191,7 @@ fn a_date_is_taken_relative_to_the_other_hosts_own_clock() {
 
 #[test]
 fn ee5_it_is_judged_as_its_status_is_whatever_the_body_says() {
+    let tally = buttress_testkit::tally::suite("EE5");
     for number in 400..1000 {
         let status = StatusCode::from_u16(number).unwrap();
         for body in [
@@ -217,6 +218,7 @@ fn ee5_it_is_judged_as_its_status_is_whatever_the_body_says() {
         (odd.verdict().outcome(), odd.verdict().class()),
         (Outcome::Failure, Class::Unknown)
     );
+    tally.operations(600 * 3);
 }
 
 #[test]

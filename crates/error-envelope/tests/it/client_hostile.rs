@@ -95,6 +95,7 @@ fn any_headers(rng: &mut StdRng) -> HeaderMap {
 
 #[test]
 fn ee2_no_response_makes_the_reading_panic() {
+    let tally = buttress_testkit::tally::suite("EE2");
     let seed = Seed::new();
     let mut rng = seed.rng();
     let mut read = 0;
@@ -117,6 +118,7 @@ fn ee2_no_response_makes_the_reading_panic() {
     }
     // The changes leave enough that is read for the sweep to say something.
     assert!(read > 10_000, "{read}");
+    tally.faults(short_or_long(100_000, 10_000_000));
 }
 
 #[test]
@@ -190,11 +192,17 @@ prop_compose! {
     }
 }
 
+#[test]
+fn ee3_what_is_rendered_is_read_back_as_it_was() {
+    let tally = buttress_testkit::tally::suite("EE3");
+    each_what_is_rendered_is_read_back_as_it_was();
+    tally.operations(short_or_long(300, 100_000));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(short_or_long(300, 100_000)))]
 
-    #[test]
-    fn ee3_what_is_rendered_is_read_back_as_it_was(problem in problem()) {
+    fn each_what_is_rendered_is_read_back_as_it_was(problem in problem()) {
         let response = problem.render(Format::ProblemJson);
         let relayed = RemoteProblem::check(response).unwrap_err().relayed();
         prop_assert_eq!(

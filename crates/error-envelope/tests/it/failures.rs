@@ -109,6 +109,7 @@ impl Service<Request<()>> for Unwell {
 
 #[tokio::test]
 async fn ee6_a_panic_is_the_opaque_500_with_the_id_and_without_its_words() {
+    let tally = buttress_testkit::tally::suite("EE6");
     for how in ["panic in call", "panic at once", "panic later", "not ready"] {
         for form in [("accept", "*/*"), PROBLEM_JSON] {
             let asked = request("GET", &[("x-request-id", "abc"), form]);
@@ -124,6 +125,7 @@ async fn ee6_a_panic_is_the_opaque_500_with_the_id_and_without_its_words() {
             assert!(!source.contains("though"), "{source}");
         }
     }
+    tally.faults(8);
 }
 
 #[tokio::test]

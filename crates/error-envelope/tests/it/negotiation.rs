@@ -89,6 +89,7 @@ fn a_list_is_answered_as_the_rule_says_in_one_field_or_several() {
 
 #[test]
 fn ee2_no_accept_makes_it_panic() {
+    let tally = buttress_testkit::tally::suite("EE2");
     let seed = Seed::new();
     let mut rng = seed.rng();
     for _ in 0..short_or_long(100_000, 10_000_000) {
@@ -115,4 +116,5 @@ fn ee2_no_accept_makes_it_panic() {
         let format = Format::negotiate(&headers);
         assert_eq!(Format::negotiate(&headers), format);
     }
+    tally.faults(short_or_long(100_000, 10_000_000));
 }

@@ -155,6 +155,7 @@ fn a_cursor_for_another_kind_of_key_is_refused() {
 
 #[test]
 fn no_text_makes_the_reading_panic_or_is_believed() {
+    let tally = buttress_testkit::tally::suite("EE2");
     let seed = Seed::new();
     let mut rng = seed.rng();
     let pages = [of("orders"), signed("orders", 1)];
@@ -170,6 +171,7 @@ fn no_text_makes_the_reading_panic_or_is_believed() {
             assert_eq!(is_refused(pages, &text), text != *issued, "{text}");
         }
     }
+    tally.faults(2 * short_or_long(20_000, 5_000_000));
 }
 
 #[test]

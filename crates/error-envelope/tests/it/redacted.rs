@@ -52,6 +52,7 @@ fn told_once(lines: &[String], answer: &Answer, told: &str) {
 
 #[tokio::test]
 async fn ee1_an_error_of_the_service_shows_nothing_and_is_logged_once_with_its_chain() {
+    let tally = buttress_testkit::tally::suite("EE1");
     for form in [("accept", "*/*"), PROBLEM_JSON] {
         for error in sources() {
             let told = format!("{error:?}");
@@ -76,6 +77,7 @@ async fn ee1_an_error_of_the_service_shows_nothing_and_is_logged_once_with_its_c
             );
         }
     }
+    tally.operations(2 * sources().len());
 }
 
 #[tokio::test]
@@ -98,6 +100,7 @@ async fn unknown_errors_are_one_opaque_500_to_the_byte() {
 
 #[tokio::test]
 async fn ee6_a_panic_shows_nothing_and_is_logged_once() {
+    let tally = buttress_testkit::tally::suite("EE6");
     let panics = || panic!("{CANARY}");
     let asked = request("POST", &[("x-request-id", "abc-7")]);
     let (answer, lines) = heard(answer(panics, asked)).await;
@@ -107,4 +110,5 @@ async fn ee6_a_panic_shows_nothing_and_is_logged_once() {
         lines[0].contains(CANARY),
         "its words are for the log: {lines:?}"
     );
+    tally.faults(1);
 }

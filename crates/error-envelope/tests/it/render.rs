@@ -139,6 +139,7 @@ fn field_errors_name_their_source_and_those_of_one_path_are_joined() {
 
 #[test]
 fn ee5_what_is_called_retryable_is_what_a_retry_tries_again() {
+    let tally = buttress_testkit::tally::suite("EE5");
     for number in 400..600 {
         let status = StatusCode::from_u16(number).unwrap();
         let problem = Problem::from_status(status);
@@ -158,4 +159,5 @@ fn ee5_what_is_called_retryable_is_what_a_retry_tries_again() {
             .with_retry_after(Duration::from_secs(1))
             .is_retryable()
     );
+    tally.operations(200);
 }

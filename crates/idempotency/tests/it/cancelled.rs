@@ -309,6 +309,7 @@ async fn sweep_consumer<DB: SqlDatabase>(pool: &Pool<DB>, store: impl Store + 's
 
 #[tokio::test]
 async fn on_postgres_nothing_is_lost_with_a_dropped_future() {
+    let _tally = buttress_testkit::tally::suite("X1 ID8");
     let Some(on) = OnPostgres::start().await else {
         return;
     };
@@ -327,6 +328,7 @@ async fn on_postgres_nothing_is_lost_with_a_dropped_future() {
 
 #[tokio::test]
 async fn on_mysql_nothing_is_lost_with_a_dropped_future() {
+    let _tally = buttress_testkit::tally::suite("X1 ID8");
     let Some(on) = OnMySql::start().await else {
         return;
     };
@@ -344,6 +346,7 @@ async fn on_mysql_nothing_is_lost_with_a_dropped_future() {
 
 #[tokio::test]
 async fn on_sqlite_nothing_is_lost_with_a_dropped_future() {
+    let _tally = buttress_testkit::tally::suite("X1 ID8");
     let on = OnSqlite::start().await;
     sweep_all(on.store.clone()).await;
     sweep_transaction(on.writer.pool(), on.store.clone(), true).await;
@@ -355,6 +358,7 @@ async fn on_sqlite_nothing_is_lost_with_a_dropped_future() {
 
 #[tokio::test]
 async fn on_redis_nothing_is_lost_with_a_dropped_future() {
+    let _tally = buttress_testkit::tally::suite("X1 ID8");
     let Some(prefix) = fresh_prefix() else { return };
     let (_proxy, url) = Proxy::before(prefix.url()).await.unwrap();
     sweep_all(on_redis(&url, prefix.as_str()).await).await;

@@ -46,6 +46,7 @@ async fn scenario(plan: Plan<StoreError>) {
 
 #[tokio::test(start_paused = true)]
 async fn one_fault_anywhere_makes_no_second_effect_and_loses_no_answer() {
+    let _tally = buttress_testkit::tally::suite("X2");
     let injected = fault_sweep(&Fault::ALL, store_error, scenario).await;
     assert!(injected >= 18, "{injected}");
 }

@@ -274,19 +274,24 @@ fn patient() -> Gate {
 
 #[tokio::test(start_paused = true)]
 async fn the_store_in_memory_answers_as_if_asked_in_turn() {
+    let tally = buttress_testkit::tally::suite("ID6 ID7");
     schedules(&MemoryStore::new()).await.unwrap();
+    tally.operations(short_or_long(500, 20_000));
 }
 
 #[tokio::test]
 async fn the_store_on_sqlite_answers_as_if_asked_in_turn() {
+    let tally = buttress_testkit::tally::suite("ID6 ID7");
     let on = OnSqlite::start().await;
     schedules(&on.store.clone().with_gate(patient()))
         .await
         .unwrap();
+    tally.operations(short_or_long(500, 20_000));
 }
 
 #[tokio::test]
 async fn the_store_on_postgres_answers_as_if_asked_in_turn() {
+    let tally = buttress_testkit::tally::suite("ID6 ID7");
     let Some(on) = OnPostgres::start().await else {
         return;
     };
@@ -294,10 +299,12 @@ async fn the_store_on_postgres_answers_as_if_asked_in_turn() {
         .await
         .unwrap();
     on.close().await;
+    tally.operations(short_or_long(500, 20_000));
 }
 
 #[tokio::test]
 async fn the_store_on_mysql_answers_as_if_asked_in_turn() {
+    let tally = buttress_testkit::tally::suite("ID6 ID7");
     let Some(on) = OnMySql::start().await else {
         return;
     };
@@ -305,19 +312,24 @@ async fn the_store_on_mysql_answers_as_if_asked_in_turn() {
         .await
         .unwrap();
     on.close().await;
+    tally.operations(short_or_long(500, 20_000));
 }
 
 #[tokio::test]
 async fn the_store_on_redis_answers_as_if_asked_in_turn() {
+    let tally = buttress_testkit::tally::suite("ID6 ID7");
     let Some(prefix) = fresh_prefix() else { return };
     let store = on_redis(prefix.url(), prefix.as_str()).await;
     schedules(&store).await.unwrap();
+    tally.operations(short_or_long(500, 20_000));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_store_without_fence_or_lease_is_found_out() {
+    let tally = buttress_testkit::tally::suite("ID6");
     for bug in [Bug::NoFence, Bug::NoLease] {
         let judged = schedules(&Buggy::new(bug)).await;
         assert!(judged.is_err(), "{bug:?} passes");
     }
+    tally.caught(2);
 }

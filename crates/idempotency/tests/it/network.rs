@@ -61,6 +61,7 @@ async fn falls_into_a_black_hole(proxy: &Proxy, store: impl Store + 'static) {
 
 #[tokio::test]
 async fn in_a_black_hole_postgres_costs_one_deadline() {
+    let _tally = buttress_testkit::tally::suite("X6");
     let Some(on) = OnPostgres::start().await else {
         return;
     };
@@ -78,6 +79,7 @@ async fn in_a_black_hole_postgres_costs_one_deadline() {
 
 #[tokio::test]
 async fn in_a_black_hole_mysql_costs_one_deadline() {
+    let _tally = buttress_testkit::tally::suite("X6");
     let Some(on) = OnMySql::start().await else {
         return;
     };
@@ -95,6 +97,7 @@ async fn in_a_black_hole_mysql_costs_one_deadline() {
 
 #[tokio::test]
 async fn in_a_black_hole_redis_costs_one_deadline() {
+    let _tally = buttress_testkit::tally::suite("X6");
     let Some(prefix) = fresh_prefix() else { return };
     let (proxy, url) = Proxy::before(prefix.url()).await.unwrap();
     let store = on_redis(&url, prefix.as_str()).await.with_gate(gate());
@@ -104,6 +107,7 @@ async fn in_a_black_hole_redis_costs_one_deadline() {
 /// A commit is cut before, during or after; the client asks again until he knows. One effect.
 #[tokio::test]
 async fn a_commit_that_is_cut_leaves_one_effect_and_its_outcome() {
+    let _tally = buttress_testkit::tally::suite("X7");
     let Some(on) = OnPostgres::start().await else {
         return;
     };
@@ -167,6 +171,7 @@ async fn a_commit_that_is_cut_leaves_one_effect_and_its_outcome() {
 
 #[tokio::test]
 async fn while_postgres_is_restarted_an_outcome_waits_for_it() {
+    let _tally = buttress_testkit::tally::suite("X8");
     let server = match testkit::postgres::Server::start() {
         Ok(server) => server,
         Err(testkit::postgres::StartError::NotFound(_)) => return, // the other tests say so
@@ -204,6 +209,7 @@ async fn while_postgres_is_restarted_an_outcome_waits_for_it() {
 #[tokio::test]
 async fn redis_that_forgets_its_scripts_goes_on_and_one_that_forgets_its_keys_does_the_work_again()
 {
+    let tally = buttress_testkit::tally::suite("ID9 X9");
     let server = match testkit::redis::Server::start() {
         Ok(server) => server,
         Err(testkit::redis::StartError::NotFound(_)) => return, // the other tests say so
@@ -258,4 +264,5 @@ async fn redis_that_forgets_its_scripts_goes_on_and_one_that_forgets_its_keys_do
     }
     // This is why what must never be done twice belongs in SQL.
     assert_eq!(effects, 40, "each was done again");
+    tally.faults(21);
 }

@@ -223,9 +223,11 @@ impl Store for Buggy {
 
 #[tokio::test(start_paused = true)]
 async fn the_suite_finds_every_planted_bug() {
+    let tally = buttress_testkit::tally::suite("ID2");
     for bug in BUGS {
         let buggy = Buggy::new(bug);
         let judged = AssertUnwindSafe(conforms(&buggy)).catch_unwind().await;
         assert!(judged.is_err(), "{bug:?} passes");
     }
+    tally.caught(BUGS.len());
 }

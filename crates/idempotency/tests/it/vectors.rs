@@ -174,6 +174,7 @@ async fn id_07_and_id_37_one_key_in_two_scopes_is_two_keys() {
 /// Ten thousand pairs of tenants, with keys as alike as they can be.
 #[tokio::test(start_paused = true)]
 async fn id5_no_tenant_sees_what_another_has() {
+    let tally = buttress_testkit::tally::suite("ID5");
     let idempotency = Idempotency::new(MemoryStore::new());
     for number in 0..10_000_u32 {
         let (one, other) = (format!("{number}:a"), format!("{number}"));
@@ -187,6 +188,7 @@ async fn id5_no_tenant_sees_what_another_has() {
         }
         assert_ne!(keys[0].derive("charge"), keys[1].derive("charge"));
     }
+    tally.operations(20_000);
 }
 
 #[tokio::test(start_paused = true)]

@@ -79,6 +79,8 @@ async fn fill<DB: Lab>(pool: &Pool<DB>, outbox: &Outbox, messages: usize, keys: 
 
 /// A backlog of so many messages, a broker that is down at first, two relays.
 async fn drains<DB: Lab>(base: Base<DB>, kind: &str, messages: usize, keys: usize) {
+    let tally = buttress_testkit::tally::suite("OB6");
+    tally.operations(messages);
     let outbox = Outbox::new(base.store.clone());
     let begun = Instant::now();
     fill(&base.pool, &outbox, messages, keys).await;
@@ -157,6 +159,7 @@ async fn ob6_a_backlog_behind_a_broker_that_was_down_drains_in_order_on_sqlite()
 /// While messages are published nothing of ours is open in the database.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ob6_no_transaction_is_held_across_a_publish() {
+    let tally = buttress_testkit::tally::suite("OB6");
     struct Looks(sqlx::PgPool, Arc<AtomicUsize>);
 
     #[async_trait]
@@ -185,16 +188,19 @@ async fn ob6_no_transaction_is_held_across_a_publish() {
     // One pass has one worker: what is open while it publishes is its own.
     assert_eq!(relay.run_once().await.unwrap().delivered, 500);
     assert_eq!(open.load(Ordering::SeqCst), 0);
+    tally.operations(500);
 }
 
 /// Only what was delivered is ever pruned.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ob11_pruning_beside_a_relay_removes_only_what_was_delivered() {
+    let tally = buttress_testkit::tally::suite("OB11");
     let Some(base) = base::on_postgres().await else {
         return;
     };
     let outbox = Outbox::new(base.store.clone());
     let messages = short_or_long(5_000, 100_000);
+    tally.operations(messages);
     fill(&base.pool, &outbox, messages, 50).await;
     let broker = Broker::default();
     let kept = Retention::Keep(Duration::from_secs(1));

@@ -147,6 +147,7 @@ fn check(file: &Path, n: u64) -> Result<usize, String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ob4_answers_that_are_lost_repeat_no_more_messages_than_there_were_cuts() {
+    let tally = buttress_testkit::tally::suite("OB4 X7");
     let Some(base) = base::on_postgres().await else {
         return;
     };
@@ -175,9 +176,11 @@ async fn ob4_answers_that_are_lost_repeat_no_more_messages_than_there_were_cuts(
         "{} messages, {cuts} answers lost, {repeats} told again",
         n * KEYS
     );
+    tally.operations(n * KEYS);
 }
 
 async fn killed(base: &Base<sqlx::Postgres>, kills: u32) {
+    let tally = buttress_testkit::tally::suite("OB5 X5");
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("taken");
     let spawn = |port: u16| {
@@ -209,6 +212,7 @@ async fn killed(base: &Base<sqlx::Postgres>, kills: u32) {
         "{} messages, {kills} kills of the destination, {repeats} told again",
         n * KEYS
     );
+    tally.operations(n * KEYS);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -222,6 +226,7 @@ async fn ob5_a_destination_that_is_killed_loses_nothing_that_it_said_yes_to() {
 /// The check must be able to fail.
 #[test]
 fn ob4_what_is_lost_or_overtaken_fails_the_check() {
+    let tally = buttress_testkit::tally::suite("OB4");
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("taken");
     let all: Vec<String> = (0..2)
@@ -240,4 +245,5 @@ fn ob4_what_is_lost_or_overtaken_fails_the_check() {
     overtaken.swap(0, usize::try_from(KEYS).unwrap());
     write(&overtaken);
     assert!(check(&file, 2).unwrap_err().starts_with("of key 0"));
+    tally.caught(2);
 }

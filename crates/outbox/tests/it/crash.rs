@@ -100,6 +100,7 @@ async fn relay_role() {
 }
 
 async fn nothing_is_lost<DB: Lab>(base: Base<DB>, kind: &str, kills: usize) {
+    let tally = buttress_testkit::tally::suite("OB1 OB3 X5");
     lab::furnish(&base.pool, KEYS).await;
     let seed = Seed::new();
     let mut rng = seed.rng();
@@ -160,6 +161,7 @@ async fn nothing_is_lost<DB: Lab>(base: Base<DB>, kind: &str, kills: usize) {
         seen.duplicates,
         begun.elapsed()
     );
+    tally.operations(seen.committed);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -181,6 +181,7 @@ fn anomalies(history: &str, model: &str) -> (Valid, Vec<String>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ob12_appends_add_no_anomaly_to_postgresqls_levels() {
+    let tally = buttress_testkit::tally::suite("OB12");
     for (level, model) in [
         ("READ COMMITTED", "read-committed"),
         ("REPEATABLE READ", "snapshot-isolation"),
@@ -193,6 +194,7 @@ async fn ob12_appends_add_no_anomaly_to_postgresqls_levels() {
         let (valid, found) = anomalies(&history, model);
         assert_eq!(valid, Valid::True, "{level}: {found:?}");
         assert!(committed > 300, "{level}: {committed} committed");
+        tally.operations(committed);
         println!("{level}: {committed} committed");
     }
 }
@@ -202,6 +204,7 @@ async fn ob12_appends_add_no_anomaly_to_postgresqls_levels() {
 /// these lock first.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ob12_appends_add_no_anomaly_to_mariadbs_levels() {
+    let tally = buttress_testkit::tally::suite("OB12");
     for level in ["READ COMMITTED", "REPEATABLE READ"] {
         let Some(history) = on_mariadb(level, short_or_long(1_200, 100_000)).await else {
             return;
@@ -210,6 +213,7 @@ async fn ob12_appends_add_no_anomaly_to_mariadbs_levels() {
         let (valid, found) = anomalies(&history, "read-committed");
         assert_eq!(valid, Valid::True, "{level}: {found:?}");
         assert!(committed > 300, "{level}: {committed} committed");
+        tally.operations(committed);
         println!("{level} on MariaDB: {committed} committed");
     }
 }
@@ -218,6 +222,7 @@ async fn ob12_appends_add_no_anomaly_to_mariadbs_levels() {
 /// what was rolled back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ob12_what_a_level_does_not_give_is_found() {
+    let tally = buttress_testkit::tally::suite("OB12");
     let Some(history) = on_postgres("READ COMMITTED", 1_200).await else {
         return;
     };
@@ -230,4 +235,5 @@ async fn ob12_what_a_level_does_not_give_is_found() {
     let (valid, found) = anomalies(planted, "read-committed");
     assert_eq!(valid, Valid::False);
     assert!(found.iter().any(|it| it == "G1a"), "{found:?}");
+    tally.caught(2);
 }

@@ -61,6 +61,7 @@ async fn cursor(pool: &PgPool, done: tokio::sync::watch::Receiver<bool>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ob2_a_relay_that_reads_on_from_the_last_id_fails_the_checker() {
+    let tally = buttress_testkit::tally::suite("OB2");
     let Some(base) = base::on_postgres().await else {
         return;
     };
@@ -97,10 +98,12 @@ async fn ob2_a_relay_that_reads_on_from_the_last_id_fails_the_checker() {
     let relay = Relay::builder(&outbox).topic(lab::TOPIC, destination);
     relay.build().unwrap().run_once().await.unwrap();
     lab::check(&base.pool, true).await.unwrap();
+    tally.caught(1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ob2_eight_writers_that_hold_and_roll_back_lose_nothing_to_two_relays() {
+    let tally = buttress_testkit::tally::suite("OB2");
     let Some(base) = base::on_postgres().await else {
         return;
     };
@@ -133,4 +136,5 @@ async fn ob2_eight_writers_that_hold_and_roll_back_lose_nothing_to_two_relays() 
     relays.join_all().await;
     assert!(seen.committed > 100, "{seen:?}");
     assert_eq!(seen.duplicates, 0, "nobody died, so nothing comes twice");
+    tally.operations(seen.committed);
 }

@@ -22,6 +22,7 @@ const KEYS: i64 = 20;
 /// OB8: a server that is killed and started again, each time in the middle of relaying.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ob8_a_server_that_is_killed_and_restarted_loses_and_overtakes_nothing() {
+    let _tally = buttress_testkit::tally::suite("OB8 X8");
     let server = match postgres::Server::start() {
         Ok(server) => server,
         Err(postgres::StartError::NotFound(why)) => {

@@ -266,6 +266,7 @@ async fn on_mariadb_another_quota_goes_on_with_what_was_used() {
 /// RL6 on real servers: what they keep is of a clock that was an hour ahead, before a failover.
 #[tokio::test]
 async fn rl6_redis_postgres_and_mariadb_go_on_by_a_clock_that_is_behind() {
+    let tally = buttress_testkit::tally::suite("RL6 X11");
     async fn recovers(limiter: &SharedRateLimiter) {
         let refused = limiter.check("a").await.unwrap();
         assert!(
@@ -329,4 +330,5 @@ async fn rl6_redis_postgres_and_mariadb_go_on_by_a_clock_that_is_behind() {
         pool.close().await;
         database.close().await.unwrap();
     }
+    tally.faults(3);
 }

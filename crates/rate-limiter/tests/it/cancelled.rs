@@ -55,6 +55,7 @@ async fn swept(store: Arc<dyn Store>) -> u32 {
 
 #[tokio::test]
 async fn a_decision_on_redis_is_done_or_not_done() {
+    let _tally = buttress_testkit::tally::suite("X1");
     let Some(prefix) = redis::fresh_prefix() else {
         return;
     };
@@ -67,6 +68,7 @@ async fn a_decision_on_redis_is_done_or_not_done() {
 
 #[tokio::test]
 async fn a_decision_on_postgres_is_done_or_not_done_and_the_pool_is_clean() {
+    let _tally = buttress_testkit::tally::suite("X1");
     let Some(database) = postgres::fresh_database().await else {
         return;
     };
@@ -82,6 +84,7 @@ async fn a_decision_on_postgres_is_done_or_not_done_and_the_pool_is_clean() {
 
 #[tokio::test]
 async fn a_decision_on_mariadb_is_done_or_not_done_and_the_pool_is_clean() {
+    let _tally = buttress_testkit::tally::suite("X1");
     let Some(database) = mysql::fresh_database().await else {
         return;
     };
@@ -97,6 +100,7 @@ async fn a_decision_on_mariadb_is_done_or_not_done_and_the_pool_is_clean() {
 
 #[tokio::test]
 async fn a_decision_on_sqlite_is_done_or_not_done() {
+    let _tally = buttress_testkit::tally::suite("X1");
     let folder = tempfile::tempdir().unwrap();
     let store = sqlite_store(&folder.path().join("limits.db")).await;
     let _points = swept(Arc::new(store)).await;

@@ -66,6 +66,7 @@ async fn the_line_and_the_wait_are_bounded_and_the_error_is_the_users_own() {
 
 #[tokio::test]
 async fn a_waiter_that_goes_at_any_point_loses_no_place() {
+    let _tally = buttress_testkit::tally::suite("RL8 X1");
     let limiter = ConcurrencyLimiter::new("one", 1).unwrap();
     let swept = cancel_sweep(
         async || {

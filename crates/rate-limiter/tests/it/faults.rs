@@ -145,6 +145,7 @@ impl Stand {
 
 #[tokio::test(start_paused = true)]
 async fn one_fault_anywhere_gives_out_nothing_twice_when_closed() {
+    let _tally = buttress_testkit::tally::suite("X2");
     let injected = fault_sweep(&Fault::ALL, store_error, async |plan| {
         let stand = Stand::new(plan, |it| it.when_down(WhenDown::Closed));
         let (allowed, errors) = stand.asks(8).await;
@@ -160,6 +161,7 @@ async fn one_fault_anywhere_gives_out_nothing_twice_when_closed() {
 
 #[tokio::test(start_paused = true)]
 async fn one_fault_anywhere_costs_what_goes_on_locally_and_no_more() {
+    let _tally = buttress_testkit::tally::suite("X2");
     for (when_down, extra) in [(WhenDown::Local, 2), (WhenDown::Open, 2)] {
         fault_sweep(&Fault::ALL, store_error, async |plan| {
             let stand = Stand::new(plan, |it| it.when_down(when_down));
@@ -176,6 +178,7 @@ async fn one_fault_anywhere_costs_what_goes_on_locally_and_no_more() {
 
 #[tokio::test(start_paused = true)]
 async fn one_fault_anywhere_loses_a_slice_at_most_and_gives_none_twice() {
+    let _tally = buttress_testkit::tally::suite("X2");
     let injected = fault_sweep(&Fault::ALL, store_error, async |plan| {
         let stand = Stand::new(plan, |it| {
             it.when_down(WhenDown::Closed)
@@ -193,6 +196,7 @@ async fn one_fault_anywhere_loses_a_slice_at_most_and_gives_none_twice() {
 /// What is done beside taking: each is done, or not done and said so.
 #[tokio::test(start_paused = true)]
 async fn one_fault_anywhere_is_an_error_or_makes_no_difference() {
+    let _tally = buttress_testkit::tally::suite("X2");
     let injected = fault_sweep(&Fault::ALL, store_error, async |plan| {
         let stand = Stand::new(plan, |it| it.when_down(WhenDown::Closed));
         let limiter = &stand.limiter;

@@ -85,6 +85,7 @@ async fn takes_as_fast_as_it_can_role() {
     reason = "processes are measured in real time"
 )]
 async fn fleet(kind: &str, url: &str, prefix: &str, lease: Option<u64>) {
+    let tally = buttress_testkit::tally::suite("RL3 X5");
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("given");
     let spawn = || {
@@ -132,6 +133,7 @@ async fn fleet(kind: &str, url: &str, prefix: &str, lease: Option<u64>) {
     assert!(given <= most, "{kind}: {given} of {most}, {kills} kills");
     // A killed process takes its time to come back; this says that some were let through at all.
     assert!(given >= BURST * 2, "{kind}: {given}: too many were refused");
+    tally.operations(given);
 }
 
 #[tokio::test]
@@ -202,6 +204,7 @@ async fn rl3_a_fleet_on_sqlite_is_given_no_more_than_the_quota() {
 
 #[tokio::test]
 async fn rl5_no_key_stays_for_ever_whatever_was_done_to_it() {
+    let tally = buttress_testkit::tally::suite("RL5");
     let Ok(server) = redis::Server::start() else {
         return;
     };
@@ -247,10 +250,12 @@ async fn rl5_no_key_stays_for_ever_whatever_was_done_to_it() {
         let ends = left == -2 || (0..=2 * 86_400_000).contains(&left);
         assert!(ends, "{left} ms");
     }
+    tally.operations(4 * short_or_long(200, 5_000));
 }
 
 #[tokio::test]
 async fn rl9_hostile_keys_on_a_cluster_stay_apart_and_in_one_slot() {
+    let tally = buttress_testkit::tally::suite("RL9");
     let Ok(cluster) = redis::Cluster::start() else {
         return;
     };
@@ -281,4 +286,5 @@ async fn rl9_hostile_keys_on_a_cluster_stay_apart_and_in_one_slot() {
         assert!(!limiter.check(key).await.unwrap().is_allowed(), "{key:?}");
     }
     assert!(limiter.check("").await.is_err() && limiter.check(vec![b'x'; 300]).await.is_err());
+    tally.operations(keys.len());
 }

@@ -64,6 +64,7 @@ fn idle_keys_go_when_room_is_wanted_and_busy_ones_stay() {
 /// RL7: a flood of keys that nobody has seen. (governor #171: its memory grows without a bound.)
 #[test]
 fn rl7_a_flood_of_keys_neither_grows_memory_nor_frees_an_attacker() {
+    let tally = buttress_testkit::tally::suite("RL7");
     let (clock, hand) = Clock::manual();
     let bandwidth = Bandwidth::per_minute(10);
     let limiter = KeyedRateLimiter::<u64>::builder("flood", Quota::new(bandwidth).unwrap())
@@ -82,6 +83,7 @@ fn rl7_a_flood_of_keys_neither_grows_memory_nor_frees_an_attacker() {
     }
     assert!(limiter.len() <= 20_000 + 16, "{} keys", limiter.len());
     assert!(limiter.forgotten() > 0, "and it says so");
+    tally.operations(short_or_long(1_000_000, 10_000_000));
 }
 
 #[test]

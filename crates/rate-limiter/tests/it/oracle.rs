@@ -62,6 +62,7 @@ impl Exact {
 
 #[test]
 fn rl1_a_token_bucket_decides_as_exact_fractions_do_and_no_window_holds_more() {
+    let tally = buttress_testkit::tally::suite("RL1");
     let seed = Seed::new();
     let mut rng = seed.rng();
     let rounds = short_or_long(60, 6_000);
@@ -106,6 +107,7 @@ fn rl1_a_token_bucket_decides_as_exact_fractions_do_and_no_window_holds_more() {
             "{permits} in {period}: {ours} of {theirs}"
         );
     }
+    tally.operations(rounds * 6_000);
 }
 
 const fn gcd(one: u64, other: u64) -> u64 {
@@ -118,6 +120,7 @@ const fn gcd(one: u64, other: u64) -> u64 {
 
 #[test]
 fn rl1_no_window_of_any_algorithm_holds_more_than_its_table_says() {
+    let tally = buttress_testkit::tally::suite("RL1");
     let seed = Seed::new();
     let mut rng = seed.rng();
     for algorithm in [
@@ -159,11 +162,13 @@ fn rl1_no_window_of_any_algorithm_holds_more_than_its_table_says() {
             }
         }
     }
+    tally.operations(4 * short_or_long(15, 1_500) * 4_000);
 }
 
 /// A planted bug: a bucket that rounds the cost of a permit down, as governor's does, is over the bound.
 #[test]
 fn the_window_check_catches_a_bucket_that_rounds_in_the_callers_favour() {
+    let tally = buttress_testkit::tally::suite("RL1");
     let mut windows = Windows::new(3, 10, 1);
     let rounded_down = 3; // ns a permit, of 3.33
     let held = (0..100).all(|at| windows.admit(at * rounded_down, 1));
@@ -171,10 +176,12 @@ fn the_window_check_catches_a_bucket_that_rounds_in_the_callers_favour() {
     let mut windows = Windows::new(3, 10, 1);
     let rounded_up = 4;
     assert!((0..100).all(|at| windows.admit(at * rounded_up, 1)));
+    tally.caught(1);
 }
 
 #[test]
 fn rl2_a_refused_one_is_refused_until_the_told_time_and_allowed_at_it() {
+    let tally = buttress_testkit::tally::suite("RL2");
     let seed = Seed::new();
     let mut rng = seed.rng();
     let mut told = 0;
@@ -220,4 +227,5 @@ fn rl2_a_refused_one_is_refused_until_the_told_time_and_allowed_at_it() {
             );
         }
     }
+    tally.operations(told);
 }

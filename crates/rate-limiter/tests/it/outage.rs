@@ -22,13 +22,21 @@ use crate::stores::redis_connection;
 const DEADLINE: Duration = Duration::from_millis(200);
 
 async fn limiter(url: &str, when_down: WhenDown) -> (SharedRateLimiter, Arc<Mutex<Vec<Event>>>) {
+    limiter_within(DEADLINE, url, when_down).await
+}
+
+async fn limiter_within(
+    deadline: Duration,
+    url: &str,
+    when_down: WhenDown,
+) -> (SharedRateLimiter, Arc<Mutex<Vec<Event>>>) {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let hears = Arc::clone(&heard);
     let store = RedisStore::new(redis_connection(url).await);
     let quota = Quota::new(Bandwidth::per_hour(5)).unwrap();
     let limiter = SharedRateLimiter::builder("outage", quota, store)
         .when_down(when_down)
-        .gate(Gate::redis().with_deadline(DEADLINE).unwrap())
+        .gate(Gate::redis().with_deadline(deadline).unwrap())
         .observer(move |event: &Event| hears.lock().unwrap().push(event.clone()))
         .build()
         .unwrap();
@@ -99,6 +107,7 @@ async fn in_a_black_hole(prefix: &Prefix, when_down: WhenDown) {
 
 #[tokio::test]
 async fn rl4_a_black_hole_costs_one_deadline_and_does_what_was_chosen() {
+    let _tally = buttress_testkit::tally::suite("RL4 X6");
     let Some(prefix) = fresh_prefix() else {
         return;
     };
@@ -109,6 +118,7 @@ async fn rl4_a_black_hole_costs_one_deadline_and_does_what_was_chosen() {
 
 #[tokio::test]
 async fn rl4_a_killed_redis_comes_back_and_what_it_forgot_is_given_out_once_more() {
+    let _tally = buttress_testkit::tally::suite("RL4 X9");
     let Ok(server) = Server::start() else {
         return;
     };
@@ -140,10 +150,13 @@ async fn rl4_a_killed_redis_comes_back_and_what_it_forgot_is_given_out_once_more
 
 #[tokio::test]
 async fn rl4_a_flush_gives_out_a_quota_more_and_forgotten_scripts_cost_nothing() {
+    let tally = buttress_testkit::tally::suite("RL4 X9");
     let Ok(server) = Server::start() else {
         return;
     };
-    let (limiter, _) = limiter(&server.url(), WhenDown::Closed).await;
+    // Nothing is away here: a slow machine is not to be taken for it.
+    let patient = Duration::from_secs(30);
+    let (limiter, _) = limiter_within(patient, &server.url(), WhenDown::Closed).await;
     let client = ::redis::Client::open(server.url()).unwrap();
     let mut flush = client.get_multiplexed_async_connection().await.unwrap();
     let mut given = 0;
@@ -162,10 +175,12 @@ async fn rl4_a_flush_gives_out_a_quota_more_and_forgotten_scripts_cost_nothing()
             .unwrap();
     }
     assert_eq!(given, 15);
+    tally.faults(3 * 21);
 }
 
 #[tokio::test]
 async fn rl4_a_stopped_redis_is_left_alone_and_found_again() {
+    let tally = buttress_testkit::tally::suite("RL4 X9");
     let Ok(server) = Server::start() else {
         return;
     };
@@ -194,10 +209,12 @@ async fn rl4_a_stopped_redis_is_left_alone_and_found_again() {
         (!limiter.is_store_down()).then_some(())
     })
     .await;
+    tally.kills(1);
 }
 
 #[tokio::test]
 async fn rl4_a_replica_takes_over_and_the_old_primary_is_refused_as_read_only() {
+    let tally = buttress_testkit::tally::suite("RL4 X9");
     let Ok(primary) = Server::start() else {
         return;
     };
@@ -225,4 +242,5 @@ async fn rl4_a_replica_takes_over_and_the_old_primary_is_refused_as_read_only() 
     .await;
     let (allowed, errors, _) = asked(&limiter, "a").await;
     assert_eq!((given + allowed, errors), (5, 0));
+    tally.faults(1);
 }

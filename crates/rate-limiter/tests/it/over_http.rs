@@ -40,6 +40,7 @@ fn of(address: &str) -> Option<Vec<u8>> {
 
 #[test]
 fn a_spoofed_x_forwarded_for_changes_nothing_unless_its_proxy_is_trusted() {
+    let tally = buttress_testkit::tally::suite("RL7");
     let xff = |value| [("x-forwarded-for", value)];
     let behind = |count| Client::address(Proxies::count(count));
     for (count, peer, field, client) in [
@@ -82,6 +83,7 @@ fn a_spoofed_x_forwarded_for_changes_nothing_unless_its_proxy_is_trusted() {
         behind(1).key(&parts("10.0.0.1", &forwarded)),
         of("10.0.0.1")
     );
+    tally.operations(14);
 }
 
 #[test]

@@ -142,6 +142,7 @@ async fn leases_exceed_the_quota_by_a_slice_for_each_instance_and_lose_no_more_t
 
 #[tokio::test]
 async fn the_one_who_asks_for_a_slice_may_go_at_any_point() {
+    let _tally = buttress_testkit::tally::suite("X1");
     let store: Arc<dyn Store> = Arc::new(Counting {
         inner: MemoryStore::new(),
         asked: AtomicU64::new(0),
@@ -196,6 +197,7 @@ impl Store for Stepping {
 /// not asked at all.
 #[tokio::test]
 async fn rl6_a_store_whose_clock_goes_back_gives_out_nothing_more_and_locks_nobody_out() {
+    let tally = buttress_testkit::tally::suite("RL6 X11");
     const HOUR: i64 = 3_600_000_000;
     for bandwidth in [
         Bandwidth::per_second(10),
@@ -222,6 +224,7 @@ async fn rl6_a_store_whose_clock_goes_back_gives_out_nothing_more_and_locks_nobo
             );
         }
     }
+    tally.faults(3 * 4);
 }
 
 #[tokio::test]

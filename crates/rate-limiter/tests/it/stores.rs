@@ -145,9 +145,11 @@ impl Store for Broken {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_suite_catches_each_planted_bug() {
+    let tally = buttress_testkit::tally::suite("RL3");
     for bug in [Bug::ForgetsRefused, Bug::FoldsKeys, Bug::ForgivesDebt] {
         let inner = MemoryStore::new();
         let judged = tokio::spawn(conformance(Arc::new(Broken { bug, inner })));
         assert!(judged.await.is_err(), "{bug:?} passed");
     }
+    tally.caught(3);
 }

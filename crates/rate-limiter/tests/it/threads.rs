@@ -109,6 +109,7 @@ fn exactly_the_burst_is_given_out_while_the_clock_stands_still() {
 
 #[test]
 fn quotas_that_change_under_load_never_open_the_gate() {
+    let tally = buttress_testkit::tally::suite("RL1");
     let quota = |permits: u64| Quota::new(Bandwidth::per_second(permits).burst(10)).unwrap();
     let over = Arc::new(AtomicBool::new(false));
     let until = Arc::clone(&over);
@@ -143,12 +144,15 @@ fn quotas_that_change_under_load_never_open_the_gate() {
         admitted * 10 >= most * 6,
         "{admitted} of {most} with {changes} changes"
     );
+    tally.operations(admitted);
 }
 
 /// Planted bugs: three percent too much, and three percent too little.
 #[test]
 fn the_judge_of_a_load_catches_too_much_and_too_little() {
+    let tally = buttress_testkit::tally::suite("RL1");
     let judged = |admitted| std::panic::catch_unwind(move || judge((admitted, 10_000), 1000, 100));
     assert!(judged(10_100).is_ok());
     assert!(judged(10_400).is_err() && judged(9_800).is_err());
+    tally.caught(2);
 }

@@ -73,6 +73,7 @@ async fn what_would_take_too_long_is_said_at_once() {
 /// RL8: dropped at every point at which it waits, a waiter takes no permit with him.
 #[tokio::test]
 async fn rl8_a_waiter_that_goes_at_any_point_loses_no_permit_and_no_place() {
+    let _tally = buttress_testkit::tally::suite("RL8 X1");
     let limiter = slow(1, Duration::from_millis(3));
     let ahead = Mutex::new(None);
     let swept = cancel_sweep(

@@ -100,6 +100,7 @@ async fn handles_that_share_a_budget_share_its_end() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_dropped_at_any_point_owes_the_budget_nothing() {
+    let _tally = buttress_testkit::tally::suite("X1");
     for rule in [BudgetRule::quota(), BudgetRule::share()] {
         let budget = Budget::new(rule).unwrap();
         let full = budget.available();
@@ -144,6 +145,7 @@ fn amplification(budget: Option<BudgetRule>, seed: u64) -> f64 {
 
 #[test]
 fn rb4_retries_against_a_dead_service_stay_within_the_budget() {
+    let tally = buttress_testkit::tally::suite("RB4");
     for seed in 0..short_or_long(5, 20) {
         let tenth = BudgetRule::Tokens {
             ttl: Duration::from_secs(10),
@@ -161,11 +163,14 @@ fn rb4_retries_against_a_dead_service_stay_within_the_budget() {
         let amplified = amplification(Some(BudgetRule::quota()), seed);
         assert!((1.0..=1.01).contains(&amplified), "{amplified}");
     }
+    tally.operations(3 * short_or_long(5, 20));
 }
 
 #[test]
 fn rb4_the_check_finds_the_planted_lack_of_a_budget() {
+    let tally = buttress_testkit::tally::suite("RB4");
     assert!(amplification(None, 0) > 3.99);
+    tally.caught(1);
 }
 
 #[test]

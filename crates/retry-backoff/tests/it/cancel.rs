@@ -36,6 +36,7 @@ fn retry() -> Retry {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_dropped_at_any_point_leaves_no_attempt_behind() {
+    let _tally = buttress_testkit::tally::suite("X1");
     let retry = retry();
     let alive = AtomicI32::new(0);
     let swept = cancel_sweep(

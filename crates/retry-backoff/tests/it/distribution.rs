@@ -98,6 +98,7 @@ const FULL: Duration = Duration::from_secs(7);
 
 #[test]
 fn rb5_ten_thousand_clients_do_not_come_back_as_a_herd() {
+    let tally = buttress_testkit::tally::suite("RB5");
     for seed in 0..20 {
         for (jitter, window) in [
             (Jitter::Full, FULL),
@@ -107,14 +108,17 @@ fn rb5_ten_thousand_clients_do_not_come_back_as_a_herd() {
             assert!(peak <= 3.0, "{jitter:?}, seed {seed}: {peak}");
         }
     }
+    tally.operations(20 * 2 * 10_000);
 }
 
 #[test]
 fn rb5_the_check_finds_the_planted_herds_of_no_jitter_and_of_too_little() {
+    let tally = buttress_testkit::tally::suite("RB5");
     for planted in [Jitter::None, Jitter::Proportional(0.05)] {
         let peak = peak_over_mean(planted, FULL * 2, 1);
         assert!(peak > 3.0, "{planted:?}: {peak}");
     }
+    tally.caught(2);
 }
 
 #[test]

@@ -94,12 +94,18 @@ fn now() -> std::time::SystemTime {
 
 const LONGEST: Duration = Duration::from_secs(30);
 
+#[test]
+fn rb1_no_backoff_panics_or_leaves_its_cap() {
+    let tally = buttress_testkit::tally::suite("RB1");
+    each_no_backoff_panics_or_leaves_its_cap();
+    tally.operations(short_or_long(100_000, 10_000_000));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(short_or_long(100_000, 10_000_000)))]
 
     /// RB1, of backoffs that were never checked too.
-    #[test]
-    fn rb1_no_backoff_panics_or_leaves_its_cap(
+    fn each_no_backoff_panics_or_leaves_its_cap(
         (backoff, jitter, cap) in (backoffs(), jitters(), durations()),
         rolls in proptest::collection::vec(0.0..=1.0, 1..4),
         count in prop_oneof![9 => 1_usize..6, 1 => Just(100)],
@@ -110,12 +116,18 @@ proptest! {
     }
 }
 
+#[test]
+fn rb6_no_retry_after_is_waited_for_longer_than_the_policy_says() {
+    let tally = buttress_testkit::tally::suite("RB6");
+    each_no_retry_after_is_waited_for_longer_than_the_policy_says();
+    tally.faults(short_or_long(4_000, 1_000_000));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(short_or_long(4_000, 1_000_000)))]
 
     /// RB6.
-    #[test]
-    fn rb6_no_retry_after_is_waited_for_longer_than_the_policy_says(
+    fn each_no_retry_after_is_waited_for_longer_than_the_policy_says(
         value in prop_oneof![
             ".*", "[0-9]{1,400}", "[+-]?[0-9]{1,5}(\\.[0-9]+)?(e[0-9]{1,3})?",
             Just("1e308".to_owned()), Just("-1".to_owned()), Just("NaN".to_owned()),
@@ -138,6 +150,7 @@ proptest! {
 /// A jitter that is put on after the cap.
 #[test]
 fn rb1_the_check_finds_a_planted_jitter_over_the_cap() {
+    let tally = buttress_testkit::tally::suite("RB1");
     let cap = Duration::from_secs(4);
     let right = Backoff::exponential(Duration::from_secs(1))
         .with_jitter(Jitter::Proportional(0.25))
@@ -152,14 +165,17 @@ fn rb1_the_check_finds_a_planted_jitter_over_the_cap() {
         .delays()
         .map(|delay| delay.mul_f64(0.75 + 0.5 * dice.roll()));
     assert!(stays_under(cap, wrong.take(50)).is_err());
+    tally.caught(1);
 }
 
 /// A policy that believes whatever it is told.
 #[test]
 fn rb6_the_check_finds_a_planted_belief_in_every_hint() {
+    let tally = buttress_testkit::tally::suite("RB6");
     let hostile = RetryAfter::parse(&"9".repeat(20_000), now());
     let believes = hinted(hostile, RetryAfterRule::Exact, Duration::MAX);
     assert!(accepted(&believes, LONGEST).is_err());
     let gives_up = hinted(hostile, RetryAfterRule::Exact, LONGEST);
     assert_eq!(accepted(&gives_up, LONGEST), Ok(()));
+    tally.caught(1);
 }

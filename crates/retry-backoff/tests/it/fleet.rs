@@ -138,6 +138,7 @@ async fn one_after_another_a_fleet_spends_one_budget_and_a_retry_each_at_most() 
 
 #[tokio::test]
 async fn whatever_they_do_between_exchanges_a_fleet_spends_at_most_two_budgets_and_a_retry_each() {
+    let tally = buttress_testkit::tally::suite("RB4");
     let seed = Seed::new();
     let mut rng = seed.rng();
     let mut worst = 0.0_f64;
@@ -165,6 +166,7 @@ async fn whatever_they_do_between_exchanges_a_fleet_spends_at_most_two_budgets_a
         }
     }
     assert!(worst > 0.5, "nothing was spent");
+    tally.operations(short_or_long(20, 2_000) * rules().len());
 }
 
 /// The same without a fleet: that is what it is for.

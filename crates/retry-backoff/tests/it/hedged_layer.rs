@@ -231,6 +231,7 @@ async fn a_retry_around_a_hedge_around_a_breaker_understands_the_rejection_and_n
 /// RB8.
 #[tokio::test(start_paused = true)]
 async fn rb8_a_response_dropped_at_any_point_leaves_no_attempt_behind() {
+    let _tally = buttress_testkit::tally::suite("RB8 X1");
     let slow = Slow::new(&[400, 300, 200]);
     let layer = HedgeLayer::new(hedge(2), ByResult).idempotent();
     let swept = cancel_sweep(

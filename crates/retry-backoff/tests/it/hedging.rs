@@ -203,6 +203,7 @@ async fn events_tell_each_hedge() {
 /// RB8: an effect happens when an attempt ends, so a loser that went on would have a second one.
 #[tokio::test(start_paused = true)]
 async fn rb8_one_effect_wherever_the_call_is_dropped() {
+    let _tally = buttress_testkit::tally::suite("RB8 X1");
     let effects = AtomicU32::new(0);
     let budget = Budget::new(BudgetRule::share()).unwrap();
     let full = budget.available();
@@ -239,6 +240,7 @@ async fn rb8_one_effect_wherever_the_call_is_dropped() {
 
 #[tokio::test(start_paused = true)]
 async fn rb8_the_check_finds_planted_attempts_that_are_not_dropped() {
+    let tally = buttress_testkit::tally::suite("RB8");
     let effects = Arc::new(AtomicU32::new(0));
     let call = after(10, 1).call(|| {
         let effects = Arc::clone(&effects);
@@ -251,6 +253,7 @@ async fn rb8_the_check_finds_planted_attempts_that_are_not_dropped() {
     call.await.unwrap();
     tokio::time::sleep(ms(500)).await;
     assert_eq!(effects.load(Ordering::Relaxed), 2);
+    tally.caught(1);
 }
 
 #[tokio::test]

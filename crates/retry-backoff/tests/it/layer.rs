@@ -160,6 +160,7 @@ async fn a_service_that_does_not_become_ready_again_is_waited_for_until_the_dead
 
 #[tokio::test(start_paused = true)]
 async fn a_response_dropped_at_any_point_owes_the_budget_nothing() {
+    let _tally = buttress_testkit::tally::suite("X1");
     let budget = Budget::new(BudgetRule::share()).unwrap();
     let full = budget.available();
     let retry = Retry::new("test", RetryPolicy::default()).with_budget(budget.clone());

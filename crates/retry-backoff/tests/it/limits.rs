@@ -189,6 +189,7 @@ fn random_policy(dice: &Dice, timeout: bool) -> (RetryPolicyBuilder, Duration) {
 /// RB7: random policies and operations in paused time.
 #[tokio::test(start_paused = true)]
 async fn rb7_no_call_ends_after_its_deadline_and_none_begins_an_attempt_without_time() {
+    let tally = buttress_testkit::tally::suite("RB7");
     let dice = Dice::seeded(7);
     for round in 0..short_or_long(10_000, 200_000) {
         let (policy, total) = random_policy(&dice, round % 2 == 0);
@@ -196,11 +197,13 @@ async fn rb7_no_call_ends_after_its_deadline_and_none_begins_an_attempt_without_
         let retry = Retry::new("test", policy).with_dice(dice.clone());
         keeps_to(total, &retry, &dice).await.unwrap();
     }
+    tally.operations(short_or_long(10_000, 200_000));
 }
 
 /// A handle whose clock stands still is one that never looks at its deadline.
 #[tokio::test(start_paused = true)]
 async fn rb7_the_check_finds_a_planted_deadline_that_nobody_looks_at() {
+    let tally = buttress_testkit::tally::suite("RB7");
     let dice = Dice::seeded(7);
     let (policy, _) = random_policy(&dice, false);
     let total = ms(100);
@@ -209,6 +212,7 @@ async fn rb7_the_check_finds_a_planted_deadline_that_nobody_looks_at() {
     let retry = Retry::new("test", policy).with_clock(clock);
     let found = keeps_to(total, &retry, &dice).await;
     assert!(found.is_err());
+    tally.caught(1);
 }
 
 #[tokio::test]

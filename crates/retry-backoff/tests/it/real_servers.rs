@@ -29,6 +29,7 @@ where
     F: AsyncFn() -> Result<T, E>,
     C: buttress_core::Classify<T, E>,
 {
+    buttress_testkit::tally::operation();
     let made = Cell::new(0);
     let retry = retry(3);
     let call = retry
@@ -49,6 +50,7 @@ const UNKNOWN: (u32, Option<Stopped>) = (1, Some(Stopped::Unknown));
 /// RB2; the classes themselves, of which there are more than a hundred, are the store's tests.
 #[tokio::test]
 async fn rb2_what_postgres_says_is_tried_again_as_its_class_allows() {
+    let _tally = buttress_testkit::tally::suite("RB2");
     let Some(database) = postgres::fresh_database().await else {
         return;
     };
@@ -95,6 +97,7 @@ async fn rb2_what_postgres_says_is_tried_again_as_its_class_allows() {
 
 #[tokio::test]
 async fn rb2_what_mariadb_says_is_tried_again_as_its_class_allows() {
+    let _tally = buttress_testkit::tally::suite("RB2");
     let Some(database) = mysql::fresh_database().await else {
         return;
     };
@@ -119,6 +122,7 @@ async fn rb2_what_mariadb_says_is_tried_again_as_its_class_allows() {
 
 #[tokio::test]
 async fn rb2_what_sqlite_says_is_tried_again_as_its_class_allows() {
+    let _tally = buttress_testkit::tally::suite("RB2");
     let connect = || sqlx::SqliteConnection::connect("sqlite::memory:");
     let mut one = connect().await.unwrap();
     one.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, what TEXT NOT NULL)")
@@ -143,6 +147,7 @@ async fn rb2_what_sqlite_says_is_tried_again_as_its_class_allows() {
 
 #[tokio::test]
 async fn rb2_what_redis_says_is_tried_again_as_its_class_allows() {
+    let _tally = buttress_testkit::tally::suite("RB2");
     let Some(prefix) = redis::fresh_prefix() else {
         return;
     };
@@ -214,6 +219,7 @@ macro_rules! commit_cut {
         /// RB3: every commit is cut, before, while or after the server hears it.
         #[tokio::test]
         async fn $name() {
+            let tally = buttress_testkit::tally::suite("RB3 X7");
             let Some(database) = $database::fresh_database().await else {
                 return;
             };
@@ -258,6 +264,8 @@ macro_rules! commit_cut {
             );
             pool.close().await;
             database.close().await.unwrap();
+            tally.operations(2 * rounds + 6);
+            tally.caught(1);
         }
     };
 }

@@ -120,6 +120,7 @@ async fn a_refused_step_is_not_undone_and_those_before_it_are_in_the_opposite_or
 
 #[tokio::test(start_paused = true)]
 async fn an_unknown_step_is_undone_and_told_so_and_its_late_arrival_is_refused() {
+    let tally = buttress_testkit::tally::suite("SG6");
     let stand = Stand::new();
     let late = Act::Late(Duration::from_secs(120));
     stand.world.script(1, "charge", &[late, late, late]);
@@ -137,6 +138,7 @@ async fn an_unknown_step_is_undone_and_told_so_and_its_late_arrival_is_refused()
     );
     tokio::time::sleep(Duration::from_secs(300)).await;
     assert!(!stand.world.has(id, "charge"), "compensation wins");
+    tally.faults(3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -206,6 +208,7 @@ async fn what_is_refused_behind_the_pivot_needs_attention_and_is_resumed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refused_undo_is_parked_after_all_others_and_can_be_skipped() {
+    let tally = buttress_testkit::tally::suite("SG3");
     let stand = Stand::new();
     stand.world.script(
         1,
@@ -234,10 +237,12 @@ async fn a_refused_undo_is_parked_after_all_others_and_can_be_skipped() {
         stand.state(id).await,
         (State::Undone, Some("REFUSED".into()))
     );
+    tally.faults(4);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_undo_is_tried_until_its_target_is_back() {
+    let tally = buttress_testkit::tally::suite("SG3");
     let stand = Stand::new();
     stand.world.script(1, "charge", &[Act::Refused]);
     let down = [Act::NotDone, Act::RequestLost, Act::Panic, Act::Hang];
@@ -246,6 +251,7 @@ async fn an_undo_is_tried_until_its_target_is_back() {
     stand.drive(60).await;
     assert_eq!(stand.state(id).await.0, State::Undone);
     assert_eq!(stand.undone(1), ["reserve"; 5]);
+    tally.faults(5);
 }
 
 #[tokio::test(start_paused = true)]

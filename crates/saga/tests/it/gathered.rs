@@ -205,6 +205,7 @@ where
 /// Whoever is in a commit when the server dies does not know, looks when it is back, and goes on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_dies_under_full_batches_costs_no_saga_and_leaves_no_half_of_one() {
+    let _tally = buttress_testkit::tally::suite("X8 SG4");
     let server = match postgres::Server::start() {
         Ok(server) => server,
         Err(postgres::StartError::NotFound(why)) => {

@@ -86,27 +86,33 @@ fn first_wrong(idempotent: bool, thorough: bool) -> (usize, Option<Outcome>) {
 
 #[test]
 fn a_sound_saga_stands_every_trouble() {
+    let tally = buttress_testkit::tally::suite("SG1 SG2 SG4 X4");
     let (runs, wrong) = first_wrong(true, true);
     assert!(wrong.is_none(), "{wrong:?}");
     assert!(runs > 60, "{runs}");
+    tally.faults(runs);
 }
 
 #[test]
 fn a_step_that_ignores_its_key_is_found_out() {
+    let tally = buttress_testkit::tally::suite("SG2");
     let (_, wrong) = first_wrong(false, true);
     let trouble = wrong.unwrap().trouble;
     assert!(matches!(
         trouble,
         Trouble::Crash { .. } | Trouble::RepeatStep(_)
     ));
+    tally.caught(1);
 }
 
 #[test]
 fn an_undo_that_ignores_what_is_unknown_is_found_out() {
+    let tally = buttress_testkit::tally::suite("SG1");
     let (_, wrong) = first_wrong(true, false);
     let trouble = wrong.unwrap().trouble;
     assert!(
         matches!(trouble, Trouble::FailStep(_, FailureKind::Unknown)),
         "{trouble:?}"
     );
+    tally.caught(1);
 }

@@ -75,6 +75,7 @@ macro_rules! kill {
     ($claim:ident, $bank:ident, $open:expr) => {
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $claim() {
+            let tally = buttress_testkit::tally::suite("SG5 X5");
             let Some((url, _guard)) = $open.await else {
                 return;
             };
@@ -83,6 +84,7 @@ macro_rules! kill {
                 balances, expected,
                 "money is where it should be, to the last coin"
             );
+            tally.operations(short_or_long(300, 30_000));
         }
     };
 }
@@ -216,6 +218,7 @@ kill!(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_planted_withdrawal_beside_its_journal_is_found_to_cost_money() {
+    let tally = buttress_testkit::tally::suite("SG5");
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", folder.path().join("bank.db").display());
     let (balances, expected) = tormented::sqlite(&url, true).await;
@@ -226,4 +229,5 @@ async fn the_planted_withdrawal_beside_its_journal_is_found_to_cost_money() {
         .sum();
     println!("committed beside the journal: {lost} of the money was taken twice");
     assert!(lost > 0, "the count of money would not notice");
+    tally.caught(1);
 }

@@ -37,6 +37,7 @@ impl Step for Deadly {
 
 #[tokio::test(start_paused = true)]
 async fn a_saga_that_kills_its_workers_is_parked_and_its_neighbours_are_not() {
+    let tally = buttress_testkit::tally::suite("SG3");
     let death = Arc::new(Notify::new());
     let mut saga = Saga::define("deadly", 1);
     for name in ["one", "two"] {
@@ -71,6 +72,7 @@ async fn a_saga_that_kills_its_workers_is_parked_and_its_neighbours_are_not() {
         }
     }
     assert_eq!(deaths, 4, "one in company, and three alone");
+    tally.kills(deaths);
 }
 
 #[tokio::test(start_paused = true)]

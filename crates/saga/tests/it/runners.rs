@@ -13,6 +13,7 @@ use crate::{
 
 #[tokio::test(start_paused = true)]
 async fn a_stopped_runner_gives_its_claims_back_and_drops_what_does_not_end() {
+    let tally = buttress_testkit::tally::suite("X13");
     let stand = Stand::new();
     stand.world.script(1, "charge", &[Act::Hang]);
     let id = stand.start(1).await;
@@ -32,10 +33,12 @@ async fn a_stopped_runner_gives_its_claims_back_and_drops_what_does_not_end() {
     );
     let history = stand.sagas.history(&stand.saga, id).await.unwrap();
     assert_eq!(history.steps[1].attempts, 1, "a stop is no verdict");
+    tally.operations(1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_definition_of_another_shape_is_never_driven_and_is_reported() {
+    let tally = buttress_testkit::tally::suite("SG8");
     let stand = Stand::new();
     let id = stand.start(1).await;
     let mut changed = Saga::define("order", 1);
@@ -57,6 +60,7 @@ async fn a_definition_of_another_shape_is_never_driven_and_is_reported() {
         .run_until(tokio::time::sleep(Duration::from_secs(2)))
         .await;
     assert_eq!(stand.state(id).await.0, State::Completed);
+    tally.operations(1);
 }
 
 #[tokio::test(start_paused = true)]

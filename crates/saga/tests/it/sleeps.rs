@@ -64,6 +64,7 @@ async fn slept(sagas: &Sagas, saga: &Saga<u64>, id: SagaId) -> Option<(Duration,
 
 #[tokio::test(start_paused = true)]
 async fn it_sleeps_for_hours_held_by_nobody_and_through_the_deaths_of_all_runners() {
+    let tally = buttress_testkit::tally::suite("SG9");
     let world = World::default();
     let saga = sleepy(&world, 3 * LONG);
     let store = Arc::new(Shaky::new(Arc::new(MemoryStore::new()), |_| Fate::Well));
@@ -92,6 +93,7 @@ async fn it_sleeps_for_hours_held_by_nobody_and_through_the_deaths_of_all_runner
     assert_eq!(world.log(0), ["a", "b"].map(Deed::Run));
     let appends = store.appends.load(std::sync::atomic::Ordering::Relaxed);
     assert_eq!(appends, 4, "three places, N + 1 commits");
+    tally.kills(6);
 }
 
 #[tokio::test(start_paused = true)]
@@ -197,6 +199,7 @@ async fn a_sleep_is_as_long_as_the_input_says_and_one_that_cannot_tell_is_parked
 
 #[test]
 fn a_saga_that_sleeps_stands_every_trouble() {
+    let tally = buttress_testkit::tally::suite("SG9");
     let runs = Harness::new(|| (sleepy(&World::default(), LONG), 0)).run(|outcome, _| {
         let refused = match &outcome.trouble {
             Trouble::None | Trouble::Crash { .. } | Trouble::RepeatStep(_) => false,
@@ -210,7 +213,9 @@ fn a_saga_that_sleeps_stands_every_trouble() {
         };
         assert_eq!(outcome.state, expected, "{outcome:?}");
     });
-    assert!(runs.unwrap() > 30);
+    let runs = runs.unwrap();
+    assert!(runs > 30);
+    tally.faults(runs);
 }
 
 /// The same by the clock of each database, with a runner that dies in the sleep.

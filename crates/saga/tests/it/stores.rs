@@ -162,6 +162,7 @@ macro_rules! swept {
 
 #[tokio::test]
 async fn x1_an_operation_dropped_anywhere_leaves_a_clean_pool_and_no_half_on_postgres() {
+    let _tally = buttress_testkit::tally::suite("X1");
     let Some(database) = postgres::fresh_database().await else {
         return;
     };
@@ -178,6 +179,7 @@ async fn x1_an_operation_dropped_anywhere_leaves_a_clean_pool_and_no_half_on_pos
 
 #[tokio::test]
 async fn x1_an_operation_dropped_anywhere_leaves_a_clean_pool_and_no_half_on_mysql() {
+    let _tally = buttress_testkit::tally::suite("X1");
     let Some(database) = mysql::fresh_database().await else {
         return;
     };
@@ -193,6 +195,7 @@ async fn x1_an_operation_dropped_anywhere_leaves_a_clean_pool_and_no_half_on_mys
 
 #[tokio::test]
 async fn x1_an_operation_dropped_anywhere_leaves_a_clean_pool_and_no_half_on_sqlite() {
+    let _tally = buttress_testkit::tally::suite("X1");
     let folder = tempfile::tempdir().unwrap();
     let options = buttress_store::sqlite::options(folder.path().join("sagas.db"));
     let pool = SqlitePoolOptions::new().max_connections(1);
@@ -302,6 +305,7 @@ impl Step for Count<sqlx::PgPool> {
 // The proxy runs beside what waits for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn x6_a_black_hole_under_a_drive_loses_nothing_and_the_runner_goes_on_by_itself() {
+    let tally = buttress_testkit::tally::suite("X6");
     let Some(database) = postgres::fresh_database().await else {
         return;
     };
@@ -378,4 +382,5 @@ async fn x6_a_black_hole_under_a_drive_loses_nothing_and_the_runner_goes_on_by_i
     direct.close().await;
     pool.close().await;
     database.close().await.unwrap();
+    tally.operations(3 * count);
 }

@@ -169,6 +169,7 @@ async fn every_page_ends_and_what_is_foreign_or_from_the_future_is_not_read() {
 
 #[tokio::test]
 async fn a_flush_and_forgotten_scripts_cost_one_round() {
+    let tally = buttress_testkit::tally::suite("X9");
     let Ok(server) = Server::start() else {
         return;
     };
@@ -189,10 +190,12 @@ async fn a_flush_and_forgotten_scripts_cost_one_round() {
         assert_eq!(say(&one, "one").await, (true, vec![]));
         assert_eq!(say(&other, "other").await, (true, vec![b"one".to_vec()]));
     }
+    tally.faults(20);
 }
 
 #[tokio::test]
 async fn a_server_that_restarts_empty_is_heard_again() {
+    let _tally = buttress_testkit::tally::suite("X9");
     let Ok(server) = Server::start() else {
         return;
     };
@@ -213,6 +216,7 @@ async fn a_server_that_restarts_empty_is_heard_again() {
 /// Each run's number is higher than all before, wherever it was dropped.
 #[tokio::test]
 async fn an_exchange_that_is_dropped_anywhere_leaves_the_seat_whole() {
+    let _tally = buttress_testkit::tally::suite("X1");
     let Some(prefix) = fresh_prefix() else {
         return;
     };

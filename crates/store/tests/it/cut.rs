@@ -33,6 +33,7 @@ macro_rules! cut {
 
         #[tokio::test]
         async fn $commits() {
+            let _tally = buttress_testkit::tally::suite("X7");
             let Some(database) = $database::fresh_database().await else {
                 return;
             };
@@ -73,6 +74,7 @@ macro_rules! cut {
 
         #[tokio::test]
         async fn $hole() {
+            let _tally = buttress_testkit::tally::suite("X6");
             let Some(database) = $database::fresh_database().await else {
                 return;
             };

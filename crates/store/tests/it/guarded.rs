@@ -42,6 +42,7 @@ async fn backend(pool: &PgPool) -> i32 {
 
 #[tokio::test]
 async fn a_transaction_may_be_dropped_at_every_point() {
+    let _tally = buttress_testkit::tally::suite("X1");
     let Some(database) = fresh_database().await else {
         return;
     };
@@ -202,6 +203,7 @@ async fn its_futures_can_be_spawned() {
 
 #[tokio::test]
 async fn a_transaction_may_be_dropped_at_every_point_on_mariadb() {
+    let _tally = buttress_testkit::tally::suite("X1");
     let Some(database) = mysql::fresh_database().await else {
         return;
     };

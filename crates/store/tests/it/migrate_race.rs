@@ -135,6 +135,7 @@ async fn race(url: &str) -> usize {
 
 #[tokio::test]
 async fn eight_processes_some_killed_leave_the_schema_of_a_single_run_on_postgres() {
+    let tally = buttress_testkit::tally::suite("X12 X5");
     let mut single = None;
     for round in 0..=ROUNDS {
         let Some(database) = postgres::fresh_database().await else {
@@ -147,10 +148,12 @@ async fn eight_processes_some_killed_leave_the_schema_of_a_single_run_on_postgre
         assert_eq!(&schema, single.get_or_insert(schema.clone()));
         database.close().await.unwrap();
     }
+    tally.operations(ROUNDS * PROCESSES);
 }
 
 #[tokio::test]
 async fn eight_processes_some_killed_leave_the_schema_of_a_single_run_on_mariadb() {
+    let tally = buttress_testkit::tally::suite("X12 X5");
     let mut single = None;
     for round in 0..=ROUNDS {
         let Some(database) = mysql::fresh_database().await else {
@@ -163,10 +166,12 @@ async fn eight_processes_some_killed_leave_the_schema_of_a_single_run_on_mariadb
         assert_eq!(&schema, single.get_or_insert(schema.clone()));
         database.close().await.unwrap();
     }
+    tally.operations(ROUNDS * PROCESSES);
 }
 
 #[tokio::test]
 async fn eight_processes_some_killed_leave_the_schema_of_a_single_run_on_sqlite() {
+    let tally = buttress_testkit::tally::suite("X12 X5");
     let mut single = None;
     for round in 0..=ROUNDS {
         let folder = tempfile::tempdir().unwrap();
@@ -177,4 +182,5 @@ async fn eight_processes_some_killed_leave_the_schema_of_a_single_run_on_sqlite(
         let schema = migrate(&url).await;
         assert_eq!(&schema, single.get_or_insert(schema.clone()));
     }
+    tally.operations(ROUNDS * PROCESSES);
 }

@@ -41,6 +41,7 @@ macro_rules! proof {
 
             #[tokio::test]
             async fn plain_sqlx_loses_an_acknowledged_write() {
+                let tally = buttress_testkit::tally::suite("X14 X1");
                 let Some(database) = fresh_database().await else {
                     return;
                 };
@@ -51,10 +52,12 @@ macro_rules! proof {
                 assert!(lost > 0, "sqlx is well again: say so, and keep the guard");
                 pool.close().await;
                 database.close().await.unwrap();
+                tally.caught(1);
             }
 
             #[tokio::test]
             async fn a_hardened_pool_loses_none() {
+                let _tally = buttress_testkit::tally::suite("X14 X1");
                 let Some(database) = fresh_database().await else {
                     return;
                 };
@@ -72,6 +75,7 @@ macro_rules! proof {
 
             #[tokio::test]
             async fn a_guarded_transaction_on_a_plain_pool_loses_none() {
+                let _tally = buttress_testkit::tally::suite("X14 X1");
                 let Some(database) = fresh_database().await else {
                     return;
                 };

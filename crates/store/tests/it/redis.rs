@@ -70,6 +70,7 @@ async fn a_script_outlives_script_flush_on_any_connection() {
 
 #[tokio::test]
 async fn a_script_runs_while_scripts_are_flushed_all_the_time() {
+    let tally = buttress_testkit::tally::suite("X9");
     let Some(prefix) = fresh_prefix() else {
         return;
     };
@@ -93,6 +94,7 @@ async fn a_script_runs_while_scripts_are_flushed_all_the_time() {
         assert_eq!(count.unwrap().0, expected);
     }
     flushing.abort();
+    tally.operations(500);
 }
 
 #[tokio::test]

@@ -80,6 +80,7 @@ async fn many_tasks_write_in_the_order_in_which_they_came() {
 
 #[tokio::test]
 async fn a_writer_may_be_dropped_at_every_point() {
+    let _tally = buttress_testkit::tally::suite("X1");
     let folder = tempfile::tempdir().unwrap();
     let pool = open(&folder).await;
     let writer = sqlite::Writer::new(pool.clone());
@@ -163,6 +164,7 @@ async fn a_database_in_memory_survives_a_dropped_transaction() {
 /// SQLite takes a transaction back by itself when the disk is full, and sqlx does not notice.
 #[tokio::test]
 async fn a_connection_on_which_the_disk_was_full_begins_again() {
+    let tally = buttress_testkit::tally::suite("OB9");
     let folder = tempfile::tempdir().unwrap();
     let options_of_one = SqlitePoolOptions::new().max_connections(1);
     let pool = options_of_one.connect_lazy_with(sqlite::options(folder.path().join("full.db")));
@@ -189,4 +191,5 @@ async fn a_connection_on_which_the_disk_was_full_begins_again() {
     transaction.commit().await.unwrap();
     let count = sqlx::query_scalar("SELECT count(*) FROM big");
     assert_eq!(count.fetch_one(&pool).await.ok(), Some(1_i64));
+    tally.faults(2);
 }

@@ -22,7 +22,7 @@ use super::{
     GO_ON, ROLE_VARIABLE,
     points::{Said, read},
 };
-use crate::{afterwards::Afterwards, supervisor::processes};
+use crate::{afterwards::Afterwards, supervisor::processes, tally::Counting};
 
 /// Longer than a child takes to any point on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -85,6 +85,7 @@ impl Spawn {
             process,
             heard,
             next: 0,
+            counting: Counting::here(),
             _woken: None,
         };
         // From here on a failure drops, and so ends, the child.
@@ -105,6 +106,7 @@ pub struct Child {
     heard: watch::Receiver<Said>,
     /// How many of its points have been waited for, or passed over.
     next: usize,
+    counting: Counting,
     _woken: Option<Afterwards>,
 }
 
@@ -195,6 +197,13 @@ impl Child {
 
     /// Kills it by SIGKILL, and waits for its end. One that has ended is left alone.
     pub fn kill(&mut self) {
+        if let Ok(None) = self.process.try_wait() {
+            self.counting.kill();
+        }
+        self.end_it();
+    }
+
+    fn end_it(&mut self) {
         // It fails when it has ended: then there is nothing to do.
         let _ = self.process.kill();
         let _ = self.process.wait();
@@ -218,6 +227,7 @@ impl Child {
     /// When it has ended.
     pub fn stop(&mut self) {
         self.signal(Signal::SIGSTOP);
+        self.counting.kill();
         while !processes::is_stopped(self.process.id()) {
             self.has_not_ended();
             thread::sleep(LOOK_EVERY);
@@ -285,6 +295,7 @@ impl Child {
             self.role,
             said.last_words()
         );
+        self.counting.kill();
     }
 
     /// Its process.
@@ -311,6 +322,6 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        self.kill();
+        self.end_it();
     }
 }

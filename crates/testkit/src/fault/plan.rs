@@ -12,6 +12,7 @@ use std::{
 use tokio::time::sleep;
 
 use super::{CrashPoint, Fault, Injected, Injection};
+use crate::tally::Counting;
 
 /// Counts operations, and does to some of them what it was told. `E` is the store's error.
 ///
@@ -26,6 +27,7 @@ struct Shared<E> {
     crash: Option<CrashPoint>,
     error: Box<dyn Fn(Injected) -> E + Send + Sync>,
     state: Mutex<State>,
+    counting: Counting,
 }
 
 #[derive(Debug, Default)]
@@ -71,6 +73,7 @@ impl<E> Plan<E> {
                 crash,
                 error: Box::new(error),
                 state: Mutex::default(),
+                counting: Counting::here(),
             }),
         }
     }
@@ -148,8 +151,10 @@ impl<E> Plan<E> {
         };
         let mut planned = self.shared.injections.iter();
         let fault = planned.find(|it| it.operation == number).map(|it| it.fault);
+        self.shared.counting.operation();
         if fault.is_some() {
             self.state().struck += 1;
+            self.shared.counting.fault();
         }
         (number, fault)
     }

@@ -22,6 +22,7 @@ use crate::{
     programs::{self, NotFound},
     shared::Shared,
     supervisor::{self, Description, Starting, Supervised, processes},
+    tally::Counting,
 };
 
 /// The variable that gives the tests a server. Theirs is then a user who may create databases.
@@ -172,6 +173,7 @@ impl Server {
         if let Err(error) = processes::send(backend, Signal::SIGKILL) {
             panic!("no SIGKILL for {backend}: {error}");
         }
+        Counting::here().kill();
     }
 
     /// Starts it again on the same cluster and port, and waits until it accepts connections: a

@@ -128,6 +128,7 @@ impl Pump<'_> {
     }
 
     fn strikes(&self) -> Reset {
+        self.traffic.counting.fault();
         self.traffic.struck.send_modify(|count| *count += 1);
         Reset
     }

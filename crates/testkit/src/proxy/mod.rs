@@ -24,6 +24,7 @@ use self::{
     direction::{Direction, Trap},
     listening::{Listening, Order},
 };
+use crate::tally::Counting;
 
 /// Which way bytes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -73,6 +74,7 @@ struct Traffic {
     to_client: Direction,
     connections: AtomicU64,
     struck: watch::Sender<u64>,
+    counting: Counting,
 }
 
 impl Proxy {
@@ -88,6 +90,7 @@ impl Proxy {
             to_client: Direction::default(),
             connections: AtomicU64::new(0),
             struck: watch::Sender::new(0),
+            counting: Counting::here(),
         });
         let listening = Listening::begin(Arc::clone(&traffic)).await?;
         let address = listening.address();
@@ -141,12 +144,14 @@ impl Proxy {
     ///
     /// When somebody took the port in the moment at which it was free.
     pub async fn refuse(&self) -> io::Result<()> {
+        self.traffic.counting.fault();
         self.order(Order::Refuse).await
     }
 
     /// Resets all open connections, on both sides. New ones are served. When this returns, it is
     /// done. Dropped, it may be done or not.
     pub async fn cut(&self) {
+        self.traffic.counting.fault();
         // It is never refused.
         let _ = self.order(Order::Cut).await;
     }
@@ -167,18 +172,21 @@ impl Proxy {
     /// Nothing goes this way any more, and nobody is told: connections are accepted and stay open.
     /// What was sent is held back until [`heal`](Self::heal).
     pub fn black_hole(&self, way: Way) {
+        self.traffic.counting.fault();
         self.direction(way).change(|weather| weather.hole = true);
     }
 
     /// Each piece that goes this way, at most 16 KiB, is held back for so long. They do not
     /// overlap: it is a latency for question and answer, and a brake for a stream.
     pub fn delay(&self, way: Way, by: Duration) {
+        self.traffic.counting.fault();
         self.direction(way).change(|weather| weather.delay = by);
     }
 
     /// No more than so many bytes a second go this way, on each connection. Zero is taken for one.
     pub fn slow(&self, way: Way, bytes_per_second: u32) {
         let rate = Some(bytes_per_second.max(1));
+        self.traffic.counting.fault();
         self.direction(way).change(|weather| weather.rate = rate);
     }
 

@@ -33,6 +33,7 @@ use self::{
     shell::{Shell, Told},
     starting::{log_length, log_tail},
 };
+use crate::tally::Counting;
 
 /// How long a server may take from its first step until it is ready.
 const START: Duration = Duration::from_secs(60);
@@ -154,6 +155,7 @@ impl Supervised {
         if !state.still_runs() {
             return;
         }
+        Counting::here().kill();
         // Stopped first: it has no further children after we looked.
         self.send(state.pid, Signal::SIGSTOP);
         let descendants = processes::descendants(state.pid);

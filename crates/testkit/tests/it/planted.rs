@@ -105,22 +105,27 @@ fn verdict(checked: Result<usize, NotLinearizable>) -> bool {
 
 #[tokio::test]
 async fn the_search_for_an_order_finds_a_lost_write_and_a_stale_read() {
+    let tally = buttress_testkit::tally::suite("ID6");
     for _ in 0..10 {
         assert!(is_linearizable(RegisterBug::None).await);
         assert!(!is_linearizable(RegisterBug::LostWrite).await);
         assert!(!is_linearizable(RegisterBug::StaleRead).await);
     }
+    tally.caught(2);
 }
 
 #[tokio::test]
 async fn the_search_for_an_order_finds_a_double_grant_and_a_missing_fence() {
+    let tally = buttress_testkit::tally::suite("ID6");
     assert!(is_claimed_by_one(ClaimBug::None).await);
     assert!(!is_claimed_by_one(ClaimBug::DoubleGrant).await);
     assert!(!is_claimed_by_one(ClaimBug::NoFence).await);
+    tally.caught(2);
 }
 
 #[tokio::test]
 async fn the_cancel_sweep_finds_a_permit_that_is_lost_with_its_work() {
+    let tally = buttress_testkit::tally::suite("X1");
     for (bug, found) in [(PermitBug::None, false), (PermitBug::LostOnDrop, true)] {
         let permits = Permits::new(bug);
         let sweep = cancel_sweep(
@@ -130,6 +135,7 @@ async fn the_cancel_sweep_finds_a_permit_that_is_lost_with_its_work() {
         let swept = AssertUnwindSafe(sweep).catch_unwind().await;
         assert_eq!(swept.is_err(), found, "{bug:?}");
     }
+    tally.caught(1);
 }
 
 async fn money_survives_faults(bug: TransferBug) -> bool {
@@ -151,9 +157,11 @@ async fn money_survives_faults(bug: TransferBug) -> bool {
 
 #[tokio::test]
 async fn the_fault_sweep_finds_a_half_transfer_and_a_blind_retry() {
+    let tally = buttress_testkit::tally::suite("X2");
     assert!(money_survives_faults(TransferBug::None).await);
     assert!(!money_survives_faults(TransferBug::HalfDone).await);
     assert!(!money_survives_faults(TransferBug::BlindRetry).await);
+    tally.caught(2);
 }
 
 /// Transfers, and crashes where it is told.
@@ -193,7 +201,9 @@ async fn money_survives_crashes(bug: TransferBug, operations: u32, room: &Path) 
 
 #[tokio::test]
 async fn the_crash_sweep_finds_a_half_transfer() {
+    let tally = buttress_testkit::tally::suite("X4");
     let room = tempfile::tempdir().unwrap();
     assert!(money_survives_crashes(TransferBug::None, 4, room.path()).await);
     assert!(!money_survives_crashes(TransferBug::HalfDone, 2, room.path()).await);
+    tally.caught(1);
 }

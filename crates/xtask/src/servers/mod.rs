@@ -123,6 +123,19 @@ impl Server {
         env::var_os(self.url_variable).is_some_and(|url| !url.is_empty())
     }
 
+    /// What it says of its version, in a line.
+    pub(crate) fn version(&self) -> String {
+        if self.is_given() {
+            return format!("{}, given", self.program);
+        }
+        let told = (self.find)().ok().and_then(|program| {
+            let output = Command::new(program).arg("--version").output().ok()?;
+            let told = String::from_utf8(output.stdout).ok()?;
+            Some(told.lines().next()?.trim().to_owned())
+        });
+        told.unwrap_or_else(|| format!("{}, of unknown version", self.program))
+    }
+
     fn is_missing(&self) -> bool {
         !self.is_given() && (self.find)().is_err()
     }

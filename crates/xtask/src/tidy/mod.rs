@@ -5,10 +5,12 @@ mod doc_line;
 mod edges;
 mod examples;
 mod facade;
+mod figures;
 mod forbidden;
 mod licences;
 mod machine;
 mod manifests;
+mod named_tests;
 mod names;
 mod readme;
 mod rooms;
@@ -21,7 +23,7 @@ use std::fmt;
 
 use anyhow::{Result, bail};
 
-use self::tree::Tree;
+pub(crate) use self::tree::Tree;
 use crate::cargo::Cargo;
 
 /// A rule over the files.
@@ -40,6 +42,8 @@ const RULES: &[Rule] = &[
     licences::check,
     readme::check,
     examples::check,
+    figures::check,
+    named_tests::check,
 ];
 
 /// Checks this workspace against all rules.

@@ -10,20 +10,20 @@ use super::code::Code;
 
 /// All files of the workspace that git does not ignore.
 #[derive(Debug)]
-pub(super) struct Tree {
+pub(crate) struct Tree {
     files: Vec<File>,
 }
 
 /// One of them.
 #[derive(Debug)]
-pub(super) struct File {
+pub(crate) struct File {
     /// From the root, with slashes.
-    pub(super) path: String,
-    pub(super) text: String,
+    pub(crate) path: String,
+    pub(crate) text: String,
 }
 
 impl Tree {
-    pub(super) fn read(root: &Path) -> Result<Self> {
+    pub(crate) fn read(root: &Path) -> Result<Self> {
         let walk = WalkBuilder::new(root)
             .hidden(false)
             .filter_entry(|entry| entry.file_name() != ".git")
@@ -48,7 +48,7 @@ impl Tree {
 
     /// A planted tree.
     #[cfg(test)]
-    pub(super) fn planted(files: &[(&str, &str)]) -> Self {
+    pub(crate) fn planted(files: &[(&str, &str)]) -> Self {
         let file = |(path, text): &(&str, &str)| File {
             path: (*path).to_owned(),
             text: (*text).to_owned(),
@@ -58,20 +58,20 @@ impl Tree {
         }
     }
 
-    pub(super) fn files(&self) -> &[File] {
+    pub(crate) fn files(&self) -> &[File] {
         &self.files
     }
 
-    pub(super) fn rust(&self) -> impl Iterator<Item = &File> {
+    pub(crate) fn rust(&self) -> impl Iterator<Item = &File> {
         self.files.iter().filter(|file| file.path.ends_with(".rs"))
     }
 
-    pub(super) fn get(&self, path: &str) -> Option<&File> {
+    pub(crate) fn get(&self, path: &str) -> Option<&File> {
         self.files.iter().find(|file| file.path == path)
     }
 
     /// The folder and the manifest of every package of the workspace, the unreadable left out.
-    pub(super) fn packages(&self) -> impl Iterator<Item = (&str, Table)> {
+    pub(crate) fn packages(&self) -> impl Iterator<Item = (&str, Table)> {
         self.files.iter().filter_map(|file| {
             let folder = file.path.strip_suffix("/Cargo.toml")?;
             let manifest: Table = file.text.parse().ok()?;
@@ -81,7 +81,7 @@ impl Tree {
     }
 
     /// Those that go to a registry.
-    pub(super) fn published(&self) -> impl Iterator<Item = (&str, Table)> {
+    pub(crate) fn published(&self) -> impl Iterator<Item = (&str, Table)> {
         self.packages().filter(|(_, manifest)| {
             manifest["package"]
                 .get("publish")
@@ -93,7 +93,7 @@ impl Tree {
 
 impl File {
     /// Its name without the folders and without `.rs`.
-    pub(super) fn stem(&self) -> &str {
+    pub(crate) fn stem(&self) -> &str {
         let name = self.path.rsplit('/').next().unwrap_or_default();
         name.strip_suffix(".rs").unwrap_or(name)
     }

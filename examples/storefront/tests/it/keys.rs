@@ -176,6 +176,7 @@ async fn placed(shop: &Shop, key: &str, product: &str) -> Option<(String, bytes:
 /// ID1: each key is sent five times, by several clients at once, while the shop is killed.
 #[tokio::test]
 async fn through_kills_each_key_is_one_order_with_one_answer_to_the_byte() {
+    let tally = buttress_testkit::tally::suite("ID1 X5");
     let kills = short_or_long(4, 100);
     let seed = Seed::new();
     let mut random = seed.rng();
@@ -222,6 +223,8 @@ async fn through_kills_each_key_is_one_order_with_one_answer_to_the_byte() {
             assert_eq!(shop.settled(id).await["status"], "confirmed");
         }
         shop.assert_invariants(1000).await;
+        tally.operations(answers.len());
+        tally.kills(kills);
         drop(shop);
         database.close().await;
     }

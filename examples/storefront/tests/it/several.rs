@@ -60,6 +60,7 @@ async fn one_key_is_one_order_over_all_instances_and_each_is_settled_once() {
 /// lock is the kernel's, and no lease.
 #[tokio::test]
 async fn an_instance_that_slept_past_its_claims_changes_nothing_when_it_wakes() {
+    let tally = buttress_testkit::tally::suite("ID3");
     for database in Database::servers().await {
         let (sleeper, other) = (Shop::start(&database), Shop::start(&database));
         sleeper.fault("payments", "slow", 1.0, 1000).await;
@@ -84,4 +85,5 @@ async fn an_instance_that_slept_past_its_claims_changes_nothing_when_it_wakes() 
         drop((sleeper, other));
         database.close().await;
     }
+    tally.kills(1);
 }

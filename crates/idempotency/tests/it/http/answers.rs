@@ -191,6 +191,7 @@ async fn a_replay_carries_no_cookie_unless_asked_and_never_what_is_of_one_messag
 /// ID10: what is too large, streamed, has trailers or fails passes, and is never run twice.
 #[tokio::test]
 async fn id10_what_cannot_be_kept_passes_whole_and_is_remembered_as_done() {
+    let tally = buttress_testkit::tally::suite("ID10");
     let data = |bytes: usize| Ok(Frame::data(Bytes::from(vec![b'x'; bytes])));
     let sum = (
         http::HeaderName::from_static("x-sum"),
@@ -274,10 +275,12 @@ async fn id10_what_cannot_be_kept_passes_whole_and_is_remembered_as_done() {
             );
         }
     }
+    tally.operations(5);
 }
 
 #[tokio::test]
 async fn id10_an_answer_is_kept_up_to_the_limit_and_not_a_byte_further() {
+    let tally = buttress_testkit::tally::suite("ID10");
     let policy = Policy::builder().longest_outcome(1024).build().unwrap();
     let stand = Stand::on(
         Idempotency::builder(MemoryStore::new())
@@ -306,6 +309,7 @@ async fn id10_an_answer_is_kept_up_to_the_limit_and_not_a_byte_further() {
         }
     }
     assert!((50..200).contains(&kept), "{kept}");
+    tally.operations(200);
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ use super::stand::{Stand, answer, whole};
 
 #[tokio::test]
 async fn id8_whoever_goes_whenever_the_effect_is_one_and_no_key_is_stuck() {
+    let _tally = buttress_testkit::tally::suite("ID8 X1");
     let stand = Stand::patient();
     let keys = AtomicU32::new(0);
     let layer = stand.layer();

@@ -74,6 +74,7 @@ fn request(asked: &Asked, key: &str) -> Request<Full<Bytes>> {
 
 #[tokio::test]
 async fn id4_another_request_with_the_key_is_refused_or_its_own_and_never_a_replay() {
+    let tally = buttress_testkit::tally::suite("ID4");
     let stand = Stand::new();
     let (layer, service) = (stand.layer(), stand.answering(201));
     let random = &mut Seed::new().rng();
@@ -104,4 +105,5 @@ async fn id4_another_request_with_the_key_is_refused_or_its_own_and_never_a_repl
         refused > 100 && own > 1000,
         "{refused} refused, {own} of their own"
     );
+    tally.operations(refused + own);
 }

@@ -27,6 +27,7 @@ async fn abort_everywhere(store: &str, url: &str, strength: Strength) -> u32 {
 
 #[tokio::test]
 async fn aborted_around_any_operation_on_postgres_an_order_is_placed_once() {
+    let _tally = buttress_testkit::tally::suite("ID2 X4");
     let Some(on) = OnPostgres::start().await else {
         return;
     };
@@ -45,6 +46,7 @@ async fn aborted_around_any_operation_on_postgres_an_order_is_placed_once() {
 
 #[tokio::test]
 async fn aborted_around_any_operation_on_mysql_an_order_is_placed_once() {
+    let _tally = buttress_testkit::tally::suite("ID2 X4");
     let Some(on) = OnMySql::start().await else {
         return;
     };
@@ -63,6 +65,7 @@ async fn aborted_around_any_operation_on_mysql_an_order_is_placed_once() {
 
 #[tokio::test]
 async fn aborted_around_any_operation_on_sqlite_an_order_is_placed_once() {
+    let _tally = buttress_testkit::tally::suite("ID2 X4");
     let on = OnSqlite::start().await;
     let pool = on.writer.pool().clone();
     let shop = Shop::<sqlx::Sqlite>::new(pool.clone(), on.store.clone(), MARKS);

@@ -312,6 +312,7 @@ fn kills(strengths: u32) -> u32 {
 
 #[tokio::test]
 async fn on_postgres_a_hundred_kills_leave_one_effect_a_key() {
+    let _tally = buttress_testkit::tally::suite("ID1 ID2 X5");
     let Some(on) = OnPostgres::start().await else {
         return;
     };
@@ -334,6 +335,7 @@ async fn on_postgres_a_hundred_kills_leave_one_effect_a_key() {
 
 #[tokio::test]
 async fn on_mysql_a_hundred_kills_leave_one_effect_a_key() {
+    let _tally = buttress_testkit::tally::suite("ID1 ID2 X5");
     let Some(on) = OnMySql::start().await else {
         return;
     };
@@ -356,6 +358,7 @@ async fn on_mysql_a_hundred_kills_leave_one_effect_a_key() {
 
 #[tokio::test]
 async fn on_sqlite_a_hundred_kills_leave_one_effect_a_key() {
+    let _tally = buttress_testkit::tally::suite("ID1 ID2 X5");
     let on = OnSqlite::start().await;
     let pool = on.writer.pool().clone();
     let shop = Shop::<sqlx::Sqlite>::new(pool.clone(), on.store.clone(), MARKS);

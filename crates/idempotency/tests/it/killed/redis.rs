@@ -65,6 +65,7 @@ fn redis_worker_role() {
 
 #[tokio::test]
 async fn on_redis_a_hundred_kills_leave_one_outcome_a_key_and_no_more_effects_than_kills() {
+    let _tally = buttress_testkit::tally::suite("ID1 X5");
     let Some(prefix) = fresh_prefix() else { return };
     let seed = Seed::new();
     let mut rng = seed.rng();

@@ -113,6 +113,7 @@ fn in_time(store: impl fmt::Display, longest: Duration) {
 
 #[tokio::test]
 async fn a_worker_that_stands_still_loses_its_key_within_a_lease_and_is_refused_later() {
+    let _tally = buttress_testkit::tally::suite("ID3");
     if let Some(on) = OnPostgres::start().await {
         let idempotency = handle(on.store.clone());
         in_time(

@@ -378,6 +378,7 @@ async fn sweep(
 /// had once: whichever operation fails, in whichever way.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_store_operation_may_fail_in_every_way() {
+    let _tally = buttress_testkit::tally::suite("X2");
     let few = &[Fault::Before, Fault::DoneThenError, Fault::DoneThenHang];
     let faults = short_or_long(&few[..], &Fault::ALL[..]);
     sweep("sqlite", faults, &ALL, async |injection| {
@@ -394,6 +395,7 @@ async fn every_store_operation_may_fail_in_every_way() {
 #[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_store_operation_may_fail_on_postgres() {
+    let _tally = buttress_testkit::tally::suite("X2");
     let Some(database) = buttress_testkit::postgres::fresh_database().await else {
         return;
     };
@@ -415,6 +417,7 @@ async fn every_store_operation_may_fail_on_postgres() {
 #[cfg(feature = "mysql")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_store_operation_may_fail_on_mariadb() {
+    let _tally = buttress_testkit::tally::suite("X2");
     let Some(database) = buttress_testkit::mysql::fresh_database().await else {
         return;
     };
@@ -436,6 +439,7 @@ async fn every_store_operation_may_fail_on_mariadb() {
 /// The check must be able to fail: each of these is one change to what a whole story leaves.
 #[tokio::test]
 async fn what_is_lost_overtaken_made_up_or_done_twice_fails_the_check() {
+    let tally = buttress_testkit::tally::suite("X2");
     type Plant = fn(&mut Seen, &mut Vec<String>);
     let plants: [(&str, Plant); 5] = [
         ("overtook", |seen, _| {
@@ -465,4 +469,5 @@ async fn what_is_lost_overtaken_made_up_or_done_twice_fails_the_check() {
         let found = story.check(&effects).unwrap_err();
         assert!(found.contains(expected), "{expected}: {found}");
     }
+    tally.caught(5);
 }

@@ -216,6 +216,7 @@ async fn a_name_that_is_used_again_is_another_endpoint() {
 
 #[tokio::test]
 async fn dropped_at_any_await_no_endpoint_misses_a_message() {
+    let _tally = buttress_testkit::tally::suite("X1");
     let (one, two) = (Changing::start(200).await, Changing::start(200).await);
     let (endpoints, ..) = set();
     subscribe(&endpoints, "one", &one);

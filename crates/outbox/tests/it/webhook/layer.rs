@@ -393,6 +393,7 @@ fn piecemeal() -> axum::body::Body {
 
 #[tokio::test]
 async fn dropped_at_any_await_nothing_reached_the_handler_half() {
+    let _tally = buttress_testkit::tally::suite("X1");
     use tower::{Layer, ServiceExt};
 
     let handled = Arc::new(AtomicUsize::new(0));

@@ -347,6 +347,7 @@ async fn once_the_endpoint_is_down_the_rest_of_a_batch_is_not_tried() {
 
 #[tokio::test]
 async fn dropped_at_any_await_it_leaves_nothing_that_disturbs_the_next() {
+    let _tally = buttress_testkit::tally::suite("X1");
     let receiver = Endpoint::answers(200).await;
     let (_proxy, url) = Proxy::before(&receiver.url()).await.unwrap();
     let publisher = publisher(&url);

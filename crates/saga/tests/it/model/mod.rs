@@ -329,8 +329,10 @@ fn histories(
 
 #[test]
 fn no_random_saga_ends_half_done_unseen() {
+    let suite = buttress_testkit::tally::suite("SG7 X3");
     let seed = Seed::new();
-    let count = short_or_long(3_000, 2_000_000);
+    let count = short_or_long(100_000, 2_000_000);
+    suite.operations(count);
     let tally = histories(
         count,
         seed.rng().next_u64(),
@@ -345,12 +347,16 @@ fn no_random_saga_ends_half_done_unseen() {
 
 #[test]
 fn a_store_that_forgets_the_fence_is_found_out() {
+    let tally = buttress_testkit::tally::suite("SG7");
     let unfenced = || Arc::new(Unfenced(MemoryStore::new())) as Arc<dyn Store>;
     assert!(histories(2_000, 7, unfenced, false).is_err());
+    tally.caught(1);
 }
 
 #[test]
 fn a_batch_that_does_not_say_who_was_left_out_is_found_out() {
+    let tally = buttress_testkit::tally::suite("SG7");
     let memory = || Arc::new(MemoryStore::new()) as Arc<dyn Store>;
     assert!(histories(2_000, 7, memory, true).is_err());
+    tally.caught(1);
 }

@@ -37,6 +37,7 @@ impl Table {
         let code = error
             .code()
             .map_or(String::new(), |code| format!("`{code}`"));
+        buttress_testkit::tally::operation();
         let (phase, kind, class) = (error.phase(), error.kind(), error.class());
         // What a retry and a breaker are told is what the table says.
         let verdict = ByStore.classify(Err::<&(), _>(error));

@@ -41,6 +41,7 @@ async fn connect(url: &str) -> Result<MultiplexedConnection, RedisError> {
 
 #[tokio::test]
 async fn every_row_of_the_table_is_said_by_redis() {
+    let _tally = buttress_testkit::tally::suite("RB2");
     let patience = Duration::from_secs(120);
     tokio::time::timeout(patience, every_row()).await.unwrap();
 }
