@@ -21,6 +21,7 @@ mod outage;
 mod products;
 mod quotes;
 mod rates;
+mod rolling;
 mod several;
 mod shapes;
 mod shop;
