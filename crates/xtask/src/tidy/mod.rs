@@ -9,6 +9,7 @@ mod licences;
 mod machine;
 mod manifests;
 mod names;
+mod observability;
 mod readme;
 mod rooms;
 mod sizes;
@@ -29,6 +30,7 @@ type Rule = fn(&Tree) -> Vec<Finding>;
 const RULES: &[Rule] = &[
     top_level::check,
     names::check,
+    observability::check,
     doc_line::check,
     rooms::check,
     sizes::check,
