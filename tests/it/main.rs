@@ -7,6 +7,7 @@
 
 mod clocks;
 
+mod crashes;
 mod house;
 mod invalidation;
 mod leaving;

@@ -25,3 +25,4 @@ mod rolling;
 mod several;
 mod shapes;
 mod shop;
+mod traces;

@@ -114,6 +114,7 @@ impl Shop {
             // Most tests are one client in a hurry; those of the rate choose their own.
             .env("STOREFRONT_ORDER_RATE", "100000")
             .env_remove("STOREFRONT_REDIS_URL")
+            .env_remove("STOREFRONT_OTLP")
             .env_remove("RUST_LOG")
             .envs(variables.iter().copied())
             .stdin(Stdio::null())

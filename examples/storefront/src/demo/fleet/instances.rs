@@ -30,10 +30,11 @@ const GIVEN_UP: Duration = Duration::from_secs(120);
 /// How long a stop may take: what the page grants it, and a loaded machine's slowness.
 const STOPPED_WITHIN: Duration = Duration::from_secs(30);
 /// Variables that mean one instance, and not those of a fleet.
-const NOT_HANDED_ON: [&str; 5] = [
+const NOT_HANDED_ON: [&str; 6] = [
     "STOREFRONT_LISTEN",
     "STOREFRONT_REDIS_URL",
     "STOREFRONT_DRAIN_MS",
+    "STOREFRONT_OTLP",
     "STOREFRONT_WEBHOOK_SECRET",
     "RUST_LOG",
 ];
