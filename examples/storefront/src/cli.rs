@@ -55,6 +55,10 @@ struct ServeArgs {
     /// without it straight to it; while NATS is away they wait in the outbox.
     #[arg(long, env = "STOREFRONT_NATS_URL", hide_env_values = true)]
     nats_url: Option<String>,
+    /// Send traces to the OpenTelemetry collector there, by OTLP over HTTP, as protobuf:
+    /// http://127.0.0.1:4318, say.
+    #[arg(long, env = "STOREFRONT_OTLP", hide_env_values = true)]
+    otlp: Option<String>,
     /// How many orders a second one client may place; twice as many at once.
     #[arg(
         long,
@@ -76,19 +80,31 @@ struct ServeArgs {
 #[must_use]
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
-    telemetry::start(matches!(cli.command, Command::Demo(_)));
-    let ended = tokio::runtime::Runtime::new()
-        .map_err(anyhow::Error::from)
-        .and_then(|runtime| match cli.command {
-            Command::Serve(args) => runtime.block_on(serve(args)),
-            Command::Demo(args) => runtime.block_on(demo::run(args)),
-        });
+    let (purpose, otlp) = match &cli.command {
+        Command::Serve(args) => (false, args.otlp.clone()),
+        Command::Demo(_) => (true, None),
+    };
+    // Dropped last, outside of the runtime: by then every span has ended.
+    let exporting = telemetry::start(purpose, otlp.as_deref());
+    let ended = match &exporting {
+        Ok(_) => started(cli.command),
+        Err(_) => Ok(ExitCode::FAILURE),
+    };
+    let ended = exporting.and_then(|_exporting| ended);
     match ended {
         Ok(code) => code,
         Err(error) => {
             tracing::error!(error = %buttress_core::Chain(error.as_ref()), "the storefront ends");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn started(command: Command) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    match command {
+        Command::Serve(args) => runtime.block_on(serve(args)),
+        Command::Demo(args) => runtime.block_on(demo::run(args)),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use buttress_outbox::{Message, MessageError};
 use serde::Serialize;
 
-use crate::order::CancelReason;
+use crate::{order::CancelReason, telemetry};
 
 /// The outbox's topic of all that is told.
 pub(crate) const TOPIC: &str = "orders";
@@ -36,12 +36,16 @@ impl OrderEvent {
         order_id: &str,
         time: jiff::Timestamp,
     ) -> Result<Message, MessageError> {
-        Message::builder(TOPIC, SOURCE, self.name())
+        let message = Message::builder(TOPIC, SOURCE, self.name())
             .key(order_id)
             .subject(order_id)
             .time(SystemTime::from(time))
-            .json(&self)
-            .build()
+            .json(&self);
+        // Who is told goes on with the trace in which it happened.
+        match telemetry::traceparent() {
+            Some(traceparent) => message.traceparent(traceparent).build(),
+            None => message.build(),
+        }
     }
 }
 

@@ -70,6 +70,9 @@ pub(crate) struct Placed {
     pub(crate) order_id: String,
     pub(crate) total: i64,
     pub(crate) payment_method: PaymentMethod,
+    /// The trace in which it was accepted, if it was collected: its steps go on with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) traceparent: Option<String>,
 }
 
 /// An order as it is shown.

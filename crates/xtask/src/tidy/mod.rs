@@ -12,6 +12,7 @@ mod machine;
 mod manifests;
 mod named_tests;
 mod names;
+mod observability;
 mod readme;
 mod rooms;
 mod sizes;
@@ -32,6 +33,7 @@ type Rule = fn(&Tree) -> Vec<Finding>;
 const RULES: &[Rule] = &[
     top_level::check,
     names::check,
+    observability::check,
     doc_line::check,
     rooms::check,
     sizes::check,

@@ -11,8 +11,10 @@ use buttress_retry_backoff::{
 };
 use reqwest::RequestBuilder;
 use serde::de::DeserializeOwned;
+use tracing::Instrument as _;
 
 use super::{CallFailed, Unanswered, failure::ByVerdict};
+use crate::telemetry;
 
 /// So many attempts in a row that fail, and the service is down. Chance alone does that to a
 /// service that fails a fifth of its calls once in ten million.
@@ -115,10 +117,22 @@ impl Endpoint {
     /// Sends a request and reads its JSON answer (`()` where there is none), as often as the
     /// retry says. What may have been done is only sent again when its method, or a key that it
     /// carries, says that this has no second effect.
+    ///
+    /// It is a span, and the service's answer is part of its trace.
     pub(super) async fn ask<T: DeserializeOwned>(
         &self,
         request: RequestBuilder,
     ) -> Result<T, Unanswered> {
+        let name = self.breaker.name();
+        let span = tracing::info_span!("call", otel.name = name, otel.kind = "client");
+        let request = match telemetry::traceparent_of(&span) {
+            Some(traceparent) => request.header(telemetry::TRACEPARENT, traceparent),
+            None => request,
+        };
+        self.asked(request).instrument(span).await
+    }
+
+    async fn asked<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Unanswered> {
         let request = request.timeout(self.attempt);
         let built = request.try_clone().and_then(|it| it.build().ok());
         let call = self

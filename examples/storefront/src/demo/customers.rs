@@ -3,19 +3,28 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use anyhow::{Context, bail};
 use buttress_core::{Clock, Moment};
+use rand::seq::IndexedRandom as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// What a client of the shop's HTTP sees, and remembers.
+/// How often a read is asked again, and how long after: an instance may be gone in the middle of it.
+const READ_AGAIN: u32 = 20;
+const READ_AGAIN_AFTER: Duration = Duration::from_millis(250);
+
+/// Where the shop's instances listen now. Clones are one list.
+#[derive(Clone, Debug)]
+pub(super) struct Addresses(Arc<Mutex<Vec<Option<SocketAddr>>>>);
+
+/// What a client of the shop's HTTP sees, and remembers. Each request goes to any of its instances.
 pub(super) struct Customers {
     http: reqwest::Client,
-    shop: String,
+    shop: Addresses,
     clock: Clock,
     /// The body of the first 202 of each key. Every other one must be the same.
     accepted: Mutex<BTreeMap<String, Vec<u8>>>,
@@ -34,6 +43,7 @@ pub(super) struct Answer {
 #[derive(Debug, Deserialize)]
 pub(super) struct OrderSeen {
     pub(super) id: String,
+    pub(super) customer: String,
     pub(super) status: String,
     pub(super) reason: Option<String>,
     pub(super) total: i64,
@@ -60,7 +70,7 @@ pub(super) struct ChargeSeen {
 }
 
 /// An event, as the subscriber has applied it.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct EventSeen {
     pub(super) seq: i64,
     pub(super) id: String,
@@ -85,15 +95,53 @@ struct Ledger {
     charges: Vec<ChargeSeen>,
 }
 
+impl Addresses {
+    /// Of so many instances, none of which is up.
+    pub(super) fn of(count: usize) -> Self {
+        Self(Arc::new(Mutex::new(vec![None; count])))
+    }
+
+    /// The instance of that number listens there, or nowhere.
+    pub(super) fn set(&self, number: usize, address: Option<SocketAddr>) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = all.get_mut(number) {
+            *place = address;
+        }
+    }
+
+    /// Those that are up, with their numbers.
+    pub(super) fn up(&self) -> Vec<(usize, SocketAddr)> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let numbered = all.iter().enumerate();
+        numbered
+            .filter_map(|(number, address)| address.map(|address| (number, address)))
+            .collect()
+    }
+
+    /// Any of them.
+    pub(super) fn any(&self) -> anyhow::Result<(usize, SocketAddr)> {
+        let up = self.up();
+        up.choose(&mut rand::rng())
+            .copied()
+            .context("no instance is up")
+    }
+}
+
+impl From<SocketAddr> for Addresses {
+    fn from(only: SocketAddr) -> Self {
+        Self(Arc::new(Mutex::new(vec![Some(only)])))
+    }
+}
+
 impl Customers {
-    pub(super) fn new(shop: SocketAddr) -> anyhow::Result<Self> {
+    pub(super) fn new(shop: Addresses) -> anyhow::Result<Self> {
         let http = reqwest::Client::builder()
             .no_proxy()
             .timeout(Duration::from_secs(30))
             .build()?;
         Ok(Self {
             http,
-            shop: format!("http://{shop}"),
+            shop,
             clock: Clock::tokio(),
             accepted: Mutex::default(),
             contradicted: Mutex::default(),
@@ -113,7 +161,7 @@ impl Customers {
         order: &Value,
     ) -> anyhow::Result<Answer> {
         let begun = self.clock.now();
-        let request = self.http.post(format!("{}/orders", self.shop));
+        let request = self.http.post(self.url("/orders")?);
         let response = request
             .header("x-api-key", customer)
             .header("idempotency-key", key)
@@ -145,7 +193,7 @@ impl Customers {
 
     pub(super) async fn quote(&self) -> anyhow::Result<Answer> {
         let begun = self.clock.now();
-        let quote = format!("{}/shipping-quotes?country=SE&quantity=3", self.shop);
+        let quote = self.url("/shipping-quotes?country=SE&quantity=3")?;
         let response = self.http.get(quote).send().await?;
         let status = response.status().as_u16();
         response.bytes().await?;
@@ -157,7 +205,7 @@ impl Customers {
     }
 
     pub(super) async fn set_stock(&self, product: &str, stock: i64) -> anyhow::Result<()> {
-        let change = self.http.patch(format!("{}/products/{product}", self.shop));
+        let change = self.http.patch(self.url(&format!("/products/{product}"))?);
         let response = change.json(&json!({ "stock": stock })).send().await?;
         response
             .error_for_status()
@@ -165,15 +213,30 @@ impl Customers {
         Ok(())
     }
 
-    /// Breaks one of the services behind the shop.
+    /// Breaks one of the services behind the shop, for each instance that is up.
     pub(super) async fn break_service(&self, fault: &Value) -> anyhow::Result<()> {
-        let request = self.http.post(format!("{}/faults", self.shop)).json(fault);
-        request
-            .send()
-            .await?
-            .error_for_status()
-            .context("the fault was not taken")?;
+        for (_, address) in self.shop.up() {
+            let request = self.http.post(format!("http://{address}/faults"));
+            let response = request.json(fault).send().await?;
+            response
+                .error_for_status()
+                .context("the fault was not taken")?;
+        }
         Ok(())
+    }
+
+    /// Where its instances are.
+    pub(super) const fn shop(&self) -> &Addresses {
+        &self.shop
+    }
+
+    pub(super) const fn http(&self) -> &reqwest::Client {
+        &self.http
+    }
+
+    fn url(&self, path: &str) -> anyhow::Result<String> {
+        let (_, address) = self.shop.any()?;
+        Ok(format!("http://{address}{path}"))
     }
 
     /// Lets all services work again.
@@ -217,7 +280,7 @@ impl Customers {
     }
 
     pub(super) async fn charges(&self) -> anyhow::Result<Vec<ChargeSeen>> {
-        let page: Page<Ledger> = self.read(&format!("{}/ledger", self.shop)).await?;
+        let page: Page<Ledger> = self.read("/ledger").await?;
         Ok(page.data.charges)
     }
 
@@ -225,14 +288,21 @@ impl Customers {
     pub(super) async fn events(&self) -> anyhow::Result<Vec<EventSeen>> {
         let (mut all, mut after): (Vec<EventSeen>, _) = (Vec::new(), 0);
         loop {
-            let url = format!("{}/events?after={after}&limit=1000", self.shop);
-            let mut page: Page<Vec<EventSeen>> = self.read(&url).await?;
-            let Some(last) = page.data.last() else {
+            let mut page = self.events_after(after).await?;
+            let Some(last) = page.last() else {
                 return Ok(all);
             };
             after = last.seq;
-            all.append(&mut page.data);
+            all.append(&mut page);
         }
+    }
+
+    /// The next page of them.
+    pub(super) async fn events_after(&self, after: i64) -> anyhow::Result<Vec<EventSeen>> {
+        let page: Page<Vec<EventSeen>> = self
+            .read(&format!("/events?after={after}&limit=1000"))
+            .await?;
+        Ok(page.data)
     }
 
     /// Waits until each order's events are there, two of each; `None` when not after `limit`.
@@ -270,21 +340,33 @@ impl Customers {
 
     async fn pages<T: for<'de> Deserialize<'de>>(&self, list: &str) -> anyhow::Result<Vec<T>> {
         let mut all = Vec::new();
-        let mut url = format!("{}/{list}?limit=100", self.shop);
+        let mut path = format!("/{list}?limit=100");
         loop {
-            let mut page: Page<Vec<T>> = self.read(&url).await?;
+            let mut page: Page<Vec<T>> = self.read(&path).await?;
             all.append(&mut page.data);
             let Some(cursor) = page.meta.and_then(|meta| meta.next_cursor) else {
                 return Ok(all);
             };
-            url = format!("{}/{list}?limit=100&cursor={cursor}", self.shop);
+            path = format!("/{list}?limit=100&cursor={cursor}");
         }
     }
 
-    async fn read<T: for<'de> Deserialize<'de>>(&self, url: &str) -> anyhow::Result<T> {
-        let response = self.http.get(url).send().await?;
+    async fn read<T: for<'de> Deserialize<'de>>(&self, path: &str) -> anyhow::Result<T> {
+        let mut left = READ_AGAIN;
+        loop {
+            let read = self.try_read(path).await;
+            if read.is_ok() || left == 0 {
+                return read;
+            }
+            left -= 1;
+            tokio::time::sleep(READ_AGAIN_AFTER).await;
+        }
+    }
+
+    async fn try_read<T: for<'de> Deserialize<'de>>(&self, path: &str) -> anyhow::Result<T> {
+        let response = self.http.get(self.url(path)?).send().await?;
         if !response.status().is_success() {
-            bail!("{url} answered {}", response.status());
+            bail!("{path} answered {}", response.status());
         }
         Ok(response.json().await?)
     }

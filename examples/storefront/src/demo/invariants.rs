@@ -95,7 +95,7 @@ fn the_breaker_opens_and_closes(told: &[Told]) -> Check {
     }
 }
 
-fn one_order_a_key(customers: &Customers, orders: &[OrderSeen]) -> Check {
+pub(super) fn one_order_a_key(customers: &Customers, orders: &[OrderSeen]) -> Check {
     let (keys, contradicted) = customers.remembered();
     Check {
         claim: "one accepted key is one order, and every replay is the same to the byte",
@@ -108,7 +108,7 @@ fn one_order_a_key(customers: &Customers, orders: &[OrderSeen]) -> Check {
     }
 }
 
-fn all_settled(orders: &[OrderSeen], settled: Option<Duration>) -> Check {
+pub(super) fn all_settled(orders: &[OrderSeen], settled: Option<Duration>) -> Check {
     let open = orders
         .iter()
         .filter(|order| !matches!(order.status.as_str(), "confirmed" | "cancelled"));
@@ -123,7 +123,10 @@ fn all_settled(orders: &[OrderSeen], settled: Option<Duration>) -> Check {
     }
 }
 
-async fn stock_adds_up(customers: &Customers, orders: &[OrderSeen]) -> anyhow::Result<Check> {
+pub(super) async fn stock_adds_up(
+    customers: &Customers,
+    orders: &[OrderSeen],
+) -> anyhow::Result<Check> {
     let mut sold: HashMap<&str, i64> = HashMap::new();
     for order in orders.iter().filter(|order| order.status == "confirmed") {
         for item in &order.items {
@@ -147,7 +150,10 @@ async fn stock_adds_up(customers: &Customers, orders: &[OrderSeen]) -> anyhow::R
     })
 }
 
-async fn money_adds_up(customers: &Customers, orders: &[OrderSeen]) -> anyhow::Result<Check> {
+pub(super) async fn money_adds_up(
+    customers: &Customers,
+    orders: &[OrderSeen],
+) -> anyhow::Result<Check> {
     let charges = customers.charges().await?;
     let mut by_order: HashMap<&str, Vec<(i64, i64)>> = HashMap::new();
     for charge in &charges {
@@ -182,7 +188,7 @@ async fn money_adds_up(customers: &Customers, orders: &[OrderSeen]) -> anyhow::R
     })
 }
 
-async fn each_event_comes_once(
+pub(super) async fn each_event_comes_once(
     customers: &Customers,
     orders: &[OrderSeen],
     told_of: Option<Duration>,

@@ -16,15 +16,19 @@ pub(super) fn print(told: &[Told], orders: &[OrderSeen], checks: &[Check]) -> st
     writeln!(out, "\nWhat the customers saw\n{}", scenes(told))?;
     writeln!(out, "\nWhat became of their orders\n{}", ends(orders))?;
     writeln!(out, "\nWhat must hold\n{}", held(checks))?;
-    let verdict = if checks.iter().all(|check| check.held) {
+    writeln!(out, "\n{}", verdict(checks))
+}
+
+/// The last line, for who reads nothing else.
+pub(super) fn verdict(checks: &[Check]) -> &'static str {
+    if checks.iter().all(|check| check.held) {
         "Every invariant held."
     } else {
         "AN INVARIANT WAS BROKEN."
-    };
-    writeln!(out, "\n{verdict}")
+    }
 }
 
-fn table(header: &[&str]) -> Table {
+pub(super) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED).set_header(header);
     table
@@ -79,7 +83,7 @@ fn millis(time: Duration) -> String {
     format!("{} ms", time.as_millis())
 }
 
-fn ends(orders: &[OrderSeen]) -> Table {
+pub(super) fn ends(orders: &[OrderSeen]) -> Table {
     let mut counted: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     for order in orders {
         let reason = order.reason.as_deref().unwrap_or_default();
@@ -92,7 +96,7 @@ fn ends(orders: &[OrderSeen]) -> Table {
     table
 }
 
-fn held(checks: &[Check]) -> Table {
+pub(super) fn held(checks: &[Check]) -> Table {
     let mut table = table(&["", "invariant", "found"]);
     for check in checks {
         table.add_row([

@@ -20,11 +20,15 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
+    extract::Request,
+    middleware::{self, Next},
+    response::Response,
     routing::{get, post},
 };
 use buttress_error_envelope::{Problem, tower::EnvelopeLayer};
 use http::StatusCode;
 use tower_http::timeout::TimeoutLayer;
+use tracing::Instrument as _;
 
 pub(crate) use self::health::Readiness;
 use crate::{
@@ -32,6 +36,7 @@ use crate::{
     redis::Redis,
     repository::Database,
     service::{Catalogue, OrderRate, Ordering, Quoting},
+    telemetry,
     upstreams::FaultSwitches,
 };
 
@@ -90,6 +95,15 @@ pub(crate) fn app(shop: Shop) -> Router {
                 .with_domain(errors::DOMAIN)
                 .with_status(StatusCode::SERVICE_UNAVAILABLE, too_long()),
         )
+        .layer(middleware::from_fn(traced))
+}
+
+/// Each request is a span, of its caller's trace if he has one.
+async fn traced(request: Request, next: Next) -> Response {
+    let name = telemetry::request_name(request.method(), request.uri().path());
+    let span = tracing::info_span!("served", otel.name = name, otel.kind = "server");
+    telemetry::follow_headers(&span, request.headers());
+    next.run(request).instrument(span).await
 }
 
 /// What stands for an answer that took too long: worth another try, as the contract says of it.

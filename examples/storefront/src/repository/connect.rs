@@ -3,6 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use buttress_saga::Sagas;
+use buttress_store::{Deadline, Phase};
+use sqlx::{
+    ConnectOptions, Connection as _, Executor, mysql::MySqlConnectOptions,
+    postgres::PgConnectOptions, sqlite::SqliteConnectOptions,
+};
 
 use super::{Database, StoreError, mysql, postgres, sqlite};
 
@@ -57,4 +62,57 @@ pub(crate) async fn connect(url: &str) -> Result<(Database, Sagas), ConnectError
         }
         _ => Err(ConnectError::UnknownScheme),
     }
+}
+
+/// Whether there are orders in the database. Changes nothing in it, and does not make it.
+pub(crate) async fn has_orders(url: &str) -> Result<bool, ConnectError> {
+    let deadline = Deadline::after(STARTED_WITHIN);
+    let found = match url.split_once(':').map(|(scheme, _)| scheme) {
+        Some("sqlite") => {
+            let options = url.parse::<SqliteConnectOptions>();
+            let options = options.map_err(|_| ConnectError::BadUrl)?;
+            if !options.get_filename().exists() {
+                return Ok(false);
+            }
+            deadline.run(Phase::Read, any_order(options)).await
+        }
+        Some("postgres" | "postgresql") => {
+            let options = url.parse::<PgConnectOptions>();
+            let options = options.map_err(|_| ConnectError::BadUrl)?;
+            deadline.run(Phase::Read, any_order(options)).await
+        }
+        Some("mysql" | "mariadb") => {
+            let options = url.parse::<MySqlConnectOptions>();
+            let options = options.map_err(|_| ConnectError::BadUrl)?;
+            deadline.run(Phase::Read, any_order(options)).await
+        }
+        _ => return Err(ConnectError::UnknownScheme),
+    };
+    Ok(found?)
+}
+
+/// Each row of a table of that name is one too many, whoever made it.
+async fn any_order<O: ConnectOptions>(options: O) -> sqlx::Result<bool>
+where
+    O::Connection: Sized,
+    for<'c> &'c mut O::Connection: Executor<'c>,
+{
+    let mut connection = options.connect().await?;
+    let any = (&mut connection).fetch_optional("SELECT 1 FROM orders LIMIT 1");
+    let any = any.await.map(|row| row.is_some());
+    connection.close().await?;
+    match any {
+        Err(error) if names_no_table(&error) => Ok(false),
+        any => any,
+    }
+}
+
+/// Whether the database says that there is no such table.
+fn names_no_table(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| {
+        let code = error.code();
+        // SQLite has no code of its own for it.
+        matches!(code.as_deref(), Some("42P01" | "42S02"))
+            || error.message().starts_with("no such table")
+    })
 }

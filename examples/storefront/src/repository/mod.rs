@@ -24,7 +24,7 @@ pub(crate) use buttress_store::StoreError;
 use buttress_store::{AfterCommit, Phase, SqlConnection, StoreErrorKind};
 use bytes::Bytes;
 
-pub(crate) use self::connect::connect;
+pub(crate) use self::connect::{connect, has_orders};
 use crate::{
     event::{AppliedEvent, ToldEvent},
     order::{CancelReason, NewOrder, Order, Placed},

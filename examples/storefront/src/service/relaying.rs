@@ -3,14 +3,16 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use async_trait::async_trait;
 use buttress_outbox::{
-    MetricsObserver, Outbox, Publisher, Relay, RelayPolicy, TopicPolicy, TraceEvents,
+    Delivery, MetricsObserver, Outbox, PublishError, PublishOrder, Publisher, Relay, RelayPolicy,
+    TopicPolicy, TraceEvents,
     publisher::http::{Addresses, Endpoint, HttpClient, HttpPublisher},
     webhook::{Secret, Signer},
 };
 use buttress_retry_backoff::Backoff;
 
-use crate::{event::TOPIC, upstreams::SUBSCRIBER_PATH};
+use crate::{event::TOPIC, telemetry, upstreams::SUBSCRIBER_PATH};
 
 /// What a dead process held is free again after this long.
 const LEASE: Duration = Duration::from_secs(4);
@@ -61,9 +63,31 @@ pub(crate) fn relay(
         .with_batch(BATCH)
         .with_publish_deadline(longest);
     let relay = Relay::builder(outbox).policy(policy);
-    let relay = relay.topic_with(TOPIC, topic, publisher);
+    let relay = relay.topic_with(TOPIC, topic, Traced(publisher));
     Ok(relay
         .observe(TraceEvents)
         .observe(MetricsObserver::new())
         .build()?)
+}
+
+/// A publisher whose deliveries are spans, each of the trace in which its event happened.
+struct Traced<P>(P);
+
+#[async_trait]
+impl<P: Publisher> Publisher for Traced<P> {
+    fn order(&self) -> PublishOrder {
+        self.0.order()
+    }
+
+    async fn publish(&self, batch: &[Delivery]) -> Vec<Result<(), PublishError>> {
+        let spans = batch.iter().map(|delivery| {
+            let message = delivery.message();
+            let name = format!("relay {}", message.event_type());
+            let span = tracing::info_span!("relay", otel.name = name, otel.kind = "producer");
+            telemetry::follow(&span, message.traceparent());
+            span
+        });
+        let _spans: Vec<_> = spans.collect();
+        self.0.publish(batch).await
+    }
 }

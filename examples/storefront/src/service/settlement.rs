@@ -12,11 +12,13 @@ use buttress_saga::{
     Step, StepError, StepPolicy, TraceEvents, UndoContext,
 };
 use buttress_store::LeaseTerms;
+use tracing::{Instrument as _, Span};
 
 use crate::{
     clients::{Clients, Payments, Shipments, Unanswered},
     order::{CancelReason, Order, OrderStatus, Placed, Step as StepShown, StepName, StepState},
     repository::{Database, OrderSagas},
+    telemetry,
     upstreams::{ChargeAnswer, ChargeRequest, ShipmentAnswer, ShipmentRequest},
 };
 
@@ -59,21 +61,29 @@ impl Settlement {
         let reserve = Reserve(database.clone());
         order.step_with(
             StepName::Reserve.into(),
-            reserve,
+            Traced(StepName::Reserve, reserve),
             // Its undo is what cancels the order, also where there was too little to reserve.
             policy.clone().unlimited_attempts().undo_always(),
         );
         let charge = Charge(clients.payments.clone());
         order.step_with(
             StepName::Charge.into(),
-            charge,
+            Traced(StepName::Charge, charge),
             policy.clone().attempts(CHARGE_ATTEMPTS).undo_always(),
         );
         order.pivot();
         let ship = Ship(clients.shipments.clone());
-        order.step_with(StepName::Ship.into(), ship, policy.clone());
+        order.step_with(
+            StepName::Ship.into(),
+            Traced(StepName::Ship, ship),
+            policy.clone(),
+        );
         let confirm = Confirm(database.clone());
-        order.step_with(StepName::Confirm.into(), confirm, policy);
+        order.step_with(
+            StepName::Confirm.into(),
+            Traced(StepName::Confirm, confirm),
+            policy,
+        );
         let saga = order.build()?;
         Ok(Self {
             orders: OrderSagas { sagas, saga },
@@ -140,6 +150,46 @@ impl From<buttress_saga::StepState> for StepState {
             // While it is being undone, its effect may be there and may be gone.
             _ => Self::Unknown,
         }
+    }
+}
+
+/// A step, each attempt at which is a span of the trace in which its order was accepted.
+struct Traced<S>(StepName, S);
+
+impl<S> Traced<S> {
+    fn span(&self, placed: &Placed, attempt: u32, undo: bool) -> Span {
+        let step = <&str>::from(self.0);
+        let name = if undo {
+            format!("undo {step}")
+        } else {
+            step.to_owned()
+        };
+        let span = tracing::info_span!("step", otel.name = name, attempt);
+        telemetry::follow(&span, placed.traceparent.as_deref());
+        span
+    }
+}
+
+impl<S: Step<Input = Placed>> Step for Traced<S> {
+    type Input = Placed;
+    type Output = S::Output;
+
+    async fn run(&self, step: &Context<'_, Placed>) -> Result<S::Output, StepError> {
+        let span = self.span(step.input(), step.attempt(), false);
+        self.1.run(step).instrument(span).await
+    }
+
+    async fn undo(
+        &self,
+        undo: &UndoContext<'_, Placed>,
+        effect: Effect<S::Output>,
+    ) -> Result<(), StepError> {
+        let span = self.span(undo.input(), undo.attempt(), true);
+        self.1.undo(undo, effect).instrument(span).await
+    }
+
+    fn paused_for(&self) -> Option<Duration> {
+        self.1.paused_for()
     }
 }
 

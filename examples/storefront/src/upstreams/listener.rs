@@ -10,8 +10,10 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
+use tracing::Instrument as _;
 
 use super::fault::{FaultMode, FaultSwitch};
+use crate::telemetry;
 
 /// What the shop sends is small; more is a mistake.
 const LARGEST_BODY: usize = 64 * 1024;
@@ -104,7 +106,10 @@ impl Service<Request<Incoming>> for Faulty {
 }
 
 async fn answer(router: Router, request: Request<Body>) -> Response<Body> {
-    match router.oneshot(request).await {
+    let name = telemetry::request_name(request.method(), request.uri().path());
+    let span = tracing::info_span!("behind", otel.name = name, otel.kind = "server");
+    telemetry::follow_headers(&span, request.headers());
+    match router.oneshot(request).instrument(span).await {
         Ok(response) => response,
         Err(never) => {
             let never: Infallible = never;

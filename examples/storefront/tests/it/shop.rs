@@ -115,6 +115,7 @@ impl Shop {
             .env("STOREFRONT_ORDER_RATE", "100000")
             .env_remove("STOREFRONT_REDIS_URL")
             .env_remove("STOREFRONT_NATS_URL")
+            .env_remove("STOREFRONT_OTLP")
             .env_remove("RUST_LOG")
             .envs(variables.iter().copied())
             .stdin(Stdio::null())

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     event::OrderEvent,
     order::{NewOrder, Order, OrderItem, OrderStatus, Placed, Step, StepName, StepState},
+    telemetry,
 };
 
 #[async_trait]
@@ -111,6 +112,7 @@ impl Store {
             order_id: order.id.clone(),
             total: order.total,
             payment_method: wanted.payment_method,
+            traceparent: telemetry::traceparent(),
         };
         let started = sagas.start_in(tx, &placed).await?;
         let answer = render(&order);
