@@ -60,7 +60,7 @@ pub(crate) async fn assert_told(shop: &Shop, ids: &[String]) {
 }
 
 /// The same on each database, side by side.
-async fn on_each<F: Future<Output = ()>>(test: impl Fn(Database) -> F) {
+pub(crate) async fn on_each<F: Future<Output = ()>>(test: impl Fn(Database) -> F) {
     join_all(Database::each().await.into_iter().map(test)).await;
 }
 

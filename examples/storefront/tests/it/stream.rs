@@ -5,7 +5,7 @@ use std::time::Duration;
 use buttress_testkit::nats::{self, Server};
 
 use crate::{
-    events::{assert_told, by_order, place},
+    events::{assert_told, by_order, on_each, place},
     shop::{Database, Shop},
 };
 
@@ -21,13 +21,13 @@ fn start(database: &Database, server: &Server) -> Shop {
 
 #[tokio::test]
 async fn events_go_through_the_stream_once_and_in_order_although_the_broker_is_killed() {
-    for database in Database::each().await {
+    on_each(|database| async move {
         // One for each: a shop's stream is its database's.
         let Some(server) = server() else { return };
         let shops = [start(&database, &server), start(&database, &server)];
         let mut ids = place(&shops[0], "before", 5).await;
         assert_told(&shops[0], &ids).await;
-        for round in 0..3 {
+        for round in 0..2 {
             server.kill();
             // Orders need no broker: their events wait in the outbox.
             let name = round.to_string();
@@ -37,7 +37,7 @@ async fn events_go_through_the_stream_once_and_in_order_although_the_broker_is_k
             }
             assert_eq!(shops[0].events().await.len(), (ids.len() - 5) * 2);
             server.restart().unwrap();
-            if round < 2 {
+            if round == 0 {
                 assert_told(&shops[1], &ids).await;
             }
         }
@@ -49,7 +49,8 @@ async fn events_go_through_the_stream_once_and_in_order_although_the_broker_is_k
         shops[0].assert_invariants(1000).await;
         drop(shops);
         database.close().await;
-    }
+    })
+    .await;
 }
 
 #[tokio::test]

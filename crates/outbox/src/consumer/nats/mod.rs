@@ -10,6 +10,7 @@
 //!     consumer::nats::NatsConsumer,
 //!     publisher::{in_process, nats::async_nats},
 //! };
+//! # #[cfg(feature = "sqlite")]
 //! # async fn run(client: async_nats::Client, consumer: async_nats::jetstream::consumer::PullConsumer, pool: sqlx::SqlitePool, inbox: Inbox) {
 //!
 //! let consumer = NatsConsumer::new(client, consumer);

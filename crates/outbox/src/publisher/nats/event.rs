@@ -344,10 +344,10 @@ mod tests {
     #[test]
     fn what_is_no_event_is_no_message() {
         let (_, whole) = rendered(base());
-        let read = |headers: Option<&HeaderMap>| super::read("orders", headers, "".into());
-        assert!(read(Some(&whole)).is_ok());
-        assert!(read(None).is_err());
-        assert!(read(Some(&HeaderMap::new())).is_err());
+        let of = |headers: Option<&HeaderMap>| read("orders", headers, "".into());
+        assert!(of(Some(&whole)).is_ok());
+        assert!(of(None).is_err());
+        assert!(of(Some(&HeaderMap::new())).is_err());
         for (name, value) in [
             ("ce-specversion", "0.3"),
             ("ce-id", ""),
@@ -361,11 +361,11 @@ mod tests {
         ] {
             let mut headers = whole.clone();
             headers.insert(name, value);
-            assert!(read(Some(&headers)).is_err(), "{name}: {value}");
+            assert!(of(Some(&headers)).is_err(), "{name}: {value}");
         }
         let mut twice = whole.clone();
         twice.append("ce-id", "m-2");
-        assert!(read(Some(&twice)).is_err());
+        assert!(of(Some(&twice)).is_err());
     }
 
     #[test]

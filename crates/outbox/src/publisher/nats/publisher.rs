@@ -207,7 +207,7 @@ impl Publisher for NatsPublisher {
                 }
                 match self.write(delivery).await {
                     Ok(confirm) => {
-                        confirms.push(Written { place, confirm }.confirmed(&self.stream))
+                        confirms.push(Written { place, confirm }.confirmed(&self.stream));
                     }
                     Err(Refusal::Known(error)) => fates[place] = Some(Fate::Known(Err(error))),
                     Err(Refusal::Trouble(trouble)) => fates[place] = Some(Fate::Trouble(trouble)),

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use buttress_store::Key;
+
 use crate::{Message, PolicyError};
 
 /// The most bytes of a subject. The server ends the connection over a line of more than 4096.
@@ -101,7 +103,7 @@ impl Subjects {
                     subject.push_str(topic);
                 }
                 Part::Type => subject.push_str(&token(Some(message.event_type().as_bytes()))),
-                Part::Key => subject.push_str(&token(message.key().map(|key| key.as_bytes()))),
+                Part::Key => subject.push_str(&token(message.key().map(Key::as_bytes))),
                 Part::Header(name) => {
                     let value = message.headers().get(&**name);
                     subject.push_str(&token(value.map(String::as_bytes)));
