@@ -69,8 +69,11 @@ async fn ob2_a_relay_that_reads_on_from_the_last_id_fails_the_checker() {
     let outbox = Outbox::new(base.store.clone());
     let done = tokio::sync::watch::Sender::new(false);
     let writing = async {
-        // One is held until later ones were read: the cursor has passed it by then.
+        // One is appended before all others, and held until some of those were read: the cursor has
+        // passed it by then.
+        let (appended, others) = tokio::sync::oneshot::channel();
         let held = async {
+            appended.send(()).unwrap();
             eventually("something is read", Duration::from_secs(30), async || {
                 let heard = sqlx::query_scalar("SELECT count(*) FROM heard");
                 let heard: i64 = heard.fetch_one(&base.pool).await.unwrap();
@@ -79,7 +82,11 @@ async fn ob2_a_relay_that_reads_on_from_the_last_id_fails_the_checker() {
             .await
         };
         let late = lab::change(&base.pool, &outbox, 0, held);
-        let (late, ()) = tokio::join!(late, changes(&base.pool, &outbox, 60));
+        let others = async {
+            others.await.unwrap();
+            changes(&base.pool, &outbox, 60).await;
+        };
+        let (late, ()) = tokio::join!(late, others);
         late.unwrap();
         done.send_replace(true);
     };

@@ -151,11 +151,15 @@ statements! {
                                         WHERE d.datname = current_database()))
        FROM pg_sequence s
       WHERE s.seqrelid = pg_get_serial_sequence('{schema}{prefix}outbox', 'id')::regclass",
-    // Of others' sessions a user may see the locks, and perhaps not since when.
-    writers: "SELECT count(*), coalesce((extract(epoch FROM
+    // Of others' sessions a user may see the locks, and perhaps not since when. A prepared one has
+    // no session: it is found by its number, which it holds a lock on.
+    writers: "SELECT count(DISTINCT l.virtualtransaction), coalesce((extract(epoch FROM
                 statement_timestamp() - min(coalesce(a.xact_start, p.prepared))) * 1000000)::bigint, 0)
        FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
-       LEFT JOIN pg_prepared_xacts p ON l.virtualtransaction = '-1/' || p.transaction
+       LEFT JOIN (SELECT t.virtualtransaction, x.prepared
+                    FROM pg_locks t JOIN pg_prepared_xacts x ON x.transaction = t.transactionid
+                   WHERE t.locktype = 'transactionid' AND t.pid IS NULL) p
+         ON l.pid IS NULL AND p.virtualtransaction = l.virtualtransaction
       WHERE l.locktype = 'relation' AND l.mode = 'RowExclusiveLock' AND l.granted
         AND l.relation = '{schema}{prefix}outbox'::regclass
         AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())",
