@@ -1,20 +1,14 @@
 //! A message's attributes by their names in CloudEvents, as brokers carry them beside the data.
 
-use std::{borrow::Cow, time::SystemTime};
+use std::borrow::Cow;
 
-use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
+use super::time::rfc3339;
 use crate::Delivery;
 
 /// All but letters, digits, `-` and `_`: nothing that a broker takes for a separator or a wildcard.
 const WORD: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
-
-/// The years 0 to 9999, which RFC 3339 can write.
-pub(super) fn rfc3339(time: SystemTime) -> Option<String> {
-    let timestamp = Timestamp::try_from(time).ok()?;
-    Some(timestamp.to_string()).filter(|text| !text.starts_with('-'))
-}
 
 /// All that is there but the data's content type. `partitionkey` and `sequence` are the extensions
 /// of these names: the ordering key, and the place in the outbox as text that sorts as numbers do.
@@ -60,7 +54,7 @@ pub fn word(bytes: impl AsRef<[u8]>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, SystemTime};
 
     use super::*;
     use crate::Message;

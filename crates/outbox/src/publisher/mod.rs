@@ -1,6 +1,6 @@
 //! Where messages go: the trait that a broker, an HTTP target or a function implements.
 
-#[cfg(any(feature = "http", feature = "rabbitmq", feature = "redis"))]
+#[cfg(any(feature = "rabbitmq", feature = "redis"))]
 mod attributes;
 mod delivery;
 #[cfg(feature = "http")]
@@ -14,9 +14,14 @@ pub mod rabbitmq;
 mod received;
 #[cfg(feature = "redis")]
 pub mod redis_streams;
+#[cfg(any(feature = "http", feature = "rabbitmq", feature = "redis"))]
+mod time;
 
 #[cfg(any(feature = "rabbitmq", feature = "redis"))]
-pub use self::received::{Handled, Received};
+pub use self::{
+    attributes::word,
+    received::{Handled, Received},
+};
 pub use self::{
     delivery::Delivery,
     in_process::{InProcess, in_process},

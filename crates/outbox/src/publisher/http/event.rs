@@ -7,7 +7,7 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::{Serialize, de::IgnoredAny};
 
 use super::{Form, fields};
-use crate::{Delivery, Message, publisher::attributes::rfc3339};
+use crate::{Delivery, Message, publisher::time::rfc3339};
 
 /// What is encoded in the value of a `ce-` field; what is not ASCII always is.
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');

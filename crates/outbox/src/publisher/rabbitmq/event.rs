@@ -145,7 +145,7 @@ mod tests {
         for name in [
             "CC",
             "cloudEvents_id",
-            "cloudEvents:type",
+            "cloudEvents_type",
             "X-Death",
             "x-delay",
         ] {

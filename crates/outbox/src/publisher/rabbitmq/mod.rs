@@ -28,4 +28,3 @@ pub use lapin;
 pub use self::{
     connection::RabbitConnection, consumer::RabbitConsumer, publisher::RabbitPublisher,
 };
-pub use super::attributes::word;

@@ -87,7 +87,7 @@ impl RabbitPublisher {
     /// The same with the routing keys that `routing` makes, of at most 255 bytes.
     ///
     /// A topic exchange takes dots for separators: put what callers choose through
-    /// [`word`](super::word).
+    /// [`word`](crate::publisher::word).
     #[must_use]
     pub fn with_routing(
         mut self,

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use buttress_outbox::{
     PublishErrorKind::{Down, Refused, RefusedForGood, Skipped, Unknown},
-    publisher::rabbitmq::{RabbitConnection, RabbitPublisher, lapin::types::AMQPValue, word},
+    publisher::{
+        rabbitmq::{RabbitConnection, RabbitPublisher, lapin::types::AMQPValue},
+        word,
+    },
 };
 use buttress_testkit::{
     eventually,
