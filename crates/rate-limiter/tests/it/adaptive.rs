@@ -111,9 +111,9 @@ fn both_back_off_when_there_is_less_and_come_back_when_there_is_more() {
         let before = mean(&service.rounds(200, 1_500)[1_000..]);
         let less = mean(&service.rounds(40, 1_500)[1_000..]);
         let after = mean(&service.rounds(200, 1_500)[1_000..]);
-        assert!(before >= 180.0 && before <= 250.0, "{name}: {before}");
+        assert!((180.0..=250.0).contains(&before), "{name}: {before}");
         assert!(less <= 60.0, "{name}: {less}");
-        assert!(after >= 180.0 && after <= 250.0, "{name}: {after}");
+        assert!((180.0..=250.0).contains(&after), "{name}: {after}");
     }
 }
 

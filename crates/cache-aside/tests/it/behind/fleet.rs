@@ -24,9 +24,9 @@ fn instance(store: &Arc<MemoryStore>, bus: &MemoryBus) -> Cache<u32> {
         .unwrap()
         .bus(bus.clone(), line)
         .unwrap();
-    Cache::builder("fleet", CachePolicy::default())
-        .second_level(second)
-        .build()
+    // Nothing ends by itself while the test runs.
+    let policy = CachePolicy::builder().ttl(LONG).build().unwrap();
+    Cache::builder("fleet", policy).second_level(second).build()
 }
 
 #[tokio::test]
