@@ -330,7 +330,7 @@ fn histories(
 #[test]
 fn no_random_saga_ends_half_done_unseen() {
     let seed = Seed::new();
-    let count = short_or_long(3_000, 2_000_000);
+    let count = short_or_long(100_000, 2_000_000);
     let tally = histories(
         count,
         seed.rng().next_u64(),
