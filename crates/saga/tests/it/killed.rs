@@ -72,10 +72,7 @@ async fn agree(sagas: &Sagas, id: SagaId, number: u64) -> bool {
             .signal(id, "agreed", number.to_be_bytes(), &number)
             .await
         {
-            Err(SagaError::Store(error)) if tries < 20 => {
-                println!("sent again: {error:?}");
-                tries += 1;
-            }
+            Err(SagaError::Store(_)) if tries < 20 => tries += 1,
             sent => return sent.unwrap(),
         }
     }
