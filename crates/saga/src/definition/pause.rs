@@ -49,7 +49,7 @@ impl Pause {
     }
 }
 
-/// What came of a [wait](SagaBuilder::wait).
+/// What came of a [wait](crate::SagaBuilder::wait).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(clippy::exhaustive_enums, reason = "one or the other")]

@@ -170,6 +170,10 @@ impl Drive {
                 self.tell_rest();
                 return Ok(());
             }
+            if wait.is_none() && !self.progress.is_open() {
+                // The rules propose only what can follow, so this cannot be. It must not be held.
+                return Err(Lost);
+            }
             self.launch(&mut under);
             let mut stop = self.engine.stop.clone();
             let stopping = *stop.borrow_and_update() > Stop::No;

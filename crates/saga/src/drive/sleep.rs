@@ -8,7 +8,13 @@ use std::{
 use buttress_store::Micros;
 
 use super::{Drive, Lost};
-use crate::{Entry, FailureKind, definition::Pause, machine::Next, run::SLEPT, store::Signals};
+use crate::{
+    Entry, FailureKind,
+    definition::{Defined, Pause},
+    machine::Next,
+    run::SLEPT,
+    store::Signals,
+};
 
 /// What is parked because nobody could say how long it should sleep or wait.
 const SLEEP: &str = "SLEEP";
@@ -51,6 +57,9 @@ impl Drive {
     /// Looks for the signals of all waits that have begun.
     pub(super) async fn listen(&mut self) -> Result<(), Lost> {
         let mut least = None;
+        if !self.definition.steps.iter().any(Defined::waits) {
+            return Ok(());
+        }
         for next in self.progress.all(&self.definition.shape) {
             let Next::Sleep { step, .. } = next else {
                 continue;

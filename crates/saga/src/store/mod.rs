@@ -5,7 +5,6 @@ mod memory;
 mod mysql;
 #[cfg(feature = "postgres")]
 mod postgres;
-mod signal;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
@@ -19,7 +18,6 @@ pub use self::memory::MemoryStore;
 pub use self::mysql::MySqlStore;
 #[cfg(feature = "postgres")]
 pub use self::postgres::PostgresStore;
-pub use self::signal::{NewSignal, Sent, Signal, Signals};
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::SqliteStore;
 use crate::{Entry, SagaId, State};
@@ -320,4 +318,58 @@ pub struct Census {
     pub count: u64,
     /// For how long the one that is due longest has been; zero when none is due.
     pub overdue: Duration,
+}
+
+/// A signal that is to be kept for a saga.
+#[derive(Clone, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "stores of others read it")]
+pub struct NewSignal {
+    /// To which saga.
+    pub saga: SagaId,
+    /// What it is known by: of one key a saga has one signal.
+    pub key: Key,
+    /// What it is called: the name of the wait that takes it.
+    pub name: String,
+    /// As JSON.
+    pub payload: Vec<u8>,
+    /// How many a saga may have.
+    pub most: u32,
+}
+
+/// What became of a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "stores of others make it")]
+pub enum Sent {
+    /// It is kept, and the saga is due if it listens.
+    New,
+    /// One of this key was there before, and nothing was done.
+    Known,
+    /// There is no such saga.
+    Nobody,
+    /// The saga has ended or is being undone: it will never look.
+    Over(State),
+    /// The saga has as many signals as it may.
+    Full,
+}
+
+/// What was sent to a saga.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "stores of others make it")]
+pub struct Signals {
+    /// Grows with each signal to the saga, of whatever name: what [`Then::Listen`] is given.
+    ///
+    /// [`Then::Listen`]: crate::store::Then::Listen
+    pub count: u64,
+    /// The first of the name that was asked for.
+    pub first: Option<Signal>,
+}
+
+/// A signal that was kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "stores of others make it")]
+pub struct Signal {
+    /// When it was sent, by the store's clock.
+    pub at: Micros,
+    /// As JSON.
+    pub payload: Vec<u8>,
 }
