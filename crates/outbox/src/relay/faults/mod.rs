@@ -332,6 +332,7 @@ async fn sweep(
     must: &[&str],
     tell: impl AsyncFn(Option<Injection>) -> Told,
 ) {
+    let _tally = buttress_testkit::tally::suite("X2");
     let (_, calm) = tell(None).await;
     let mut struck = BTreeSet::new();
     let mut injected = 0;
@@ -372,7 +373,6 @@ async fn sweep(
 /// had once: whichever operation fails, in whichever way.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_store_operation_may_fail_in_every_way() {
-    let _tally = buttress_testkit::tally::suite("X2");
     let few = &[Fault::Before, Fault::DoneThenError, Fault::DoneThenHang];
     let faults = short_or_long(&few[..], &Fault::ALL[..]);
     sweep("sqlite", faults, &ALL, async |injection| {
@@ -389,7 +389,6 @@ async fn every_store_operation_may_fail_in_every_way() {
 #[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_store_operation_may_fail_on_postgres() {
-    let _tally = buttress_testkit::tally::suite("X2");
     let Some(database) = buttress_testkit::postgres::fresh_database().await else {
         return;
     };
@@ -411,7 +410,6 @@ async fn every_store_operation_may_fail_on_postgres() {
 #[cfg(feature = "mysql")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_store_operation_may_fail_on_mariadb() {
-    let _tally = buttress_testkit::tally::suite("X2");
     let Some(database) = buttress_testkit::mysql::fresh_database().await else {
         return;
     };
