@@ -333,6 +333,7 @@ async fn sweep(
     must: &[&str],
     tell: impl AsyncFn(Option<Injection>) -> Told,
 ) {
+    let _tally = buttress_testkit::tally::suite("X2");
     let mut calm = tell(None).await.1;
     // On a loaded machine leases lapse, and a story takes another way.
     let mut tries = 0..8;
@@ -378,7 +379,6 @@ async fn sweep(
 /// had once: whichever operation fails, in whichever way.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_store_operation_may_fail_in_every_way() {
-    let _tally = buttress_testkit::tally::suite("X2");
     let few = &[Fault::Before, Fault::DoneThenError, Fault::DoneThenHang];
     let faults = short_or_long(&few[..], &Fault::ALL[..]);
     sweep("sqlite", faults, &ALL, async |injection| {
@@ -395,7 +395,6 @@ async fn every_store_operation_may_fail_in_every_way() {
 #[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_store_operation_may_fail_on_postgres() {
-    let _tally = buttress_testkit::tally::suite("X2");
     let Some(database) = buttress_testkit::postgres::fresh_database().await else {
         return;
     };
@@ -417,7 +416,6 @@ async fn every_store_operation_may_fail_on_postgres() {
 #[cfg(feature = "mysql")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_store_operation_may_fail_on_mariadb() {
-    let _tally = buttress_testkit::tally::suite("X2");
     let Some(database) = buttress_testkit::mysql::fresh_database().await else {
         return;
     };
