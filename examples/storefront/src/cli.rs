@@ -51,8 +51,8 @@ struct ServeArgs {
     /// their breakers see; while it is away each goes by its own.
     #[arg(long, env = "STOREFRONT_REDIS_URL", hide_env_values = true)]
     redis_url: Option<String>,
-    /// Send traces to the OpenTelemetry collector there, by OTLP over HTTP, as protobuf:
-    /// http://127.0.0.1:4318, say.
+    /// Send traces to the OpenTelemetry collector there (`http://127.0.0.1:4318`, say), by OTLP over
+    /// HTTP, as protobuf.
     #[arg(long, env = "STOREFRONT_OTLP", hide_env_values = true)]
     otlp: Option<String>,
     /// How many orders a second one client may place; twice as many at once.
@@ -80,13 +80,12 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => (false, args.otlp.clone()),
         Command::Demo(_) => (true, None),
     };
-    // Dropped last, outside of the runtime: by then every span has ended.
-    let exporting = telemetry::start(purpose, otlp.as_deref());
-    let ended = match &exporting {
-        Ok(_) => started(cli.command),
-        Err(_) => Ok(ExitCode::FAILURE),
-    };
-    let ended = exporting.and_then(|_exporting| ended);
+    let ended = telemetry::start(purpose, otlp.as_deref()).and_then(|exporting| {
+        let ended = started(cli.command);
+        // Last, and outside of the runtime: by then every span has ended.
+        drop(exporting);
+        ended
+    });
     match ended {
         Ok(code) => code,
         Err(error) => {
