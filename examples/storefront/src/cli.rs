@@ -55,8 +55,8 @@ struct ServeArgs {
     /// without it straight to it; while NATS is away they wait in the outbox.
     #[arg(long, env = "STOREFRONT_NATS_URL", hide_env_values = true)]
     nats_url: Option<String>,
-    /// Send traces to the OpenTelemetry collector there, by OTLP over HTTP, as protobuf:
-    /// http://127.0.0.1:4318, say.
+    /// Send traces to the OpenTelemetry collector there (`http://127.0.0.1:4318`, say), by OTLP over
+    /// HTTP, as protobuf.
     #[arg(long, env = "STOREFRONT_OTLP", hide_env_values = true)]
     otlp: Option<String>,
     /// How many orders a second one client may place; twice as many at once.
@@ -84,13 +84,12 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => (false, args.otlp.clone()),
         Command::Demo(_) => (true, None),
     };
-    // Dropped last, outside of the runtime: by then every span has ended.
-    let exporting = telemetry::start(purpose, otlp.as_deref());
-    let ended = match &exporting {
-        Ok(_) => started(cli.command),
-        Err(_) => Ok(ExitCode::FAILURE),
-    };
-    let ended = exporting.and_then(|_exporting| ended);
+    let ended = telemetry::start(purpose, otlp.as_deref()).and_then(|exporting| {
+        let ended = started(cli.command);
+        // Last, and outside of the runtime: by then every span has ended.
+        drop(exporting);
+        ended
+    });
     match ended {
         Ok(code) => code,
         Err(error) => {

@@ -107,7 +107,10 @@ async fn a_database_with_orders_is_refused_and_left_alone() {
 
 #[tokio::test]
 async fn the_instances_of_a_demo_that_is_killed_end_with_it() {
+    // A killed one cannot remove its folder.
+    let folder = tempfile::tempdir().unwrap();
     let mut demo = Command::new(env!("CARGO_BIN_EXE_storefront"))
+        .env("TMPDIR", folder.path())
         .args(["demo", "--instances", "2", "--seconds", "600"])
         .stdout(std::process::Stdio::null())
         .spawn()

@@ -158,28 +158,28 @@ async fn a_rolling_restart_under_load_fails_no_request_beyond_the_policy() {
             .map(|number| tokio::spawn(client(number, Arc::clone(&balancer), Arc::clone(&load))))
             .collect();
         for _ in 0..short_or_long(1, 20) {
-            for place in 0..shops.len() {
+            for place in &mut shops {
                 let before = load.requests.load(Relaxed);
-                shops[place].signal(Signal::SIGTERM);
-                let ended = shops[place].ended(Duration::from_secs(40)).await;
+                place.signal(Signal::SIGTERM);
+                let ended = place.ended(Duration::from_secs(40)).await;
                 assert!(ended.expect("it ends").success());
                 // Up and ready before the next one goes.
                 let spawned = Shop::spawn(&database, &options);
                 let shop = tokio::task::spawn_blocking(|| spawned.ready())
                     .await
                     .unwrap();
-                let gone = std::mem::replace(&mut shops[place], shop);
+                let gone = std::mem::replace(place, shop);
                 {
                     let mut known = balancer.known.lock().unwrap();
                     known.retain(|address| address != gone.address());
-                    known.push(shops[place].address().to_owned());
+                    known.push(place.address().to_owned());
                 }
                 while !balancer
                     .ready
                     .lock()
                     .unwrap()
                     .iter()
-                    .any(|it| it == shops[place].address())
+                    .any(|it| it == place.address())
                 {
                     tokio::time::sleep(LOOKED_AT).await;
                 }

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -226,7 +227,9 @@ impl Crowd {
                 let version = version(request.json(&json!({ "price": price })).send().await).await;
                 let at = self.clock.now();
                 if let Some((version, _)) = version {
-                    let in_trouble = before || self.stores.redis_in_trouble(number);
+                    let in_trouble = before
+                        || self.stores.redis_in_trouble(number)
+                        || self.is_degraded(address).await;
                     let by = address;
                     self.freshness.changed(
                         product,
@@ -242,6 +245,21 @@ impl Crowd {
             }
             self.pause(120).await;
         }
+    }
+
+    /// Whether the instance says itself that it is without Redis, or says nothing.
+    async fn is_degraded(&self, address: SocketAddr) -> bool {
+        let asked = self
+            .customers
+            .http()
+            .get(format!("http://{address}/readyz"));
+        let Ok(answer) = asked.send().await else {
+            return true;
+        };
+        let healthy = answer.status() == StatusCode::OK;
+        let body: Value = answer.json().await.unwrap_or_default();
+        let missing = body["data"]["degraded"].as_array();
+        !healthy || missing.is_some_and(|missing| !missing.is_empty())
     }
 
     /// Reads products that others change.
