@@ -49,9 +49,11 @@ export RABBITMQ_MNESIA_BASE="$PWD/data" RABBITMQ_LOG_BASE="$PWD" RABBITMQ_LOGS=-
 export RABBITMQ_ENABLED_PLUGINS_FILE="$PWD/plugins" RABBITMQ_CONFIG_FILE="$PWD/rabbitmq.conf"
 export RABBITMQ_PID_FILE="$PWD/pid"
 # One scheduler: it starts faster where there are few cores. Erlang's own network begins with the
-# node and asks nobody for a port: else a daemon (epmd) would be started, and stay.
-export RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-sname buttress@localhost -start_epmd false \
--erl_epmd_port $2 -kernel inet_dist_use_interface {127,0,0,1} +S 1:1 +A 4"
+# node and asks nobody for a port: else a daemon (epmd) would be started, and stay. The server looks
+# for it once a minute and would have a small node start it, which the flags of all nodes prevent.
+export ERL_AFLAGS="-start_epmd false"
+export RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-sname buttress@localhost -erl_epmd_port $2 \
+-kernel inet_dist_use_interface {127,0,0,1} +S 1:1 +A 4"
 exec "$4"
 "#;
 

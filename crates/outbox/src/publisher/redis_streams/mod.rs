@@ -2,7 +2,7 @@
 //!
 //! ```no_run
 //! use buttress_outbox::publisher::redis_streams::{RedisStreamPublisher, Trim};
-//! use buttress_store::redis::RedisConnection;
+//! use buttress_store::RedisConnection;
 //!
 //! # fn example(manager: redis::aio::MultiplexedConnection) -> Result<(), Box<dyn std::error::Error>> {
 //! let connection = RedisConnection::new(manager);
