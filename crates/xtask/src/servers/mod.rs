@@ -106,7 +106,11 @@ impl Server {
         let told = (self.find)().ok().and_then(|program| {
             let output = Command::new(program).arg("--version").output().ok()?;
             let told = String::from_utf8(output.stdout).ok()?;
-            Some(told.lines().next()?.trim().to_owned())
+            // `Ver 10.11.19-MariaDB`, `(PostgreSQL) 15.18`, `v=7.0.15`.
+            let (_, rest) = told.split_at(told.find(|it: char| it.is_ascii_digit())?);
+            let is_of_it = |it: char| it.is_ascii_digit() || it == '.';
+            let end = rest.find(|it| !is_of_it(it)).unwrap_or(rest.len());
+            Some(format!("{} {}", self.program, &rest[..end]))
         });
         told.unwrap_or_else(|| format!("{}, of unknown version", self.program))
     }
