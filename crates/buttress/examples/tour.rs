@@ -159,7 +159,7 @@ async fn main() -> Result<(), Failure> {
     let orders = "CREATE TABLE orders (id INTEGER PRIMARY KEY, item TEXT, amount INTEGER)";
     sqlx::query(orders).execute(&pool).await?;
     let writer = Writer::new(pool.clone());
-    let keys = Keys::new(writer.clone());
+    let keys = Keys::new(writer.clone())?;
     keys.migrate().await?;
     let messages = OutboxStore::sqlite(writer.clone())?;
     messages.migrate().await?;

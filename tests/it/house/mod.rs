@@ -182,7 +182,9 @@ impl House {
                 let pool = pool.connect_lazy_with(url.parse()?);
                 (
                     Pool::Postgres(pool.clone()),
-                    Idempotency::builder(keys::PostgresStore::new(pool.clone()).with_gate(gate()?)),
+                    Idempotency::builder(
+                        keys::PostgresStore::new(pool.clone())?.with_gate(gate()?),
+                    ),
                     OutboxStore::postgres(pool.clone())?,
                     Sagas::new(sagas::PostgresStore::new(pool.clone())?.with_gate(gate()?)),
                     SharedRateLimiter::new("house", hourly()?, limits::PostgresStore::new(pool)?)?,
@@ -193,7 +195,7 @@ impl House {
                 let pool = pool.connect_lazy_with(url.parse()?);
                 (
                     Pool::MySql(pool.clone()),
-                    Idempotency::builder(keys::MySqlStore::new(pool.clone()).with_gate(gate()?)),
+                    Idempotency::builder(keys::MySqlStore::new(pool.clone())?.with_gate(gate()?)),
                     OutboxStore::mysql(pool.clone())?,
                     Sagas::new(sagas::MySqlStore::new(pool.clone())?.with_gate(gate()?)),
                     SharedRateLimiter::new("house", hourly()?, limits::MySqlStore::new(pool)?)?,
@@ -208,7 +210,9 @@ impl House {
                 let sagas = sagas::SqliteStore::with_tables(writer.clone(), &tables)?;
                 (
                     Pool::Sqlite(writer.clone()),
-                    Idempotency::builder(keys::SqliteStore::new(writer.clone()).with_gate(gate()?)),
+                    Idempotency::builder(
+                        keys::SqliteStore::new(writer.clone())?.with_gate(gate()?),
+                    ),
                     OutboxStore::sqlite(writer.clone())?,
                     Sagas::new(sagas.with_gate(gate()?)),
                     SharedRateLimiter::new("house", hourly()?, limits::SqliteStore::new(writer)?)?,
@@ -240,17 +244,17 @@ impl House {
     pub(crate) async fn migrate(&self) -> Result<(), Trouble> {
         match &self.pool {
             Pool::Postgres(pool) => {
-                keys::PostgresStore::new(pool.clone()).migrate().await?;
+                keys::PostgresStore::new(pool.clone())?.migrate().await?;
                 sagas::PostgresStore::new(pool.clone())?.migrate().await?;
                 limits::PostgresStore::new(pool.clone())?.migrate().await?;
             }
             Pool::MySql(pool) => {
-                keys::MySqlStore::new(pool.clone()).migrate().await?;
+                keys::MySqlStore::new(pool.clone())?.migrate().await?;
                 sagas::MySqlStore::new(pool.clone())?.migrate().await?;
                 limits::MySqlStore::new(pool.clone())?.migrate().await?;
             }
             Pool::Sqlite(writer) => {
-                keys::SqliteStore::new(writer.clone()).migrate().await?;
+                keys::SqliteStore::new(writer.clone())?.migrate().await?;
                 let tables = buttress_store::Tables::default();
                 let sagas = sagas::SqliteStore::with_tables(writer.clone(), &tables)?;
                 sagas.migrate().await?;
