@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use buttress_testkit::{mysql, postgres, redis};
+use buttress_testkit::{mysql, nats, postgres, rabbitmq, redis};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -36,6 +36,8 @@ impl Role {
         let none = [
             postgres::URL_VARIABLE,
             mysql::URL_VARIABLE,
+            nats::URL_VARIABLE,
+            rabbitmq::URL_VARIABLE,
             redis::URL_VARIABLE,
         ];
         let mut child = Command::new(env!("CARGO_BIN_EXE_role"))

@@ -4,7 +4,12 @@ mod install;
 mod standing;
 mod started;
 
-use std::{any::Any, env, path::PathBuf, process::Command};
+use std::{
+    any::Any,
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result, bail};
 use buttress_testkit::{faketime, mysql, nats, postgres, programs::NotFound, rabbitmq, redis};
@@ -129,9 +134,11 @@ impl Server {
             return format!("{}, given", self.program);
         }
         let told = (self.find)().ok().and_then(|program| {
-            let output = Command::new(program).arg("--version").output().ok()?;
-            let told = String::from_utf8(output.stdout).ok()?;
-            // `Ver 10.11.19-MariaDB`, `(PostgreSQL) 15.18`, `v=7.0.15`.
+            let told = match self.program {
+                RABBITMQ => program.canonicalize().ok()?.display().to_string(),
+                _ => version(&program).ok()?,
+            };
+            // `Ver 10.11.19-MariaDB`, `(PostgreSQL) 15.18`, `v=7.0.15`, `rabbitmq_server-3.10.8`.
             let (_, rest) = told.split_at(told.find(|it: char| it.is_ascii_digit())?);
             let is_of_it = |it: char| it.is_ascii_digit() || it == '.';
             let end = rest.find(|it| !is_of_it(it)).unwrap_or(rest.len());
@@ -178,14 +185,13 @@ pub(crate) fn list(servers: &[Server]) {
         }
         match (server.find)() {
             Ok(path) => {
-                let path = path.display();
                 if server.start.is_none() || program == RABBITMQ {
-                    println!("{program}: {path}");
+                    println!("{program}: {}", path.display());
                     continue;
                 }
-                let version = version(&path.to_string());
+                let version = version(&path);
                 let version = version.unwrap_or_else(|error| format!("({error:#})"));
-                println!("{program}: {path}, {version}");
+                println!("{program}: {}, {version}", path.display());
             }
             Err(not_found) => {
                 println!("{program}: {not_found}");
@@ -201,7 +207,7 @@ pub(crate) fn list(servers: &[Server]) {
     }
 }
 
-fn version(program: &str) -> Result<String> {
+fn version(program: &Path) -> Result<String> {
     let output = Command::new(program)
         .arg("--version")
         .output()

@@ -30,14 +30,16 @@ const GIVEN_UP: Duration = Duration::from_secs(120);
 /// How long a stop may take: what the page grants it, and a loaded machine's slowness.
 const STOPPED_WITHIN: Duration = Duration::from_secs(30);
 /// Variables that mean one instance, and not those of a fleet.
-const NOT_HANDED_ON: [&str; 6] = [
+const NOT_HANDED_ON: [&str; 7] = [
     "STOREFRONT_LISTEN",
     "STOREFRONT_REDIS_URL",
+    "STOREFRONT_NATS_URL",
     "STOREFRONT_DRAIN_MS",
     "STOREFRONT_OTLP",
     "STOREFRONT_WEBHOOK_SECRET",
     "RUST_LOG",
 ];
+
 /// Ends the process of that number, unless it was said that it has ended.
 const END_WITH_US: &str = r#"[ -n "$told" ] || kill -s KILL "$1" 2>/dev/null"#;
 
