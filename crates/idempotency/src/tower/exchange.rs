@@ -13,14 +13,15 @@ use tower_service::Service;
 use tracing::Instrument;
 
 use super::{
-    Idempotent, RequestBody, ResponseBody,
+    Idempotent, Redriven, RequestBody, ResponseBody,
     capture::{self, Captured},
     layer::Settings,
     service::Taken,
 };
 use crate::{
-    Abandoned, Begin, CompleteError, Fingerprint, Guard, Key, Refusal, Scope, ScopedKey,
+    Abandoned, Begin, CompleteError, EventKind, Fingerprint, Guard, Key, Refusal, Scope, ScopedKey,
     http::{HttpRefusal, Keep, StoredResponse},
+    idempotency::Payload,
 };
 
 type Answer<R, E> = Result<Response<ResponseBody<R>>, E>;
@@ -30,6 +31,8 @@ pub(super) struct Exchange {
     settings: Arc<Settings>,
     key: ScopedKey,
     fingerprint: Fingerprint,
+    /// A completer asks, and not a client.
+    redriven: Option<Redriven>,
 }
 
 /// Reads the request, claims its key and has it done.
@@ -57,19 +60,53 @@ where
             key: scope.key(&key),
             fingerprint: rule.of(&head.method, &head.uri, &head.headers, &body),
             settings: Arc::clone(&settings),
+            redriven: None,
         };
-        let guard = match exchange.begin().await? {
+        let payload = exchange.payload(&head, &body);
+        let guard = match exchange.begin(payload).await? {
             Ok(guard) => guard,
             Err(replay) => return Ok(Ok(replay.map(ResponseBody::whole))),
         };
         head.extensions.insert(Taken);
-        // From here on it is done to its end, whether the caller stays or not. Boxed, for it is
-        // large, and would be moved through each wrap on its way into the task.
-        let work = Box::pin(exchange.work(service, guard, head, body));
-        let done = settings.idempotency.spawn(work.in_current_span()).await;
-        done.ok_or(HttpRefusal::Stopped)
+        exchange.detached(service, guard, head, body).await
     };
     match begun.await {
+        Ok(answer) => answer,
+        Err(refusal) => Ok((settings.respond)(refusal).map(ResponseBody::whole)),
+    }
+}
+
+/// Has a request done that a completer makes again, under the key that it has.
+pub(super) async fn again<S, B, R>(
+    service: S,
+    settings: Arc<Settings>,
+    redriven: Redriven,
+    guard: Guard,
+    request: Request<B>,
+) -> Answer<R, S::Error>
+where
+    S: Service<Request<RequestBody<B>>, Response = Response<R>> + Send + 'static,
+    S::Future: Send,
+    S::Error: Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Send,
+    R: Body<Data = Bytes> + Unpin + Send + 'static,
+    R::Error: Send,
+{
+    let done = async {
+        let (mut head, body) = request.into_parts();
+        // It was read before; what the limit is by now is not asked.
+        let body = capture::whole(body, usize::MAX).await?;
+        let exchange = Exchange {
+            settings: Arc::clone(&settings),
+            key: guard.key().clone(),
+            fingerprint: redriven.fingerprint(),
+            redriven: Some(redriven),
+        };
+        head.extensions.insert(Taken);
+        exchange.detached(service, guard, head, body).await
+    };
+    match done.await {
         Ok(answer) => answer,
         Err(refusal) => Ok((settings.respond)(refusal).map(ResponseBody::whole)),
     }
@@ -89,14 +126,30 @@ impl Settings {
 }
 
 impl Exchange {
+    /// What is kept of the request with its key, where that was chosen.
+    fn payload(&self, head: &request::Parts, body: &Bytes) -> Option<Payload> {
+        let (kept, idempotency) = (self.settings.kept.as_ref()?, &self.settings.idempotency);
+        let longest = idempotency.policy().longest_request();
+        match kept.keep(&self.key, head, body, longest) {
+            Ok(payload) => Some(payload),
+            Err(reason) => {
+                idempotency.inner().tell(EventKind::NotKept { reason });
+                None
+            }
+        }
+    }
+
     /// The key, if it is ours now, or the answer that was given.
-    async fn begin(&self) -> Result<Result<Guard, Response<Bytes>>, HttpRefusal> {
-        let idempotency = &self.settings.idempotency;
-        let patience = self.settings.wait;
+    async fn begin(
+        &self,
+        payload: Option<Payload>,
+    ) -> Result<Result<Guard, Response<Bytes>>, HttpRefusal> {
+        let (idempotency, patience) = (&self.settings.idempotency, self.settings.wait);
+        let (key, fingerprint) = (&self.key, &self.fingerprint);
         let begun = if patience.is_zero() {
-            idempotency.begin(&self.key, &self.fingerprint).await?
+            idempotency.begin_as(key, fingerprint, payload).await?
         } else {
-            let begun = idempotency.begin_or_wait(&self.key, &self.fingerprint, patience);
+            let begun = idempotency.begin_within(key, fingerprint, payload, patience);
             begun.await?
         };
         match begun {
@@ -114,6 +167,30 @@ impl Exchange {
             mark(&mut replay);
         }
         Ok(replay)
+    }
+
+    /// Has it done to its end, whether the caller stays or not.
+    async fn detached<S, B, R>(
+        self,
+        service: S,
+        guard: Guard,
+        head: request::Parts,
+        body: Bytes,
+    ) -> Result<Answer<R, S::Error>, HttpRefusal>
+    where
+        S: Service<Request<RequestBody<B>>, Response = Response<R>> + Send + 'static,
+        S::Future: Send,
+        S::Error: Send + 'static,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Send,
+        R: Body<Data = Bytes> + Unpin + Send + 'static,
+        R::Error: Send,
+    {
+        let settings = Arc::clone(&self.settings);
+        // Boxed, for it is large, and would be moved through each wrap on its way into the task.
+        let work = Box::pin(self.work(service, guard, head, body));
+        let done = settings.idempotency.spawn(work.in_current_span()).await;
+        done.ok_or(HttpRefusal::Stopped)
     }
 
     /// Has it done, and says of the key how it ended.
@@ -139,7 +216,10 @@ impl Exchange {
         let guard = handed.take();
         let Some(guard) = guard else {
             return match done {
-                Ok(result) => result.map(|response| response.map(ResponseBody::passing)),
+                Ok(result) => result.map(|response| {
+                    self.handler_has_said(&response);
+                    response.map(ResponseBody::passing)
+                }),
                 Err(panic) => resume_unwind(panic),
             };
         };
@@ -167,6 +247,10 @@ impl Exchange {
         let (mut head, body) = response.into_parts();
         let said = head.extensions.remove::<Keep>();
         let keep = self.settings.statuses.of(head.status, &head.headers, said);
+        let keep = match (&self.redriven, said) {
+            (Some(_), None) => keep.without_client(head.status),
+            _ => keep,
+        };
         let body = match keep {
             Keep::Answer => return self.keep(guard, head, body).await,
             // As above.
@@ -214,14 +298,32 @@ impl Exchange {
             },
             // The request was carried out, so its answer is the true one. What is not recorded
             // about it is told as an event.
-            Ok(()) | Err(_) => answer,
+            Err(_) => answer,
+            Ok(()) => {
+                if let Some(redriven) = &self.redriven {
+                    redriven.set_done();
+                }
+                answer
+            }
+        }
+    }
+
+    /// It has completed the key itself, by what its answer says.
+    fn handler_has_said<R>(&self, answer: &Response<R>) {
+        let Some(redriven) = &self.redriven else {
+            return;
+        };
+        let (status, headers) = (answer.status(), answer.headers());
+        let said = answer.extensions().get::<Keep>().copied();
+        if self.settings.statuses.of(status, headers, said) == Keep::Answer {
+            redriven.set_done();
         }
     }
 
     /// The key was lost to another, whose answer counts; `None` when there is no other, and ours
     /// does.
     async fn after_all(&self, record: Bytes) -> Option<Response<Bytes>> {
-        let begun = match self.begin().await {
+        let begun = match self.begin(None).await {
             Ok(Err(replay)) => return Some(replay),
             Ok(Ok(guard)) => guard,
             Err(refusal) => return Some((self.settings.respond)(refusal)),

@@ -56,6 +56,7 @@ impl MySqlStore {
             .run(async |deadline: Deadline| {
                 let mut loan = Loan::acquire(&self.pool, deadline).await?;
                 let orphans = sqlx::query_scalar(&self.sql.orphans)
+                    .bind(adoption.driver.as_bytes())
                     .bind(micros(adoption.idle))
                     .fetch_all(&mut *loan);
                 let orphans: Vec<Vec<u8>> = deadline.run(Phase::Read, orphans).await?;
@@ -85,6 +86,7 @@ impl MySqlStore {
         id: &[u8],
     ) -> Result<Option<Adopted>, StoreError> {
         let orphan = sqlx::query_as(&self.sql.orphan)
+            .bind(adoption.driver.as_bytes())
             .bind(micros(adoption.idle))
             .bind(id)
             .fetch_optional(&mut **transaction);

@@ -30,6 +30,10 @@ const MIGRATIONS: &[Migration] = &[
         2,
         include_str!("../../../migrations/postgres/0002_phases.sql"),
     ),
+    Migration::new(
+        3,
+        include_str!("../../../migrations/postgres/0003_drivers.sql"),
+    ),
 ];
 
 /// Records in `PostgreSQL`, on a pool of yours.
@@ -128,6 +132,23 @@ impl PostgresStore {
             .bind(&fence.token().as_bytes()[..])
     }
 
+    /// Removes it, or frees it by this statement where it must stay.
+    async fn free(
+        &self,
+        statement: &Statement,
+        key: &ScopedKey,
+        fence: Fence,
+    ) -> Result<bool, StoreError> {
+        if fence.epoch() == 1 {
+            let remove = || Self::fenced(&self.sql.remove, key, &fence);
+            if self.execute(remove).await? > 0 {
+                return Ok(true);
+            }
+        }
+        let free = || Self::fenced(statement, key, &fence);
+        Ok(self.execute(free).await? > 0)
+    }
+
     /// One look, in whatever transaction.
     async fn look(
         &self,
@@ -142,6 +163,7 @@ impl PostgresStore {
             .bind(micros(request.lease))
             .bind(micros(request.lease.saturating_add(request.retention)))
             .bind(request.payload)
+            .bind(request.driver.as_bytes())
             .fetch_one(connection)
             .await?;
         answer(looked, request).map_err(|_| corrupt_row())
@@ -232,14 +254,11 @@ impl Store for PostgresStore {
     }
 
     async fn release(&self, key: &ScopedKey, fence: Fence) -> Result<bool, StoreError> {
-        if fence.epoch() == 1 {
-            let remove = || Self::fenced(&self.sql.remove, key, &fence);
-            if self.execute(remove).await? > 0 {
-                return Ok(true);
-            }
-        }
-        let free = || Self::fenced(&self.sql.free, key, &fence);
-        Ok(self.execute(free).await? > 0)
+        self.free(&self.sql.release, key, fence).await
+    }
+
+    async fn hand_back(&self, key: &ScopedKey, fence: Fence) -> Result<bool, StoreError> {
+        self.free(&self.sql.hand_back, key, fence).await
     }
 
     async fn doubt(&self, key: &ScopedKey, fence: Fence) -> Result<bool, StoreError> {

@@ -27,6 +27,10 @@ const MIGRATIONS: &[Migration] = &[
         2,
         include_str!("../../../migrations/sqlite/0002_phases.sql"),
     ),
+    Migration::new(
+        3,
+        include_str!("../../../migrations/sqlite/0003_drivers.sql"),
+    ),
 ];
 
 /// Records in an SQLite database, by its one writer.
@@ -123,6 +127,26 @@ impl SqliteStore {
         Self::fenced(query, key, fence)
     }
 
+    /// Removes it, or frees it by this statement where it must stay.
+    async fn free(
+        &self,
+        statement: &Statement,
+        key: &ScopedKey,
+        fence: Fence,
+    ) -> Result<bool, StoreError> {
+        if fence.epoch() == 1 {
+            let remove = || Self::fenced(sqlx::query(&self.sql.remove), key, &fence);
+            if self.execute(remove).await? > 0 {
+                return Ok(true);
+            }
+        }
+        let free = || {
+            let query = sqlx::query(statement).bind(Micros::of_host().get());
+            Self::fenced(query, key, &fence)
+        };
+        Ok(self.execute(free).await? > 0)
+    }
+
     async fn read(
         &self,
         connection: &mut SqliteConnection,
@@ -172,6 +196,7 @@ impl SqliteStore {
             .bind(lease_until.get())
             .bind((lease_until + request.retention).get())
             .bind(request.payload)
+            .bind(request.driver.as_bytes())
             .execute(connection)
             .await;
         Ok(written.map_err(StoreError::in_transaction)?.rows_affected())
@@ -258,17 +283,11 @@ impl Store for SqliteStore {
     }
 
     async fn release(&self, key: &ScopedKey, fence: Fence) -> Result<bool, StoreError> {
-        if fence.epoch() == 1 {
-            let remove = || Self::fenced(sqlx::query(&self.sql.remove), key, &fence);
-            if self.execute(remove).await? > 0 {
-                return Ok(true);
-            }
-        }
-        let free = || {
-            let query = sqlx::query(&self.sql.free).bind(Micros::of_host().get());
-            Self::fenced(query, key, &fence)
-        };
-        Ok(self.execute(free).await? > 0)
+        self.free(&self.sql.release, key, fence).await
+    }
+
+    async fn hand_back(&self, key: &ScopedKey, fence: Fence) -> Result<bool, StoreError> {
+        self.free(&self.sql.hand_back, key, fence).await
     }
 
     async fn doubt(&self, key: &ScopedKey, fence: Fence) -> Result<bool, StoreError> {

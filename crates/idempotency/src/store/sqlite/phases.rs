@@ -54,6 +54,7 @@ impl SqliteStore {
         sqlx::query_as(&self.sql.orphan)
             .bind(now.get())
             .bind((now - adoption.idle).get())
+            .bind(adoption.driver.as_bytes())
             .fetch_optional(connection)
             .await
     }
