@@ -136,7 +136,7 @@ impl Guard {
         self.watch().await
     }
 
-    /// The same, for somebody who has no guard.
+    /// The same, for somebody who has no guard: a key that is given back, or done, is not lost.
     pub(crate) fn watch(&self) -> impl Future<Output = LeaseLost> + Send + use<> {
         let lost = self.held.as_ref().map(|held| held.lost.clone());
         async move {
@@ -145,8 +145,8 @@ impl Guard {
             };
             match lost.wait_for(Option::is_some).await.map(|it| *it) {
                 Ok(Some(reason)) => reason,
-                // The heartbeat went with its runtime.
-                _ => LeaseLost::Expired,
+                // The heartbeat was ended, with the claim or with its runtime.
+                _ => std::future::pending().await,
             }
         }
     }
