@@ -328,6 +328,23 @@ pub trait Store: fmt::Debug + Send + Sync {
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 const LOOKS: u32 = 5;
 
+/// A key is given back: its record is removed where it may go, which only that of a first claim may,
+/// and freed where it must stay. Each says of how many rows it was true.
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+async fn freed(
+    fence: Fence,
+    remove: impl Future<Output = Result<u64, StoreError>>,
+    free: impl Future<Output = Result<u64, StoreError>>,
+) -> Result<bool, StoreError> {
+    Ok((fence.epoch() == 1 && remove.await? > 0) || free.await? > 0)
+}
+
+/// On how many bytes it stands, as MySQL and SQLite count them.
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
+fn length_before(checkpoint: &Checkpoint) -> i64 {
+    i64::try_from(checkpoint.before).unwrap_or(i64::MAX)
+}
+
 /// A duration as stores count it.
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 fn micros(duration: Duration) -> i64 {

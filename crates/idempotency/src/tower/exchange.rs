@@ -24,6 +24,35 @@ use crate::{
     idempotency::Payload,
 };
 
+/// A body as it comes to a service that works on after its caller is gone.
+pub(super) trait Asks: Body<Data = Bytes, Error: Send> + Send + 'static {}
+
+impl<B: Body<Data = Bytes, Error: Send> + Send + 'static> Asks for B {}
+
+/// A body as it leaves one.
+pub(super) trait Answers: Body<Data = Bytes, Error: Send> + Unpin + Send + 'static {}
+
+impl<R: Body<Data = Bytes, Error: Send> + Unpin + Send + 'static> Answers for R {}
+
+/// Such a service.
+pub(super) trait Handles<B: Body, R>:
+    Service<Request<RequestBody<B>>, Response = Response<R>, Future: Send, Error: Send + 'static>
+    + Send
+    + 'static
+{
+}
+
+impl<S, B: Body, R> Handles<B, R> for S where
+    S: Service<
+            Request<RequestBody<B>>,
+            Response = Response<R>,
+            Future: Send,
+            Error: Send + 'static,
+        > + Send
+        + 'static
+{
+}
+
 type Answer<R, E> = Result<Response<ResponseBody<R>>, E>;
 
 /// What is asked under which key.
@@ -43,13 +72,9 @@ pub(super) async fn answer<S, B, R>(
     request: Request<B>,
 ) -> Answer<R, S::Error>
 where
-    S: Service<Request<RequestBody<B>>, Response = Response<R>> + Send + 'static,
-    S::Future: Send,
-    S::Error: Send + 'static,
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Send,
-    R: Body<Data = Bytes> + Unpin + Send + 'static,
-    R::Error: Send,
+    S: Handles<B, R>,
+    B: Asks,
+    R: Answers,
 {
     let begun = async {
         let (mut head, body) = request.into_parts();
@@ -85,13 +110,9 @@ pub(super) async fn again<S, B, R>(
     request: Request<B>,
 ) -> Answer<R, S::Error>
 where
-    S: Service<Request<RequestBody<B>>, Response = Response<R>> + Send + 'static,
-    S::Future: Send,
-    S::Error: Send + 'static,
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Send,
-    R: Body<Data = Bytes> + Unpin + Send + 'static,
-    R::Error: Send,
+    S: Handles<B, R>,
+    B: Asks,
+    R: Answers,
 {
     let done = async {
         let (mut head, body) = request.into_parts();
@@ -178,13 +199,9 @@ impl Exchange {
         body: Bytes,
     ) -> Result<Answer<R, S::Error>, HttpRefusal>
     where
-        S: Service<Request<RequestBody<B>>, Response = Response<R>> + Send + 'static,
-        S::Future: Send,
-        S::Error: Send + 'static,
-        B: Body<Data = Bytes> + Send + 'static,
-        B::Error: Send,
-        R: Body<Data = Bytes> + Unpin + Send + 'static,
-        R::Error: Send,
+        S: Handles<B, R>,
+        B: Asks,
+        R: Answers,
     {
         let settings = Arc::clone(&self.settings);
         // Boxed, for it is large, and would be moved through each wrap on its way into the task.

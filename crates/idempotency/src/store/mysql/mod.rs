@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use self::sql::Sql;
 use super::{
     Adopted, Adoption, Answer, Checkpoint, Decision, InTransaction, Keeps, LOOKS, Micros,
-    Postponement, Request, Store, Unfinished, decide, micros, record, unfinished,
+    Postponement, Request, Store, Unfinished, decide, freed, micros, record, unfinished,
 };
 use crate::{Fingerprint, ScopedKey};
 
@@ -153,21 +153,15 @@ impl MySqlStore {
         Self::fenced(query, key, fence)
     }
 
-    /// Removes it, or frees it by this statement where it must stay.
     async fn free(
         &self,
         statement: &Statement,
         key: &ScopedKey,
         fence: Fence,
     ) -> Result<bool, StoreError> {
-        if fence.epoch() == 1 {
-            let remove = || Self::fenced(sqlx::query(&self.sql.remove), key, &fence);
-            if self.execute(remove).await? > 0 {
-                return Ok(true);
-            }
-        }
-        let free = || Self::fenced(sqlx::query(statement), key, &fence);
-        Ok(self.execute(free).await? > 0)
+        let remove = self.execute(|| Self::fenced(sqlx::query(&self.sql.remove), key, &fence));
+        let free = self.execute(|| Self::fenced(sqlx::query(statement), key, &fence));
+        freed(fence, remove, free).await
     }
 
     /// A new key, in one round trip. A key that is there already: a read, which waits for nobody,

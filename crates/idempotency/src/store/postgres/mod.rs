@@ -16,7 +16,7 @@ use sqlx::{PgConnection, PgPool, Postgres};
 use self::sql::Sql;
 use super::{
     Adopted, Adoption, Answer, Checkpoint, Decision, InTransaction, Keeps, LOOKS, Micros,
-    Postponement, Request, Store, Unfinished, decide, micros, record, unfinished,
+    Postponement, Request, Store, Unfinished, decide, freed, micros, record, unfinished,
 };
 use crate::{Fingerprint, ScopedKey};
 
@@ -132,21 +132,15 @@ impl PostgresStore {
             .bind(&fence.token().as_bytes()[..])
     }
 
-    /// Removes it, or frees it by this statement where it must stay.
     async fn free(
         &self,
         statement: &Statement,
         key: &ScopedKey,
         fence: Fence,
     ) -> Result<bool, StoreError> {
-        if fence.epoch() == 1 {
-            let remove = || Self::fenced(&self.sql.remove, key, &fence);
-            if self.execute(remove).await? > 0 {
-                return Ok(true);
-            }
-        }
-        let free = || Self::fenced(statement, key, &fence);
-        Ok(self.execute(free).await? > 0)
+        let remove = self.execute(|| Self::fenced(&self.sql.remove, key, &fence));
+        let free = self.execute(|| Self::fenced(statement, key, &fence));
+        freed(fence, remove, free).await
     }
 
     /// One look, in whatever transaction.

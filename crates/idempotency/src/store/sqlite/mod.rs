@@ -16,7 +16,7 @@ use sqlx::{Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments};
 use self::sql::Sql;
 use super::{
     Adopted, Adoption, Answer, Checkpoint, Decision, InTransaction, Keeps, Postponement, Request,
-    Row, Store, Unfinished, decide, record, unfinished,
+    Row, Store, Unfinished, decide, freed, record, unfinished,
 };
 use crate::{Fingerprint, ScopedKey};
 
@@ -127,24 +127,18 @@ impl SqliteStore {
         Self::fenced(query, key, fence)
     }
 
-    /// Removes it, or frees it by this statement where it must stay.
     async fn free(
         &self,
         statement: &Statement,
         key: &ScopedKey,
         fence: Fence,
     ) -> Result<bool, StoreError> {
-        if fence.epoch() == 1 {
-            let remove = || Self::fenced(sqlx::query(&self.sql.remove), key, &fence);
-            if self.execute(remove).await? > 0 {
-                return Ok(true);
-            }
-        }
-        let free = || {
+        let remove = self.execute(|| Self::fenced(sqlx::query(&self.sql.remove), key, &fence));
+        let free = self.execute(|| {
             let query = sqlx::query(statement).bind(Micros::of_host().get());
             Self::fenced(query, key, &fence)
-        };
-        Ok(self.execute(free).await? > 0)
+        });
+        freed(fence, remove, free).await
     }
 
     async fn read(

@@ -109,12 +109,15 @@ where
         Some(format!("ride {token}, charge {charge}"))
     }
 
-    async fn open(&self) {
+    /// With empty tables, and nobody who listens.
+    async fn open(pool: Pool<DB>) -> Arc<Self> {
         for table in TABLES {
-            let mut connection = self.pool.acquire().await.unwrap();
+            let mut connection = pool.acquire().await.unwrap();
             let create = sqlx::query::<DB>(table);
             create.execute(&mut *connection).await.unwrap();
         }
+        let at = Box::new(|_| ());
+        Arc::new(Self { pool, at })
     }
 
     async fn count(&self, table: &str, number: usize) -> i64 {
@@ -296,11 +299,7 @@ async fn kill_everywhere<DB: SqlDatabase>(
     DB::Arguments: sqlx::IntoArguments<DB>,
     (i64, i64): for<'r> sqlx::FromRow<'r, DB::Row>,
 {
-    let rides = Arc::new(Rides {
-        pool,
-        at: Box::new(|_| ()),
-    });
-    rides.open().await;
+    let rides = Rides::open(pool).await;
     for (number, point) in POINTS.into_iter().enumerate() {
         let mut service = child(name, url).environment("POINT", point).spawn();
         let port = service.until("listens").await;
@@ -379,11 +378,7 @@ async fn a_completer_that_is_killed_at_any_point_loses_no_request() {
     let _tally = buttress_testkit::tally::suite("ID1 ID2 X5");
     let on = OnSqlite::start().await;
     let file = file(on.folder.path());
-    let rides = Arc::new(Rides {
-        pool: on.writer.pool().clone(),
-        at: Box::new(|_| ()),
-    });
-    rides.open().await;
+    let rides = Rides::open(on.writer.pool().clone()).await;
     let mut service = child("sqlite", &file).environment("POINT", "begun").spawn();
     let port = service.until("listens").await;
     let client = tokio::spawn(async move { asks(&port, "one", "1").await });
@@ -413,11 +408,7 @@ async fn a_request_that_kills_its_process_is_parked_and_its_neighbours_are_finis
     let _tally = buttress_testkit::tally::suite("ID2 X5");
     let on = OnSqlite::start().await;
     let file = file(on.folder.path());
-    let rides = Arc::new(Rides {
-        pool: on.writer.pool().clone(),
-        at: Box::new(|_| ()),
-    });
-    rides.open().await;
+    let rides = Rides::open(on.writer.pool().clone()).await;
     let clients = [("1", "1"), ("2", POISON), ("3", "3"), ("4", "4")];
     for (key, body) in clients {
         let point = if body == POISON { "" } else { "charge passed" };
