@@ -1,7 +1,7 @@
 //! One request with a key, from its body to its answer.
 
 use std::{
-    panic::{AssertUnwindSafe, resume_unwind},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::Arc,
 };
 
@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     Abandoned, Begin, CompleteError, EventKind, Fingerprint, Guard, Key, Refusal, Scope, ScopedKey,
+    Tracked,
     http::{HttpRefusal, Keep, StoredResponse},
     idempotency::Payload,
 };
@@ -53,6 +54,13 @@ impl<S, B: Body, R> Handles<B, R> for S where
 {
 }
 
+/// What is said of a key whose request was answered.
+enum End {
+    Answer(Bytes),
+    Nothing,
+    Unknown,
+}
+
 type Answer<R, E> = Result<Response<ResponseBody<R>>, E>;
 
 /// What is asked under which key.
@@ -65,40 +73,56 @@ pub(super) struct Exchange {
 }
 
 /// Reads the request, claims its key and has it done.
-pub(super) async fn answer<S, B, R>(
+///
+/// A block, and its arguments one by one: what an async function is given stands in its future
+/// twice, and this one is moved to where it is polled for each request.
+pub(super) fn answer<S, B, R>(
     service: S,
     settings: Arc<Settings>,
     key: Key,
-    request: Request<B>,
-) -> Answer<R, S::Error>
+    mut head: request::Parts,
+    body: B,
+) -> impl Future<Output = Answer<R, S::Error>> + Send + 'static
 where
     S: Handles<B, R>,
     B: Asks,
     R: Answers,
 {
-    let begun = async {
-        let (mut head, body) = request.into_parts();
-        let scope = settings.scope_of(&head)?;
-        let body = capture::whole(body, settings.largest_request).await?;
-        let rule = &settings.fingerprint;
-        let exchange = Exchange {
-            key: scope.key(&key),
-            fingerprint: rule.of(&head.method, &head.uri, &head.headers, &body),
-            settings: Arc::clone(&settings),
-            redriven: None,
+    async move {
+        let refusal = match claimed(&settings, &key, &head, body).await {
+            Ok(Ok((exchange, guard, body))) => {
+                head.extensions.insert(Taken);
+                match exchange.detached(service, guard, head, body).await {
+                    Some(answer) => return answer,
+                    None => HttpRefusal::Stopped,
+                }
+            }
+            Ok(Err(replay)) => return Ok(replay.map(ResponseBody::whole)),
+            Err(refusal) => refusal,
         };
-        let payload = exchange.payload(&head, &body);
-        let guard = match exchange.begin(payload).await? {
-            Ok(guard) => guard,
-            Err(replay) => return Ok(Ok(replay.map(ResponseBody::whole))),
-        };
-        head.extensions.insert(Taken);
-        exchange.detached(service, guard, head, body).await
-    };
-    match begun.await {
-        Ok(answer) => answer,
-        Err(refusal) => Ok((settings.respond)(refusal).map(ResponseBody::whole)),
+        Ok((settings.respond)(refusal).map(ResponseBody::whole))
     }
+}
+
+/// The key of this request with its body, or the answer that was given.
+async fn claimed<B: Asks>(
+    settings: &Arc<Settings>,
+    key: &Key,
+    head: &request::Parts,
+    body: B,
+) -> Result<Result<(Exchange, Guard, Bytes), Response<Bytes>>, HttpRefusal> {
+    let scope = settings.scope_of(head)?;
+    let body = capture::whole(body, settings.largest_request).await?;
+    let rule = &settings.fingerprint;
+    let exchange = Exchange {
+        key: scope.key(key),
+        fingerprint: rule.of(&head.method, &head.uri, &head.headers, &body),
+        settings: Arc::clone(settings),
+        redriven: None,
+    };
+    let payload = exchange.payload(head, &body);
+    let begun = exchange.begin(payload).await?;
+    Ok(begun.map(|guard| (exchange, guard, body)))
 }
 
 /// Has a request done that a completer makes again, under the key that it has.
@@ -114,23 +138,25 @@ where
     B: Asks,
     R: Answers,
 {
-    let done = async {
-        let (mut head, body) = request.into_parts();
-        // It was read before; what the limit is by now is not asked.
-        let body = capture::whole(body, usize::MAX).await?;
-        let exchange = Exchange {
-            settings: Arc::clone(&settings),
-            key: guard.key().clone(),
-            fingerprint: redriven.fingerprint(),
-            redriven: Some(redriven),
-        };
-        head.extensions.insert(Taken);
-        exchange.detached(service, guard, head, body).await
+    let (mut head, body) = request.into_parts();
+    // It was read before; what the limit is by now is not asked.
+    let refusal = match capture::whole(body, usize::MAX).await {
+        Ok(body) => {
+            let exchange = Exchange {
+                settings: Arc::clone(&settings),
+                key: guard.key().clone(),
+                fingerprint: redriven.fingerprint(),
+                redriven: Some(redriven),
+            };
+            head.extensions.insert(Taken);
+            match exchange.detached(service, guard, head, body).await {
+                Some(answer) => return answer,
+                None => HttpRefusal::Stopped,
+            }
+        }
+        Err(refusal) => refusal,
     };
-    match done.await {
-        Ok(answer) => answer,
-        Err(refusal) => Ok((settings.respond)(refusal).map(ResponseBody::whole)),
-    }
+    Ok((settings.respond)(refusal).map(ResponseBody::whole))
 }
 
 impl Settings {
@@ -190,14 +216,14 @@ impl Exchange {
         Ok(replay)
     }
 
-    /// Has it done to its end, whether the caller stays or not.
-    async fn detached<S, B, R>(
+    /// Has it done to its end, whether the caller stays or not. `None` when the process ends first.
+    fn detached<S, B, R>(
         self,
         service: S,
         guard: Guard,
         head: request::Parts,
         body: Bytes,
-    ) -> Result<Answer<R, S::Error>, HttpRefusal>
+    ) -> Tracked<Answer<R, S::Error>>
     where
         S: Handles<B, R>,
         B: Asks,
@@ -206,61 +232,81 @@ impl Exchange {
         let settings = Arc::clone(&self.settings);
         // Boxed, for it is large, and would be moved through each wrap on its way into the task.
         let work = Box::pin(self.work(service, guard, head, body));
-        let done = settings.idempotency.spawn(work.in_current_span()).await;
-        done.ok_or(HttpRefusal::Stopped)
+        settings.idempotency.spawn(work.in_current_span())
     }
 
-    /// Has it done, and says of the key how it ended.
-    async fn work<S, B, R>(
+    /// Has it done, and says of the key how it ended. A block, as above.
+    fn work<S, B, R>(
         self,
         mut service: S,
         guard: Guard,
         mut head: request::Parts,
         body: Bytes,
-    ) -> Answer<R, S::Error>
+    ) -> impl Future<Output = Answer<R, S::Error>> + Send + 'static
     where
-        S: Service<Request<RequestBody<B>>, Response = Response<R>>,
-        B: Body<Data = Bytes>,
-        R: Body<Data = Bytes> + Unpin,
+        S: Handles<B, R>,
+        B: Asks,
+        R: Answers,
     {
         let handed = Idempotent::new(guard, self.settings.headers.clone());
         head.extensions.insert(handed.clone());
         let request = Request::from_parts(head, RequestBody::whole(body));
-        // What a panic leaves half-done is the service's own; it is raised again below.
-        let call = AssertUnwindSafe(async move { service.call(request).await });
-        let done = call.catch_unwind().await;
-        // A handler that completed in its own transaction has taken it.
-        let guard = handed.take();
-        let Some(guard) = guard else {
-            return match done {
-                Ok(result) => result.map(|response| {
-                    self.handler_has_said(&response);
-                    response.map(ResponseBody::passing)
-                }),
-                Err(panic) => resume_unwind(panic),
+        async move {
+            // What a panic leaves half-done is the service's own; it is raised again below.
+            let call = catch_unwind(AssertUnwindSafe(|| service.call(request)));
+            let done = match call {
+                Ok(call) => AssertUnwindSafe(call).catch_unwind().await,
+                Err(panic) => Err(panic),
             };
-        };
-        match done {
-            Ok(Ok(response)) => Ok(self.settle(guard, response).await),
-            // What cannot be said of the key is told as an event, and its lease runs out.
-            Ok(Err(error)) => {
-                let _ = guard.keep_unknown().await;
-                Err(error)
-            }
-            Err(panic) => {
-                let _ = match self.settings.idempotency.policy().abandoned() {
-                    Abandoned::Release => guard.release().await,
-                    Abandoned::Doubt => guard.keep_unknown().await,
+            drop(service);
+            // A handler that completed in its own transaction has taken it.
+            let guard = handed.take();
+            let Some(guard) = guard else {
+                return match done {
+                    Ok(result) => result.map(|response| {
+                        self.handler_has_said(&response);
+                        response.map(ResponseBody::passing)
+                    }),
+                    Err(panic) => resume_unwind(panic),
                 };
-                resume_unwind(panic)
+            };
+            let (answer, end) = match done {
+                Ok(Ok(response)) => {
+                    let (answer, end) = self.judge(response).await;
+                    (Ok(answer), end)
+                }
+                Ok(Err(error)) => (Err(Ok(error)), End::Unknown),
+                Err(panic) => {
+                    let end = match self.settings.idempotency.policy().abandoned() {
+                        Abandoned::Release => End::Nothing,
+                        Abandoned::Doubt => End::Unknown,
+                    };
+                    (Err(Err(panic)), end)
+                }
+            };
+            // What cannot be said of the key is told as an event, and its lease runs out.
+            let other = match end {
+                End::Answer(record) => self.keep(guard, record).await,
+                End::Nothing => {
+                    let _ = guard.release().await;
+                    None
+                }
+                End::Unknown => {
+                    let _ = guard.keep_unknown().await;
+                    None
+                }
+            };
+            match (answer, other) {
+                (Ok(_), Some(other)) => Ok(other.map(ResponseBody::whole)),
+                (Ok(answer), None) => Ok(answer),
+                (Err(Ok(error)), _) => Err(error),
+                (Err(Err(panic)), _) => resume_unwind(panic),
             }
         }
     }
 
-    async fn settle<R>(&self, guard: Guard, response: Response<R>) -> Response<ResponseBody<R>>
-    where
-        R: Body<Data = Bytes> + Unpin,
-    {
+    /// The answer as it leaves, and what is said of its key.
+    async fn judge<R: Answers>(&self, response: Response<R>) -> (Response<ResponseBody<R>>, End) {
         let (mut head, body) = response.into_parts();
         let said = head.extensions.remove::<Keep>();
         let keep = self.settings.statuses.of(head.status, &head.headers, said);
@@ -268,59 +314,51 @@ impl Exchange {
             (Some(_), None) => keep.without_client(head.status),
             _ => keep,
         };
-        let body = match keep {
-            Keep::Answer => return self.keep(guard, head, body).await,
-            // As above.
-            Keep::Nothing => {
-                let _ = guard.release().await;
-                body
+        let end = match keep {
+            Keep::Answer => {
+                let (body, record) = self.record(&head, body).await;
+                return (Response::from_parts(head, body), End::Answer(record));
             }
-            Keep::Unknown => {
-                let _ = guard.keep_unknown().await;
-                body
-            }
+            Keep::Nothing => End::Nothing,
+            Keep::Unknown => End::Unknown,
         };
-        Response::from_parts(head, ResponseBody::passing(body))
+        (Response::from_parts(head, ResponseBody::passing(body)), end)
     }
 
-    /// Keeps the answer, or that it was given.
-    async fn keep<R>(
+    /// The body as it leaves, and what is kept of the answer, or that it was given.
+    async fn record<R: Answers>(
         &self,
-        guard: Guard,
-        head: response::Parts,
+        head: &response::Parts,
         body: R,
-    ) -> Response<ResponseBody<R>>
-    where
-        R: Body<Data = Bytes> + Unpin,
-    {
+    ) -> (ResponseBody<R>, Bytes) {
         let settings = &self.settings;
         let longest = settings.idempotency.policy().longest_outcome();
         let headers = settings.headers.of(&head.headers);
         let stored = |body| StoredResponse::new(head.status, headers.clone(), body).encode();
-        let mut record = stored(None);
+        let record = stored(None);
         let room = longest.saturating_sub(record.len());
-        let body = match capture::response(body, room, settings.hold_streams).await {
+        match capture::response(body, room, settings.hold_streams).await {
             Captured::Whole(whole) => {
-                record = stored(Some(whole.clone()));
-                ResponseBody::whole(whole)
+                let record = stored(Some(whole.clone()));
+                (ResponseBody::whole(whole), record.into())
             }
-            Captured::Passing(body) => body,
-        };
-        let record = Bytes::from(record);
-        let answer = Response::from_parts(head, body);
+            Captured::Passing(body) => (body, record.into()),
+        }
+    }
+
+    /// Records it; and the answer of another, when that is the one that counts.
+    async fn keep(&self, guard: Guard, record: Bytes) -> Option<Response<Bytes>> {
         match guard.complete(record.clone()).await {
-            Err(CompleteError::Lost(_)) => match self.after_all(record).await {
-                None => answer,
-                Some(other) => other.map(ResponseBody::whole),
-            },
+            // Rare, and large.
+            Err(CompleteError::Lost(_)) => Box::pin(self.after_all(record)).await,
             // The request was carried out, so its answer is the true one. What is not recorded
             // about it is told as an event.
-            Err(_) => answer,
+            Err(_) => None,
             Ok(()) => {
                 if let Some(redriven) = &self.redriven {
                     redriven.set_done();
                 }
-                answer
+                None
             }
         }
     }

@@ -107,7 +107,8 @@ where
             }
         };
         let (ready, settings) = self.ready();
-        ResponseFuture::taken(exchange::answer(ready, settings, key, request))
+        let (head, body) = request.into_parts();
+        ResponseFuture::taken(exchange::answer(ready, settings, key, head, body))
     }
 }
 
