@@ -22,6 +22,9 @@ use buttress_testkit as testkit;
 
 const ROUNDS: usize = 15;
 const CALLS: u32 = 200;
+/// How many phases a work has.
+const PHASES: u32 = 4;
+const NAMES: [&str; PHASES as usize] = ["ride", "charge", "receipt", "mail"];
 const ASKED: Fingerprint = Fingerprint::new(1, [1; 32]);
 const OUTCOME: &[u8] = &[b'x'; 300];
 
@@ -50,7 +53,33 @@ async fn compare(what: &str, mut ours: impl AsyncFnMut(u64), mut bare: impl Asyn
             of_bare.push(middle.elapsed() / CALLS);
         }
     }
-    let (ours, bare) = (median(of_ours), median(of_bare));
+    say(what, median(of_ours), median(of_bare));
+}
+
+/// The same of calls that say themselves how long they took.
+async fn compare_told(
+    what: &str,
+    mut ours: impl AsyncFnMut(u64) -> Duration,
+    mut bare: impl AsyncFnMut(u64) -> Duration,
+) {
+    let (mut of_ours, mut of_bare) = (Vec::new(), Vec::new());
+    let mut number = 0;
+    for round in 0..=ROUNDS {
+        let mut spent = [Duration::ZERO; 2];
+        for _ in 0..CALLS / PHASES {
+            number += 2;
+            spent[0] += ours(number).await;
+            spent[1] += bare(number + 1).await;
+        }
+        if round > 0 {
+            of_ours.push(spent[0] / CALLS);
+            of_bare.push(spent[1] / CALLS);
+        }
+    }
+    say(what, median(of_ours), median(of_bare));
+}
+
+fn say(what: &str, ours: Duration, bare: Duration) {
     let ratio = ours.as_secs_f64() / bare.as_secs_f64();
     let rate = 1.0 / ours.as_secs_f64();
     println!("{what:<40} {ours:>10.1?} {bare:>10.1?} {ratio:>6.2} {rate:>9.0}/s");
@@ -184,6 +213,45 @@ macro_rules! sql {
                 sqlx::query(order).execute(&mut *transaction).await.unwrap();
                 update(&mut *transaction, number + (1 << 40)).await;
                 transaction.commit().await.unwrap();
+            },
+        )
+        .await;
+        // Each phase is a transaction that writes an order; only these are timed.
+        compare_told(
+            concat!($name, ", a phase in the order's transaction"),
+            async |number| {
+                let key = key(number + (1 << 41));
+                let Begin::New(mut guard) = idempotency.begin(&key, &ASKED).await.unwrap() else {
+                    panic!("a key that nobody has");
+                };
+                let start = Instant::now();
+                for name in NAMES {
+                    assert_eq!(guard.passed::<u32>(name).unwrap(), None);
+                    let mut transaction = pool.begin().await.unwrap();
+                    sqlx::query(order).execute(&mut *transaction).await.unwrap();
+                    guard.phase_in(&mut *transaction, name, &7).await.unwrap();
+                    transaction.commit().await.unwrap();
+                }
+                let spent = start.elapsed();
+                guard.complete(OUTCOME).await.unwrap();
+                spent
+            },
+            async |number| {
+                let key = key(number + (1 << 41));
+                insert(&mut *pool.acquire().await.unwrap(), number + (1 << 41)).await;
+                let start = Instant::now();
+                let mut progress = Vec::new();
+                for name in NAMES {
+                    progress.extend_from_slice(name.as_bytes());
+                    progress.extend_from_slice(b" 7\n");
+                    let mut transaction = pool.begin().await.unwrap();
+                    sqlx::query(order).execute(&mut *transaction).await.unwrap();
+                    let update = sqlx::query($update).bind(&progress[..]);
+                    let update = update.bind(key.as_bytes().to_vec());
+                    update.execute(&mut *transaction).await.unwrap();
+                    transaction.commit().await.unwrap();
+                }
+                start.elapsed()
             },
         )
         .await;

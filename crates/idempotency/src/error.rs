@@ -19,8 +19,8 @@ pub enum IdempotencyError {
     /// making others wait: claim it before the transaction, with `begin`, and `complete_in` it.
     #[error("a key cannot be claimed inside a transaction here: begin before it, complete_in it")]
     NoTransactions,
-    /// The store keeps no requests: `begin` without.
-    #[error("this store keeps no requests")]
+    /// The store keeps no requests: `begin` without. Or a layer was not told to keep them.
+    #[error("no requests are kept here")]
     NoRequests,
     /// The request is larger than the policy lets one be that is kept. Nothing was claimed.
     #[error("a request of {length} bytes, of at most {longest}")]

@@ -68,12 +68,43 @@ pub enum EventKind {
     /// A completer could not finish it, and none will take it up again unless somebody
     /// [says so](crate::Idempotency::unpark).
     Parked,
+    /// A request was not kept with its key: it is done as any other, and nobody finishes it without
+    /// its client.
+    #[non_exhaustive]
+    NotKept {
+        /// Why.
+        reason: NotKept,
+    },
     /// Records that had expired were removed.
     #[non_exhaustive]
     Reaped {
         /// How many.
         records: u64,
     },
+}
+
+/// Why a request was not kept with its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum NotKept {
+    /// The program chose not to.
+    Unwanted,
+    /// It is larger than the policy's longest request, with its head.
+    TooLarge,
+    /// It could not be sealed.
+    Unsealed,
+}
+
+impl NotKept {
+    /// In a word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unwanted => "unwanted",
+            Self::TooLarge => "too_large",
+            Self::Unsealed => "unsealed",
+        }
+    }
 }
 
 /// Writes what happens to the log, by `tracing`: what somebody should look at as a warning, the
@@ -103,6 +134,10 @@ impl Observer<Event> for TraceEvents {
             }
             EventKind::Adopted { drive } => {
                 tracing::info!(idempotency.name = %name, idempotency.drive = drive, "{words}");
+            }
+            EventKind::NotKept { reason } => {
+                let reason = reason.as_str();
+                tracing::info!(idempotency.name = %name, idempotency.reason = reason, "{words}");
             }
             EventKind::Refused | EventKind::Unprotected | EventKind::Parked => {
                 tracing::warn!(idempotency.name = %name, "{words}");
@@ -138,6 +173,7 @@ impl EventKind {
             Self::Adopted { .. } => "work that nobody finishes was taken up",
             Self::Postponed => "work that nobody finishes could not be finished, and waits",
             Self::Parked => "work that nobody finishes could not be finished, and is parked",
+            Self::NotKept { .. } => "a request was not kept, and needs its client to be finished",
             Self::Reaped { .. } => "records that had expired were removed",
         }
     }

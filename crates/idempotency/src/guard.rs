@@ -1,6 +1,13 @@
 //! What he holds whose key it is.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use buttress_core::Class;
 use buttress_store::{AfterCommit, Fence, Lease, LeaseLost, SqlConnection, StoreError};
@@ -31,6 +38,8 @@ pub struct Guard {
     pub(crate) progress: Progress,
     /// A phase was passed in a transaction that is not known to be committed.
     pub(crate) passing: bool,
+    /// Told a completer when a phase was passed: his drive was not in vain.
+    moved: Option<Arc<AtomicBool>>,
 }
 
 /// A claim that is kept.
@@ -45,6 +54,8 @@ pub(crate) struct Held {
 enum Verdict {
     Doubt,
     Release,
+    /// As released, and nobody was told how it ended.
+    HandBack,
 }
 
 impl Guard {
@@ -72,7 +83,13 @@ impl Guard {
             dropped: Some(dropped),
             progress: Progress::new(Bytes::new()),
             passing: false,
+            moved: None,
         }
+    }
+
+    /// Whether it has passed a phase, for somebody who has no guard.
+    pub(crate) fn watch_progress(&mut self) -> Arc<AtomicBool> {
+        Arc::clone(self.moved.get_or_insert_default())
     }
 
     /// The key, from which keys for the steps of the work are
@@ -119,7 +136,7 @@ impl Guard {
         self.watch().await
     }
 
-    /// The same, for somebody who has no guard.
+    /// The same, for somebody who has no guard: a key that is given back, or done, is not lost.
     pub(crate) fn watch(&self) -> impl Future<Output = LeaseLost> + Send + use<> {
         let lost = self.held.as_ref().map(|held| held.lost.clone());
         async move {
@@ -128,8 +145,8 @@ impl Guard {
             };
             match lost.wait_for(Option::is_some).await.map(|it| *it) {
                 Ok(Some(reason)) => reason,
-                // The heartbeat went with its runtime.
-                _ => LeaseLost::Expired,
+                // The heartbeat was ended, with the claim or with its runtime.
+                _ => std::future::pending().await,
             }
         }
     }
@@ -178,7 +195,7 @@ impl Guard {
     ) -> Result<AfterCommit, CompleteError> {
         let outcome = self.fitting(outcome.into())?;
         // From here on the record itself says whether the work was done.
-        self.dropped = Some(Verdict::Release);
+        self.dropped = Some(Verdict::HandBack);
         let Some(held) = &self.held else {
             self.dropped = None;
             return Ok(AfterCommit::nothing());
@@ -197,7 +214,8 @@ impl Guard {
 
     /// The work was certainly not done, and had no effect: whoever comes next with the key, and
     /// with whatever request, does it. A key that was [`resumed`](Self::resumed) stays bound to its
-    /// request, for of the earlier work nobody knows.
+    /// request, for of the earlier work nobody knows. What was kept of the request is gone: who asked
+    /// is told, and no completer does it behind his back.
     ///
     /// Dropping the future does not stop it.
     ///
@@ -219,6 +237,11 @@ impl Guard {
     /// When the store does not answer. It comes to the same: the lease runs out.
     pub async fn keep_unknown(self) -> Result<(), IdempotencyError> {
         self.end(Verdict::Doubt).await
+    }
+
+    /// As [`release`](Self::release), when nobody is told how it ended: a completer may have it.
+    pub(crate) async fn hand_back(self) -> Result<(), IdempotencyError> {
+        self.end(Verdict::HandBack).await
     }
 
     async fn end(mut self, verdict: Verdict) -> Result<(), IdempotencyError> {
@@ -254,6 +277,9 @@ impl Guard {
     /// Who goes on has committed the phase before.
     pub(crate) fn confirm(&mut self) {
         if std::mem::take(&mut self.passing) {
+            if let Some(moved) = &self.moved {
+                moved.store(true, Relaxed);
+            }
             self.inner.tell(EventKind::Passed);
         }
     }
@@ -370,12 +396,13 @@ async fn end(
     let ended = match verdict {
         Verdict::Doubt => inner.store.doubt(&key, fence).await,
         Verdict::Release => inner.store.release(&key, fence).await,
+        Verdict::HandBack => inner.store.hand_back(&key, fence).await,
     };
     match ended {
         Ok(true) => {
             inner.tell(match verdict {
                 Verdict::Doubt => EventKind::Doubted,
-                Verdict::Release => EventKind::Released,
+                Verdict::Release | Verdict::HandBack => EventKind::Released,
             });
             Ok(())
         }
@@ -385,6 +412,7 @@ async fn end(
             inner.failed(match verdict {
                 Verdict::Doubt => "doubt",
                 Verdict::Release => "release",
+                Verdict::HandBack => "hand_back",
             });
             Err(error)
         }

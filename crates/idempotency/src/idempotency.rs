@@ -58,6 +58,21 @@ pub(crate) struct Inner {
     guards: AtomicI64,
 }
 
+/// What is kept of a request, and for whom.
+#[derive(Clone)]
+pub(crate) struct Payload {
+    pub(crate) request: Bytes,
+    pub(crate) driver: Cow<'static, str>,
+}
+
+impl Payload {
+    /// For completers whose handler the program wrote.
+    const fn program(request: Bytes) -> Self {
+        let driver = Cow::Borrowed("");
+        Self { request, driver }
+    }
+}
+
 impl Idempotency {
     /// A handle on this store, with the default policy.
     pub fn new(store: impl Store + 'static) -> Self {
@@ -116,14 +131,15 @@ impl Idempotency {
         if length > longest {
             return Err(IdempotencyError::RequestTooLarge { length, longest });
         }
-        self.begin_as(key, fingerprint, Some(request)).await
+        let payload = Some(Payload::program(request));
+        self.begin_as(key, fingerprint, payload).await
     }
 
-    async fn begin_as(
+    pub(crate) async fn begin_as(
         &self,
         key: &ScopedKey,
         fingerprint: &Fingerprint,
-        payload: Option<Bytes>,
+        payload: Option<Payload>,
     ) -> Result<Begin, IdempotencyError> {
         let (inner, key, fingerprint) = (Arc::clone(&self.inner), key.clone(), *fingerprint);
         let asking = async move { inner.begin(key, fingerprint, payload).await };
@@ -131,7 +147,7 @@ impl Idempotency {
         let begun = Finishing::new(&self.inner.tracker, asking, |begun| match begun {
             Ok(Begin::New(guard)) => Some(Box::pin(async move {
                 // Told as an event; the lease runs out in any case.
-                let _ = guard.release().await;
+                let _ = guard.hand_back().await;
             })),
             _ => None,
         });
@@ -146,20 +162,30 @@ impl Idempotency {
     /// # Errors
     ///
     /// As [`begin`](Self::begin).
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "tokio's timer strikes it, so it is told by tokio's clock"
-    )]
     pub async fn begin_or_wait(
         &self,
         key: &ScopedKey,
         fingerprint: &Fingerprint,
         patience: Duration,
     ) -> Result<Begin, IdempotencyError> {
+        self.begin_within(key, fingerprint, None, patience).await
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "tokio's timer strikes it, so it is told by tokio's clock"
+    )]
+    pub(crate) async fn begin_within(
+        &self,
+        key: &ScopedKey,
+        fingerprint: &Fingerprint,
+        payload: Option<Payload>,
+        patience: Duration,
+    ) -> Result<Begin, IdempotencyError> {
         let until = Instant::now() + patience.min(Duration::from_secs(3600));
         let [mut pause, longest] = LOOKS;
         loop {
-            let begun = self.begin(key, fingerprint).await?;
+            let begun = self.begin_as(key, fingerprint, payload.clone()).await?;
             let Begin::InFlight { retry_after } = begun else {
                 return Ok(begun);
             };
@@ -274,10 +300,13 @@ impl Inner {
         self: Arc<Self>,
         key: ScopedKey,
         fingerprint: Fingerprint,
-        payload: Option<Bytes>,
+        payload: Option<Payload>,
     ) -> Result<Begin, IdempotencyError> {
-        let request = self.request(&key, fingerprint, Token::random());
-        let request = request.with_payload(payload.as_deref());
+        let mut request = self.request(&key, fingerprint, Token::random());
+        if let Some(payload) = &payload {
+            request = request.with_payload(Some(&payload.request));
+            request = request.for_driver(&payload.driver);
+        }
         // The lease counts from before the call.
         let claim = Claim::new(self.policy.lease(), self.clock.clone());
         let answer = match self.claim(&request).await {

@@ -39,7 +39,7 @@ pub use self::{
     completer::{Completer, Driven, Kept, Orphan},
     consumer::Consumer,
     error::{CompleteError, IdempotencyError, PolicyError, Refusal},
-    event::{Event, EventKind, TraceEvents},
+    event::{Event, EventKind, NotKept, TraceEvents},
     fingerprint::Fingerprint,
     guard::{Guard, TransactionGuard},
     idempotency::{Idempotency, IdempotencyBuilder},

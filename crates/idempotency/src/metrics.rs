@@ -74,6 +74,11 @@ impl Observer<Event> for MetricsObserver {
                     "name" => name, "operation" => operation)
                 .increment(1);
             }
+            EventKind::NotKept { reason } => {
+                counter!("buttress_idempotency_requests_not_kept_total",
+                    "name" => name, "reason" => reason.as_str())
+                .increment(1);
+            }
             EventKind::Reaped { records } => {
                 counter!("buttress_idempotency_reaped_total", "name" => name).increment(records);
             }

@@ -3,10 +3,14 @@
 mod orphan;
 
 use std::{
+    borrow::Cow,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::Poll,
     time::Duration,
 };
@@ -27,8 +31,16 @@ const BATCH: u32 = 100;
 const LAST_DRIVE: u32 = 10;
 const DAY: Duration = Duration::from_secs(86_400);
 
-type Handling = Pin<Box<dyn Future<Output = Verdict> + Send>>;
+pub(crate) type Handling = Pin<Box<dyn Future<Output = Said> + Send>>;
 type Handler = Box<dyn FnMut(Orphan) -> Handling + Send>;
+
+/// What a handler says of a drive.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Said {
+    pub(crate) verdict: Verdict,
+    /// If it was not done, it certainly had no effect.
+    pub(crate) clean: bool,
+}
 
 /// Finishes what was begun by [`begin_keeping`](Idempotency::begin_keeping) and abandoned: a key
 /// whose lease is over, and whose client does not come again. Its request is given to a handler,
@@ -52,7 +64,8 @@ type Handler = Box<dyn FnMut(Orphan) -> Handling + Send>;
 /// | an error of class unknown, a panic, a lost lease, the death of the process | the drive counts; the key waits twice as long each time, sixteen times at most |
 /// | an error of class final, or the last drive | the key is parked: listed by [`unfinished`](Idempotency::unfinished), driven again after [`unpark`](Idempotency::unpark) |
 ///
-/// An `Ok` that left the guard unfinished counts as a drive too.
+/// An `Ok` that left the guard unfinished counts as a drive too. A key that passes a phase gets on:
+/// its drives are counted from zero again.
 #[must_use = "nothing is finished until it runs"]
 pub struct Completer {
     idempotency: Idempotency,
@@ -61,6 +74,7 @@ pub struct Completer {
     every: Duration,
     batch: u32,
     last_drive: u32,
+    driver: Cow<'static, str>,
 }
 
 /// What a run came to.
@@ -121,17 +135,15 @@ impl Idempotency {
         E: Send + 'static,
     {
         let classify = Arc::new(classify);
-        Completer {
-            idempotency: self.clone(),
-            handler: Box::new(move |orphan| {
-                let (handling, classify) = (handler(orphan), Arc::clone(&classify));
-                Box::pin(async move { classify.classify(handling.await.as_ref()) })
-            }),
-            idle: IDLE,
-            every: EVERY,
-            batch: BATCH,
-            last_drive: LAST_DRIVE,
-        }
+        let handler = move |orphan| -> Handling {
+            let (handling, classify) = (handler(orphan), Arc::clone(&classify));
+            Box::pin(async move {
+                let verdict = classify.classify(handling.await.as_ref());
+                let clean = true;
+                Said { verdict, clean }
+            })
+        };
+        Completer::new(self.clone(), Cow::Borrowed(""), handler)
     }
 
     /// The drives of this key are counted from zero again, and a completer may have it at once.
@@ -151,6 +163,23 @@ impl Idempotency {
 }
 
 impl Completer {
+    /// One that drives what was kept for this driver.
+    pub(crate) fn new(
+        idempotency: Idempotency,
+        driver: Cow<'static, str>,
+        handler: impl FnMut(Orphan) -> Handling + Send + 'static,
+    ) -> Self {
+        Self {
+            idempotency,
+            handler: Box::new(handler),
+            idle: IDLE,
+            every: EVERY,
+            batch: BATCH,
+            last_drive: LAST_DRIVE,
+            driver,
+        }
+    }
+
     /// The same, that leaves keys to their clients for so long after their lease.
     ///
     /// # Errors
@@ -267,7 +296,7 @@ impl Completer {
     async fn next(&mut self) -> Result<Option<Ended>, IdempotencyError> {
         let inner = Arc::clone(self.idempotency.inner());
         let tracker = inner.tracker.clone();
-        let adopting = adopt(inner, self.idle, self.last_drive);
+        let adopting = adopt(inner, self.idle, self.last_drive, self.driver.clone());
         // Whom nobody drives any more is due at once.
         let adopted = Finishing::new(&tracker, adopting, |adopted| match adopted {
             Ok(Some((adopted, guard))) => Some(Box::pin(async move {
@@ -278,7 +307,7 @@ impl Completer {
             })),
             _ => None,
         });
-        let Some((adopted, guard)) = adopted.await? else {
+        let Some((adopted, mut guard)) = adopted.await? else {
             return Ok(None);
         };
         let inner = Arc::clone(&guard.inner);
@@ -290,6 +319,7 @@ impl Completer {
                 .every
                 .saturating_mul(1 << adopted.drive.saturating_sub(1).min(4)),
             is_last: adopted.drive >= self.last_drive,
+            moved: guard.watch_progress(),
             lost: Box::pin(guard.watch()),
             key: adopted.key,
             fence: adopted.fence,
@@ -299,6 +329,7 @@ impl Completer {
             guard,
             request: adopted.request,
             drive: adopted.drive,
+            fingerprint: adopted.fingerprint,
         };
         let handling = catch_unwind(AssertUnwindSafe(|| (self.handler)(orphan))).ok();
         let ended = self.idempotency.spawn(drive.run(handling)).await;
@@ -315,26 +346,30 @@ struct Drive {
     lost: Pin<Box<dyn Future<Output = LeaseLost> + Send>>,
     pause: Duration,
     is_last: bool,
+    moved: Arc<AtomicBool>,
 }
 
 impl Drive {
     async fn run(mut self, handling: Option<Handling>) -> Ended {
-        let verdict = match handling {
+        let said = match handling {
             Some(handling) => tokio::select! {
                 biased;
-                verdict = caught(handling) => verdict,
+                said = caught(handling) => said,
                 // Another may be at it: what this one would say is refused.
                 _ = &mut self.lost => return Ended::Postponed,
             },
             None => None,
         };
-        let class = verdict.map_or(Class::Unknown, |it| it.class());
-        let told = verdict.and_then(|it| it.retry_after()).unwrap_or_default();
+        let class = said.map_or(Class::Unknown, |it| it.verdict.class());
+        let told = said.and_then(|it| it.verdict.retry_after());
+        let (told, clean) = (told.unwrap_or_default(), said.is_some_and(|it| it.clean));
+        // What got on is not at its end.
+        let is_last = self.is_last && !self.moved.load(Relaxed);
         let pause = self.pause.mul_f64(rand::random_range(0.9..1.1)).max(told);
         let (ended, postponement) = match class {
             Class::Done => return Ended::Finished,
-            Class::NotDone => (Ended::Down, Postponement::new(Some(pause), false, true)),
-            Class::Unknown if !self.is_last => (
+            Class::NotDone => (Ended::Down, Postponement::new(Some(pause), false, clean)),
+            Class::Unknown if !is_last => (
                 Ended::Postponed,
                 Postponement::new(Some(pause), true, false),
             ),
@@ -365,10 +400,11 @@ async fn adopt(
     inner: Arc<Inner>,
     idle: Duration,
     last_drive: u32,
+    driver: Cow<'static, str>,
 ) -> Result<Option<(Adopted, Guard)>, IdempotencyError> {
     let (lease, retention) = (inner.policy.lease(), inner.policy.retention());
     let times = [lease.length(), retention];
-    let adoption = Adoption::new(Token::random(), times, idle, last_drive);
+    let adoption = Adoption::new(Token::random(), times, idle, last_drive).for_driver(driver);
     // The lease counts from before the call.
     let claim = Claim::new(lease, inner.clock.clone());
     let adopted = inner.store.adopt(&adoption).await;
@@ -390,7 +426,7 @@ async fn postpone(inner: &Inner, key: &ScopedKey, fence: Fence, to: Postponement
 }
 
 /// What came of it; `None` when it panicked.
-async fn caught(mut handling: Handling) -> Option<Verdict> {
+async fn caught(mut handling: Handling) -> Option<Said> {
     std::future::poll_fn(move |context| {
         let polled = catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(context)));
         match polled {

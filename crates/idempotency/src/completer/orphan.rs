@@ -1,6 +1,6 @@
 //! Keys that nobody finishes: how a store is asked for one, and what it is told of it.
 
-use std::{fmt, time::Duration};
+use std::{borrow::Cow, fmt, time::Duration};
 
 use buttress_store::{Fence, Token};
 use bytes::Bytes;
@@ -18,6 +18,11 @@ pub struct Orphan {
     pub request: Kept,
     /// Which drive this is, from one.
     pub drive: u32,
+    #[cfg_attr(
+        not(feature = "tower"),
+        expect(dead_code, reason = "only the layer asks again")
+    )]
+    pub(crate) fingerprint: Fingerprint,
 }
 
 /// A request that was kept with its key. It is the user's data: `Debug` shows its length.
@@ -53,7 +58,7 @@ impl fmt::Debug for Kept {
 }
 
 /// Somebody wants a key that nobody finishes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Adoption {
     /// By what his claim is known.
@@ -66,10 +71,13 @@ pub struct Adoption {
     pub idle: Duration,
     /// The drive of this number is a key's last: it is parked with it, until it is finished.
     pub last_drive: u32,
+    /// Only a key whose request was kept for this driver.
+    pub driver: Cow<'static, str>,
 }
 
 impl Adoption {
-    /// Somebody wants a key whose lease has been over for `idle`.
+    /// Somebody wants a key whose lease has been over for `idle`, and whose request was kept by
+    /// [`begin_keeping`](crate::Idempotency::begin_keeping).
     #[must_use]
     pub const fn new(
         token: Token,
@@ -83,7 +91,15 @@ impl Adoption {
             retention,
             idle,
             last_drive,
+            driver: Cow::Borrowed(""),
         }
+    }
+
+    /// The same, of those that were kept for this driver.
+    #[must_use]
+    pub fn for_driver(mut self, driver: Cow<'static, str>) -> Self {
+        self.driver = driver;
+        self
     }
 }
 

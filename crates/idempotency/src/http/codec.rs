@@ -40,10 +40,16 @@ pub(super) fn encode(response: &StoredResponse) -> Vec<u8> {
     record.push(VERSION);
     record.extend(response.status.as_u16().to_be_bytes());
     record.push(u8::from(response.body.is_some()));
+    put_headers(&mut record, &response.headers);
+    record.extend(body);
+    record
+}
+
+pub(super) fn put_headers(record: &mut Vec<u8>, headers: &HeaderMap) {
     // A `HeaderMap` has fewer than 2^15 entries, and a server sends no header of 64 KiB name or
     // 4 GiB value; what could not be read again is left out rather than cut.
     let fitting = || {
-        response.headers.iter().filter_map(|(name, value)| {
+        headers.iter().filter_map(|(name, value)| {
             let length = u16::try_from(name.as_str().len()).ok()?;
             Some((length, name, u32::try_from(value.len()).ok()?, value))
         })
@@ -56,8 +62,6 @@ pub(super) fn encode(response: &StoredResponse) -> Vec<u8> {
         record.extend(value_length.to_be_bytes());
         record.extend(value.as_bytes());
     }
-    record.extend(body);
-    record
 }
 
 pub(super) fn decode(record: &[u8]) -> Result<StoredResponse, UnreadableRecord> {
@@ -71,15 +75,7 @@ pub(super) fn decode(record: &[u8]) -> Result<StoredResponse, UnreadableRecord> 
 fn read(mut rest: &[u8]) -> Option<StoredResponse> {
     let status = StatusCode::from_u16(u16::from_be_bytes(take(&mut rest)?)).ok()?;
     let [has_body] = take(&mut rest)?;
-    let mut headers = HeaderMap::new();
-    for _ in 0..u16::from_be_bytes(take(&mut rest)?) {
-        let name = u16::from_be_bytes(take(&mut rest)?);
-        let name = HeaderName::from_bytes(bytes(&mut rest, name.into())?).ok()?;
-        let value = u32::from_be_bytes(take(&mut rest)?);
-        let value =
-            HeaderValue::from_bytes(bytes(&mut rest, usize::try_from(value).ok()?)?).ok()?;
-        headers.try_append(name, value).ok()?;
-    }
+    let headers = take_headers(&mut rest)?;
     let body = match (has_body, rest) {
         (1, body) => Some(Bytes::copy_from_slice(body)),
         (0, []) => None,
@@ -88,13 +84,25 @@ fn read(mut rest: &[u8]) -> Option<StoredResponse> {
     Some(StoredResponse::new(status, headers, body))
 }
 
-fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+pub(super) fn take_headers(rest: &mut &[u8]) -> Option<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    for _ in 0..u16::from_be_bytes(take(rest)?) {
+        let name = u16::from_be_bytes(take(rest)?);
+        let name = HeaderName::from_bytes(bytes(rest, name.into())?).ok()?;
+        let value = u32::from_be_bytes(take(rest)?);
+        let value = HeaderValue::from_bytes(bytes(rest, usize::try_from(value).ok()?)?).ok()?;
+        headers.try_append(name, value).ok()?;
+    }
+    Some(headers)
+}
+
+pub(super) fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     let (taken, left) = rest.split_first_chunk()?;
     *rest = left;
     Some(*taken)
 }
 
-fn bytes<'r>(rest: &mut &'r [u8], length: usize) -> Option<&'r [u8]> {
+pub(super) fn bytes<'r>(rest: &mut &'r [u8], length: usize) -> Option<&'r [u8]> {
     let (taken, left) = rest.split_at_checked(length)?;
     *rest = left;
     Some(taken)

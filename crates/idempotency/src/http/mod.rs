@@ -9,11 +9,15 @@ mod codec;
 mod fingerprint;
 mod headers;
 mod json;
+#[cfg(feature = "tower")]
+mod kept;
 mod key;
 mod refusal;
 mod response;
 mod status;
 
+#[cfg(feature = "tower")]
+pub(crate) use self::kept::KeptRequest;
 pub use self::{
     codec::UnreadableRecord,
     fingerprint::FingerprintRule,

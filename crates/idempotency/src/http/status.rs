@@ -82,6 +82,19 @@ impl fmt::Debug for StatusRule {
     }
 }
 
+#[cfg(feature = "tower")]
+impl Keep {
+    /// The same, for a request that nobody waits for: nobody is told of a refusal, so it frees
+    /// nothing, and what says more of the program, or of its caller, than of the request is not kept
+    /// as its answer.
+    pub(crate) fn without_client(self, status: StatusCode) -> Self {
+        match (self, status.as_u16()) {
+            (Self::Answer, 401 | 403 | 404 | 405) | (Self::Nothing, _) => Self::Unknown,
+            (keep, _) => keep,
+        }
+    }
+}
+
 fn by_table(status: StatusCode) -> Keep {
     match status.as_u16() {
         200..=299 | 303 => Keep::Answer,

@@ -43,6 +43,7 @@ struct Kept {
     /// `None` when it is parked.
     due_at: Option<Micros>,
     drives: u32,
+    driver: String,
 }
 
 /// Below this many records nothing is looked through.
@@ -87,6 +88,20 @@ impl Shelf {
         }
     }
 
+    /// Removes it, or frees it where it must stay.
+    fn free(&mut self, key: &ScopedKey, fence: Fence, now: Micros) -> bool {
+        let mut passed = false;
+        let open = self.open(key, fence, |record| {
+            record.state = State::unknown(now);
+            passed = !record.progress.is_empty();
+        });
+        if open && fence.epoch() == 1 && !passed {
+            self.records.remove(key);
+            self.requests.remove(key);
+        }
+        open
+    }
+
     fn insert(&mut self, key: ScopedKey, record: Record, now: Micros) {
         self.records.insert(key, record);
         if self.records.len() >= self.sweep_at.max(FEW) {
@@ -120,6 +135,7 @@ impl Store for MemoryStore {
                 request: Bytes::copy_from_slice(payload),
                 due_at: Some(lease_until),
                 drives: 0,
+                driver: request.driver.to_owned(),
             });
         }
         let state = State::running(lease_until);
@@ -167,16 +183,17 @@ impl Store for MemoryStore {
     async fn release(&self, key: &ScopedKey, fence: Fence) -> Result<bool, StoreError> {
         let now = self.now();
         let mut shelf = self.shelf();
-        let mut passed = false;
-        let open = shelf.open(key, fence, |record| {
-            record.state = State::unknown(now);
-            passed = !record.progress.is_empty();
-        });
-        if open && fence.epoch() == 1 && !passed {
-            shelf.records.remove(key);
+        let open = shelf.free(key, fence, now);
+        if open {
             shelf.requests.remove(key);
         }
         Ok(open)
+    }
+
+    async fn hand_back(&self, key: &ScopedKey, fence: Fence) -> Result<bool, StoreError> {
+        let now = self.now();
+        let mut shelf = self.shelf();
+        Ok(shelf.free(key, fence, now))
     }
 
     async fn doubt(&self, key: &ScopedKey, fence: Fence) -> Result<bool, StoreError> {
@@ -241,14 +258,20 @@ impl Store for MemoryStore {
         fence: Fence,
         checkpoint: &Checkpoint,
     ) -> Result<bool, StoreError> {
+        let now = self.now();
         let mut fits = false;
-        let open = self.shelf().open(key, fence, |record| {
+        let mut shelf = self.shelf();
+        let open = shelf.open(key, fence, |record| {
             let progress = &mut record.progress;
             fits = progress.len() == checkpoint.before || *progress == checkpoint.after;
             if fits {
                 *progress = checkpoint.after.clone();
             }
         });
+        if let Some(kept) = shelf.requests.get_mut(key).filter(|_| open && fits) {
+            kept.drives = 0;
+            kept.due_at.get_or_insert(now);
+        }
         Ok(open && fits)
     }
 
@@ -265,7 +288,8 @@ impl Store for MemoryStore {
                 return None;
             };
             let idle = lease_until + adoption.idle <= now;
-            (due_at <= now && idle && record.expires_at > now).then_some((due_at, key))
+            let due = due_at <= now && idle && kept.driver == adoption.driver;
+            (due && record.expires_at > now).then_some((due_at, key))
         });
         let Some((_, key)) = due.min_by_key(|(due_at, _)| *due_at) else {
             return Ok(None);

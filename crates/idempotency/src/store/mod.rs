@@ -52,6 +52,8 @@ pub struct Request<'a> {
     pub retention: Duration,
     /// What he asks for, whole, to be kept until it is done: so that it can be done without him.
     pub payload: Option<&'a [u8]>,
+    /// Which completers may have it then: those of this name, of at most 64 bytes.
+    pub driver: &'a str,
 }
 
 impl<'a> Request<'a> {
@@ -71,6 +73,7 @@ impl<'a> Request<'a> {
             lease,
             retention,
             payload: None,
+            driver: "",
         }
     }
 
@@ -78,6 +81,13 @@ impl<'a> Request<'a> {
     #[must_use]
     pub const fn with_payload(mut self, payload: Option<&'a [u8]>) -> Self {
         self.payload = payload;
+        self
+    }
+
+    /// The same, for the completers of this name.
+    #[must_use]
+    pub const fn for_driver(mut self, driver: &'a str) -> Self {
+        self.driver = driver;
         self
     }
 }
@@ -217,8 +227,14 @@ pub trait Store: fmt::Debug + Send + Sync {
 
     /// It was not done: the record goes, unless it is done. One of an epoch above one, or that has
     /// passed a phase, stays, free to be taken at once: there may have been an effect, and the next
-    /// must see that.
+    /// must see that. What was kept of the request goes, for who asked is told.
     async fn release(&self, key: &ScopedKey, fence: Fence) -> Result<bool, StoreError>;
+
+    /// As [`release`](Self::release), of work of which nobody was told how it ended: where the record
+    /// stays, what was kept of the request stays too, and a completer may have it.
+    async fn hand_back(&self, key: &ScopedKey, fence: Fence) -> Result<bool, StoreError> {
+        self.release(key, fence).await
+    }
 
     /// Nobody knows whether it was done: it is left alone until its lease is over, unless it is
     /// done.
@@ -238,7 +254,8 @@ pub trait Store: fmt::Debug + Send + Sync {
     }
 
     /// A phase is passed: what was passed is from now on `checkpoint.after`, if it was
-    /// `checkpoint.before` bytes long, or is that already (an answer may have been lost).
+    /// `checkpoint.before` bytes long, or is that already (an answer may have been lost). Drives of
+    /// a key that gets on are counted from zero again, and one that was parked is due.
     async fn checkpoint(
         &self,
         _: &ScopedKey,
@@ -260,8 +277,8 @@ pub trait Store: fmt::Debug + Send + Sync {
         Err(StoreError::new(StoreErrorKind::Misused, Phase::Connect))
     }
 
-    /// Claims one key that nobody finishes, whose request was kept, and counts a drive: the one
-    /// that has been due longest of those that the adoption asks for. Never one that another has,
+    /// Claims one key that nobody finishes, whose request was kept for this driver, and counts a
+    /// drive: the one that has been due longest of those that the adoption asks for. Never one that another has,
     /// and never waits for one.
     async fn adopt(&self, _: &Adoption) -> Result<Option<Adopted>, StoreError> {
         Err(StoreError::new(StoreErrorKind::Misused, Phase::Connect))
@@ -310,6 +327,23 @@ pub trait Store: fmt::Debug + Send + Sync {
 /// How often a store looks again when a record changed while it looked.
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 const LOOKS: u32 = 5;
+
+/// A key is given back: its record is removed where it may go, which only that of a first claim may,
+/// and freed where it must stay. Each says of how many rows it was true.
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+async fn freed(
+    fence: Fence,
+    remove: impl Future<Output = Result<u64, StoreError>>,
+    free: impl Future<Output = Result<u64, StoreError>>,
+) -> Result<bool, StoreError> {
+    Ok((fence.epoch() == 1 && remove.await? > 0) || free.await? > 0)
+}
+
+/// On how many bytes it stands, as MySQL and SQLite count them.
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
+fn length_before(checkpoint: &Checkpoint) -> i64 {
+    i64::try_from(checkpoint.before).unwrap_or(i64::MAX)
+}
 
 /// A duration as stores count it.
 #[cfg(any(feature = "mysql", feature = "postgres"))]

@@ -6,10 +6,11 @@ use bytes::Bytes;
 use http::{Method, Response, request::Parts};
 use tower_layer::Layer;
 
-use super::{IdempotencyService, problem};
+use super::{IdempotencyService, KeptRequests, problem};
 use crate::{
-    Idempotency, Scope,
+    Idempotency, IdempotencyError, Scope,
     http::{FingerprintRule, HttpRefusal, KeyRule, ReplayedHeaders, StatusRule},
+    store::Keeps,
 };
 
 /// Answers a request that comes again with its `Idempotency-Key` with the first answer.
@@ -45,6 +46,7 @@ use crate::{
 /// | largest request body | 64 KiB |
 /// | largest kept answer | the handle's longest outcome: 256 KiB |
 /// | wait for the first | none |
+/// | requests are kept, to be made again without their client | no |
 ///
 /// It is cheap to clone, and has no state of its own.
 #[derive(Clone)]
@@ -76,6 +78,7 @@ pub(super) struct Settings {
     pub(super) wait: Duration,
     pub(super) respond: Arc<Respond>,
     pub(super) mark: Option<Arc<Mark>>,
+    pub(super) kept: Option<KeptRequests>,
 }
 
 impl IdempotencyLayer {
@@ -106,6 +109,7 @@ impl IdempotencyLayer {
             wait: Duration::ZERO,
             respond: Arc::new(|refusal| problem::render(&refusal)),
             mark: None,
+            kept: None,
         };
         Self {
             settings: Arc::new(settings),
@@ -198,6 +202,28 @@ impl IdempotencyLayer {
         self.with(|settings| settings.mark = Some(Arc::new(mark)))
     }
 
+    /// Keeps requests with their keys, so that what its client has left, or its process, can be
+    /// finished without him: by a [`completer`](Self::completer). In the statement that claims the
+    /// key; removed when the key is completed or released. What cannot be kept is done all the same,
+    /// and said by an event ([`NotKept`](crate::EventKind::NotKept)).
+    ///
+    /// Bodies are then at rest in the store, as they came unless they are
+    /// [sealed](KeptRequests::sealed).
+    ///
+    /// # Errors
+    ///
+    /// [`IdempotencyError::NoRequests`], when the store keeps none: Redis.
+    pub fn keep_requests(self, kept: KeptRequests) -> Result<Self, IdempotencyError> {
+        if self.settings.idempotency.store().keeps() != Keeps::Requests {
+            return Err(IdempotencyError::NoRequests);
+        }
+        Ok(self.with(|settings| settings.kept = Some(kept)))
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
         change(Arc::make_mut(&mut self.settings));
         self
@@ -227,6 +253,7 @@ impl fmt::Debug for Settings {
             .field("key_is_optional", &self.key_is_optional)
             .field("largest_request", &self.largest_request)
             .field("wait", &self.wait)
+            .field("kept", &self.kept)
             .finish_non_exhaustive()
     }
 }

@@ -11,7 +11,7 @@ use http::{Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
-use super::{RequestBody, ResponseBody, ResponseFuture, exchange, layer::Settings};
+use super::{Redriven, RequestBody, ResponseBody, ResponseFuture, exchange, layer::Settings};
 use crate::{Key, http::KeyRefusal};
 
 /// The service that [`IdempotencyLayer`](super::IdempotencyLayer) makes.
@@ -28,6 +28,15 @@ pub(super) struct Taken;
 impl<S> IdempotencyService<S> {
     pub(super) const fn new(inner: S, settings: Arc<Settings>) -> Self {
         Self { inner, settings }
+    }
+}
+
+impl<S: Clone> IdempotencyService<S> {
+    /// The one that was polled goes with the call, and a clone stays for the next.
+    fn ready(&mut self) -> (S, Arc<Settings>) {
+        let clone = self.inner.clone();
+        let ready = std::mem::replace(&mut self.inner, clone);
+        (ready, Arc::clone(&self.settings))
     }
 }
 
@@ -65,6 +74,16 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
+        if let Some(redriven) = request.extensions().get::<Redriven>().cloned() {
+            // Whose key it was is whose it is; for any other layer it is as it was before.
+            let Some(guard) = redriven.take_for(&self.settings) else {
+                let request = request.map(RequestBody::passing);
+                return ResponseFuture::passing(self.inner.call(request));
+            };
+            let (ready, settings) = self.ready();
+            let again = exchange::again(ready, settings, redriven, guard, request);
+            return ResponseFuture::taken(again);
+        }
         let (head, body) = request.into_parts();
         if self
             .settings
@@ -87,11 +106,9 @@ where
                 return ResponseFuture::refused(refused.map(ResponseBody::whole));
             }
         };
-        // The one that was polled goes with the call, and a clone stays for the next.
-        let clone = self.inner.clone();
-        let ready = std::mem::replace(&mut self.inner, clone);
-        let settings = Arc::clone(&self.settings);
-        ResponseFuture::taken(exchange::answer(ready, settings, key, request))
+        let (ready, settings) = self.ready();
+        let (head, body) = request.into_parts();
+        ResponseFuture::taken(exchange::answer(ready, settings, key, head, body))
     }
 }
 

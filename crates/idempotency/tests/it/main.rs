@@ -22,5 +22,6 @@ mod migrated;
 mod network;
 mod phases;
 mod planted;
+mod redriven;
 mod stand;
 mod vectors;

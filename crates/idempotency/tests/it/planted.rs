@@ -47,9 +47,17 @@ pub(crate) enum Bug {
     AdoptsTheLiving,
     /// Drives are not counted, and no key is parked.
     DrivesForEver,
+    /// A key that has passed a phase is parked as one that has not.
+    ParksWhatGetsOn,
+    /// Every request is every driver's.
+    AnyDriver,
+    /// What is kept of a request stays when its key is released.
+    KeepsTheReleased,
+    /// What is kept of a request goes when its key is handed back.
+    ForgetsTheHandedBack,
 }
 
-pub(crate) const BUGS: [Bug; 12] = [
+pub(crate) const BUGS: [Bug; 16] = [
     Bug::NoFence,
     Bug::ReleasedInDoubt,
     Bug::MismatchAfterInFlight,
@@ -62,6 +70,10 @@ pub(crate) const BUGS: [Bug; 12] = [
     Bug::PhasesForgotten,
     Bug::AdoptsTheLiving,
     Bug::DrivesForEver,
+    Bug::ParksWhatGetsOn,
+    Bug::AnyDriver,
+    Bug::KeepsTheReleased,
+    Bug::ForgetsTheHandedBack,
 ];
 
 const EVER: Duration = Duration::from_secs(1_000_000);
@@ -99,6 +111,7 @@ impl Store for Buggy {
             Bug::NoLease => wrong.lease = Duration::ZERO,
             Bug::NoTakeover => wrong.lease = EVER,
             Bug::NoExpiry => wrong.retention = EVER,
+            Bug::AnyDriver => wrong.driver = "",
             _ => {}
         }
         let mut answer = self.store.claim(&wrong).await?;
@@ -145,7 +158,17 @@ impl Store for Buggy {
     }
 
     async fn release(&self, key: &ScopedKey, fence: Fence) -> Result<bool, StoreError> {
-        self.store.release(key, fence).await
+        match self.bug {
+            Bug::KeepsTheReleased => self.store.hand_back(key, fence).await,
+            _ => self.store.release(key, fence).await,
+        }
+    }
+
+    async fn hand_back(&self, key: &ScopedKey, fence: Fence) -> Result<bool, StoreError> {
+        match self.bug {
+            Bug::ForgetsTheHandedBack => self.store.release(key, fence).await,
+            _ => self.store.hand_back(key, fence).await,
+        }
     }
 
     async fn doubt(&self, key: &ScopedKey, fence: Fence) -> Result<bool, StoreError> {
@@ -197,12 +220,26 @@ impl Store for Buggy {
     }
 
     async fn adopt(&self, adoption: &Adoption) -> Result<Option<Adopted>, StoreError> {
-        let mut wrong = *adoption;
+        let mut wrong = adoption.clone();
         if self.bug == Bug::AdoptsTheLiving {
             wrong.lease = Duration::ZERO;
         }
         if self.bug == Bug::DrivesForEver {
             wrong.last_drive = u32::MAX;
+        }
+        if self.bug == Bug::AnyDriver {
+            wrong.driver = "".into();
+        }
+        if self.bug == Bug::ParksWhatGetsOn {
+            wrong.last_drive = 2;
+            let adopted = self.store.adopt(&wrong).await?;
+            if let Some(adopted) = adopted.as_ref().filter(|it| it.fence.epoch() > 4) {
+                let parked = Postponement::new(None, true, true);
+                let (key, fence) = (&adopted.key, adopted.fence);
+                self.store.postpone(key, fence, parked).await?;
+                return Ok(None);
+            }
+            return Ok(adopted);
         }
         self.store.adopt(&wrong).await
     }

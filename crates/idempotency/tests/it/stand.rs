@@ -201,6 +201,11 @@ impl<S: Store> Store for Faulty<S> {
         self.around("release", self.store.release(key, fence)).await
     }
 
+    async fn hand_back(&self, key: &ScopedKey, fence: Fence) -> Result<bool, StoreError> {
+        self.around("hand_back", self.store.hand_back(key, fence))
+            .await
+    }
+
     async fn doubt(&self, key: &ScopedKey, fence: Fence) -> Result<bool, StoreError> {
         self.around("doubt", self.store.doubt(key, fence)).await
     }

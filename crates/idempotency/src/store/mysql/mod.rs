@@ -9,7 +9,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use buttress_store::{
     Deadline, Dialect, Fence, Gate, Guarded, Isolation, Lent, Loan, MigrateError, Migration,
-    Migrations, Phase, StoreError, StoreErrorKind, Tables, Token,
+    Migrations, Phase, Statement, StoreError, StoreErrorKind, Tables, Token,
 };
 use bytes::Bytes;
 use sqlx::{MySql, MySqlPool, mysql::MySqlArguments, query::Query};
@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use self::sql::Sql;
 use super::{
     Adopted, Adoption, Answer, Checkpoint, Decision, InTransaction, Keeps, LOOKS, Micros,
-    Postponement, Request, Store, Unfinished, decide, micros, record, unfinished,
+    Postponement, Request, Store, Unfinished, decide, freed, micros, record, unfinished,
 };
 use crate::{Fingerprint, ScopedKey};
 
@@ -26,6 +26,10 @@ use crate::{Fingerprint, ScopedKey};
 const MIGRATIONS: &[Migration] = &[
     Migration::new(1, include_str!("../../../migrations/mysql/0001_keys.sql")),
     Migration::new(2, include_str!("../../../migrations/mysql/0002_phases.sql")),
+    Migration::new(
+        3,
+        include_str!("../../../migrations/mysql/0003_drivers.sql"),
+    ),
 ];
 
 /// How many are removed in one transaction: who comes with one of these keys waits so long.
@@ -149,6 +153,17 @@ impl MySqlStore {
         Self::fenced(query, key, fence)
     }
 
+    async fn free(
+        &self,
+        statement: &Statement,
+        key: &ScopedKey,
+        fence: Fence,
+    ) -> Result<bool, StoreError> {
+        let remove = self.execute(|| Self::fenced(sqlx::query(&self.sql.remove), key, &fence));
+        let free = self.execute(|| Self::fenced(sqlx::query(statement), key, &fence));
+        freed(fence, remove, free).await
+    }
+
     /// A new key, in one round trip. A key that is there already: a read, which waits for nobody,
     /// and which is all there is to do unless it can be taken over.
     async fn look(
@@ -166,6 +181,7 @@ impl MySqlStore {
             .bind(micros(request.lease.saturating_add(request.retention)))
             .bind(request.payload)
             .bind(take_over::due(request))
+            .bind(request.driver.as_bytes())
             .execute(&mut *loan);
         match deadline.run(Phase::Statement, insert).await {
             Ok(_) => {
@@ -277,14 +293,11 @@ impl Store for MySqlStore {
     }
 
     async fn release(&self, key: &ScopedKey, fence: Fence) -> Result<bool, StoreError> {
-        if fence.epoch() == 1 {
-            let remove = || Self::fenced(sqlx::query(&self.sql.remove), key, &fence);
-            if self.execute(remove).await? > 0 {
-                return Ok(true);
-            }
-        }
-        let free = || Self::fenced(sqlx::query(&self.sql.free), key, &fence);
-        Ok(self.execute(free).await? > 0)
+        self.free(&self.sql.release, key, fence).await
+    }
+
+    async fn hand_back(&self, key: &ScopedKey, fence: Fence) -> Result<bool, StoreError> {
+        self.free(&self.sql.hand_back, key, fence).await
     }
 
     async fn doubt(&self, key: &ScopedKey, fence: Fence) -> Result<bool, StoreError> {

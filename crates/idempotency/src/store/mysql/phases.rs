@@ -8,13 +8,10 @@ use sqlx::{MySql, MySqlConnection};
 use super::{MySqlStore, Sent};
 use crate::{
     ScopedKey,
-    store::{Adopted, Adoption, Checkpoint, Orphaned, Postponement, adopted, micros},
+    store::{
+        Adopted, Adoption, Checkpoint, Orphaned, Postponement, adopted, length_before, micros,
+    },
 };
-
-/// As the server counts bytes.
-fn length(checkpoint: &Checkpoint) -> i64 {
-    i64::try_from(checkpoint.before).unwrap_or(i64::MAX)
-}
 
 impl MySqlStore {
     pub(super) async fn checkpoint_alone(
@@ -26,7 +23,7 @@ impl MySqlStore {
         let store = || {
             let query = sqlx::query(&self.sql.checkpoint)
                 .bind(&checkpoint.after[..])
-                .bind(length(checkpoint))
+                .bind(length_before(checkpoint))
                 .bind(&checkpoint.after[..]);
             Self::fenced(query, key, &fence)
         };
@@ -42,7 +39,7 @@ impl MySqlStore {
     ) -> Result<bool, StoreError> {
         let query = sqlx::query(&self.sql.checkpoint_in)
             .bind(&checkpoint.after[..])
-            .bind(length(checkpoint));
+            .bind(length_before(checkpoint));
         let store: Sent<'_> = Self::fenced(query, key, &fence);
         let done = store.execute(connection).await;
         Ok(done.map_err(StoreError::in_transaction)?.rows_affected() > 0)
@@ -56,6 +53,7 @@ impl MySqlStore {
             .run(async |deadline: Deadline| {
                 let mut loan = Loan::acquire(&self.pool, deadline).await?;
                 let orphans = sqlx::query_scalar(&self.sql.orphans)
+                    .bind(adoption.driver.as_bytes())
                     .bind(micros(adoption.idle))
                     .fetch_all(&mut *loan);
                 let orphans: Vec<Vec<u8>> = deadline.run(Phase::Read, orphans).await?;
@@ -85,6 +83,7 @@ impl MySqlStore {
         id: &[u8],
     ) -> Result<Option<Adopted>, StoreError> {
         let orphan = sqlx::query_as(&self.sql.orphan)
+            .bind(adoption.driver.as_bytes())
             .bind(micros(adoption.idle))
             .bind(id)
             .fetch_optional(&mut **transaction);

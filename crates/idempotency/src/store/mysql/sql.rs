@@ -23,14 +23,14 @@ macro_rules! columns {
 
 const INSERT: &str = concat!(
     "INSERT INTO {schema}{prefix}idempotency
-        (id, epoch, token, fingerprint, state, lease_until, expires_at, request, due_at)
+        (id, epoch, token, fingerprint, state, lease_until, expires_at, request, due_at, driver)
     VALUES (?, 1, ?, ?, 0, ",
     now!(),
     " + ?, ",
     now!(),
     " + ?, ?, ",
     now!(),
-    " + ?)"
+    " + ?, ?)"
 );
 
 const READ: &str = columns!();
@@ -38,8 +38,8 @@ const READ: &str = columns!();
 /// A row that another holds locked is left out: he is just writing how it ended.
 const LOCK: &str = concat!(columns!(), " FOR UPDATE SKIP LOCKED");
 
-/// Of the first epoch nothing of an earlier record stays. `due_at` comes before `request`: columns
-/// are set from left to right, and what is set is seen.
+/// Of the first epoch nothing of an earlier record stays. `request` comes last: columns are set from
+/// left to right, and what is set is seen.
 const TAKE_OVER: &str = concat!(
     "UPDATE {schema}{prefix}idempotency SET epoch = ?, token = ?, fingerprint = ?, state = 0,
         lease_until = ",
@@ -51,6 +51,7 @@ const TAKE_OVER: &str = concat!(
         due_at = IF(? > 1 AND request IS NOT NULL, due_at, ",
     now!(),
     " + ?),
+        driver = IF(? > 1 AND request IS NOT NULL, driver, ?),
         request = IF(? > 1 AND request IS NOT NULL, request, ?)
     WHERE id = ?"
 );
@@ -76,7 +77,15 @@ const COMPLETE: &str = concat!(
 const REMOVE: &str = "DELETE FROM {schema}{prefix}idempotency
     WHERE id = ? AND epoch = ? AND token = ? AND state < 2 AND progress IS NULL";
 
-const FREE: &str = concat!(
+const RELEASE: &str = concat!(
+    "UPDATE {schema}{prefix}idempotency SET state = 1, request = NULL, due_at = NULL,
+        lease_until = ",
+    now!(),
+    "
+    WHERE id = ? AND epoch = ? AND token = ? AND state < 2"
+);
+
+const HAND_BACK: &str = concat!(
     "UPDATE {schema}{prefix}idempotency SET state = 1, lease_until = ",
     now!(),
     "
@@ -112,20 +121,23 @@ const UNFINISHED: &str = concat!(
     ORDER BY lease_until LIMIT ?"
 );
 
-/// Strict: what is there already was put there by another transaction, with its writes.
-const CHECKPOINT_IN: &str = "UPDATE {schema}{prefix}idempotency SET progress = ?
+/// Strict: what is there already was put there by another transaction, with its writes. Who gets on
+/// is not driven in vain: the drives are counted from zero again, and a last one was not the last.
+const CHECKPOINT_IN: &str = "UPDATE {schema}{prefix}idempotency SET progress = ?, drives = 0,
+        due_at = COALESCE(due_at, IF(request IS NOT NULL, lease_until, NULL))
     WHERE COALESCE(OCTET_LENGTH(progress), 0) = ?
         AND id = ? AND epoch = ? AND token = ? AND state < 2";
 
 /// What is there already was put there by this same statement, whose answer was lost.
-const CHECKPOINT: &str = "UPDATE {schema}{prefix}idempotency SET progress = ?
+const CHECKPOINT: &str = "UPDATE {schema}{prefix}idempotency SET progress = ?, drives = 0,
+        due_at = COALESCE(due_at, IF(request IS NOT NULL, lease_until, NULL))
     WHERE (COALESCE(OCTET_LENGTH(progress), 0) = ? OR progress = ?)
         AND id = ? AND epoch = ? AND token = ? AND state < 2";
 
 macro_rules! due {
     () => {
         concat!(
-            "due_at <= ",
+            "driver = ? AND due_at <= ",
             now!(),
             " AND lease_until <= ",
             now!(),
@@ -206,7 +218,8 @@ pub(super) struct Sql {
     pub(super) extend: Statement,
     pub(super) complete: Statement,
     pub(super) remove: Statement,
-    pub(super) free: Statement,
+    pub(super) release: Statement,
+    pub(super) hand_back: Statement,
     pub(super) doubt: Statement,
     pub(super) expired: Statement,
     pub(super) reap: Statement,
@@ -233,7 +246,8 @@ impl Sql {
             extend: render(EXTEND)?,
             complete: render(COMPLETE)?,
             remove: render(REMOVE)?,
-            free: render(FREE)?,
+            release: render(RELEASE)?,
+            hand_back: render(HAND_BACK)?,
             doubt: render(DOUBT)?,
             expired: render(EXPIRED)?,
             reap: render(REAP)?,

@@ -50,6 +50,8 @@ impl MySqlStore {
             .bind(epoch)
             .bind(due(request))
             .bind(epoch)
+            .bind(request.driver.as_bytes())
+            .bind(epoch)
             .bind(request.payload)
             .bind(request.key.as_bytes())
             .execute(&mut **transaction);

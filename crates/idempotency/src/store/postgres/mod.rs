@@ -16,7 +16,7 @@ use sqlx::{PgConnection, PgPool, Postgres};
 use self::sql::Sql;
 use super::{
     Adopted, Adoption, Answer, Checkpoint, Decision, InTransaction, Keeps, LOOKS, Micros,
-    Postponement, Request, Store, Unfinished, decide, micros, record, unfinished,
+    Postponement, Request, Store, Unfinished, decide, freed, micros, record, unfinished,
 };
 use crate::{Fingerprint, ScopedKey};
 
@@ -29,6 +29,10 @@ const MIGRATIONS: &[Migration] = &[
     Migration::new(
         2,
         include_str!("../../../migrations/postgres/0002_phases.sql"),
+    ),
+    Migration::new(
+        3,
+        include_str!("../../../migrations/postgres/0003_drivers.sql"),
     ),
 ];
 
@@ -128,6 +132,17 @@ impl PostgresStore {
             .bind(&fence.token().as_bytes()[..])
     }
 
+    async fn free(
+        &self,
+        statement: &Statement,
+        key: &ScopedKey,
+        fence: Fence,
+    ) -> Result<bool, StoreError> {
+        let remove = self.execute(|| Self::fenced(&self.sql.remove, key, &fence));
+        let free = self.execute(|| Self::fenced(statement, key, &fence));
+        freed(fence, remove, free).await
+    }
+
     /// One look, in whatever transaction.
     async fn look(
         &self,
@@ -142,6 +157,7 @@ impl PostgresStore {
             .bind(micros(request.lease))
             .bind(micros(request.lease.saturating_add(request.retention)))
             .bind(request.payload)
+            .bind(request.driver.as_bytes())
             .fetch_one(connection)
             .await?;
         answer(looked, request).map_err(|_| corrupt_row())
@@ -232,14 +248,11 @@ impl Store for PostgresStore {
     }
 
     async fn release(&self, key: &ScopedKey, fence: Fence) -> Result<bool, StoreError> {
-        if fence.epoch() == 1 {
-            let remove = || Self::fenced(&self.sql.remove, key, &fence);
-            if self.execute(remove).await? > 0 {
-                return Ok(true);
-            }
-        }
-        let free = || Self::fenced(&self.sql.free, key, &fence);
-        Ok(self.execute(free).await? > 0)
+        self.free(&self.sql.release, key, fence).await
+    }
+
+    async fn hand_back(&self, key: &ScopedKey, fence: Fence) -> Result<bool, StoreError> {
+        self.free(&self.sql.hand_back, key, fence).await
     }
 
     async fn doubt(&self, key: &ScopedKey, fence: Fence) -> Result<bool, StoreError> {

@@ -57,6 +57,7 @@ impl PostgresStore {
                     .bind(micros(adoption.lease.saturating_add(adoption.retention)))
                     .bind(micros(adoption.idle))
                     .bind(i64::from(adoption.last_drive))
+                    .bind(adoption.driver.as_bytes())
                     .fetch_optional(&mut *loan);
                 let row = deadline.run(Phase::Statement, adopt).await?;
                 loan.give_back();

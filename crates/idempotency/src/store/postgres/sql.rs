@@ -27,9 +27,10 @@ const CLAIM: &str = concat!(
         FROM (SELECT) AS nothing LEFT JOIN {schema}{prefix}idempotency AS held ON held.id = $2),
     claimed AS (
         INSERT INTO {schema}{prefix}idempotency AS it
-            (id, epoch, token, fingerprint, state, lease_until, expires_at, request, due_at)
+            (id, epoch, token, fingerprint, state, lease_until, expires_at, request, due_at,
+                driver)
         SELECT $2, 1, $3, $4, 0, look.now + $5, look.now + $6, $7::bytea,
-            CASE WHEN $7::bytea IS NOT NULL THEN look.now + $5 END FROM look
+            CASE WHEN $7::bytea IS NOT NULL THEN look.now + $5 END, $8 FROM look
         WHERE look.ours AND (look.id IS NULL OR look.expires_at <= look.now OR look.token = $3
             OR (look.state < 2 AND look.lease_until <= look.now))
         ON CONFLICT (id) DO UPDATE SET
@@ -42,7 +43,9 @@ const CLAIM: &str = concat!(
             request = CASE WHEN it.expires_at > excluded.lease_until - $5 AND it.request IS NOT NULL
                 THEN it.request ELSE excluded.request END,
             due_at = CASE WHEN it.expires_at > excluded.lease_until - $5 AND it.request IS NOT NULL
-                THEN it.due_at ELSE excluded.due_at END
+                THEN it.due_at ELSE excluded.due_at END,
+            driver = CASE WHEN it.expires_at > excluded.lease_until - $5 AND it.request IS NOT NULL
+                THEN it.driver ELSE excluded.driver END
         WHERE it.expires_at <= excluded.lease_until - $5
             OR (it.state < 2
                 AND (it.token = excluded.token OR it.lease_until <= excluded.lease_until - $5)
@@ -75,7 +78,15 @@ const COMPLETE: &str = concat!(
 const REMOVE: &str = "DELETE FROM {schema}{prefix}idempotency
     WHERE id = $1 AND epoch = $2 AND token = $3 AND state < 2 AND progress IS NULL";
 
-const FREE: &str = concat!(
+const RELEASE: &str = concat!(
+    "UPDATE {schema}{prefix}idempotency SET state = 1, request = NULL, due_at = NULL,
+        lease_until = ",
+    now!(),
+    "
+    WHERE id = $1 AND epoch = $2 AND token = $3 AND state < 2"
+);
+
+const HAND_BACK: &str = concat!(
     "UPDATE {schema}{prefix}idempotency SET state = 1, lease_until = ",
     now!(),
     "
@@ -107,13 +118,16 @@ const UNFINISHED: &str = concat!(
     ORDER BY lease_until LIMIT $2"
 );
 
-/// Strict: what is there already was put there by another transaction, with its writes.
-const CHECKPOINT_IN: &str = "UPDATE {schema}{prefix}idempotency SET progress = $5
+/// Strict: what is there already was put there by another transaction, with its writes. Who gets on
+/// is not driven in vain: the drives are counted from zero again, and a last one was not the last.
+const CHECKPOINT_IN: &str = "UPDATE {schema}{prefix}idempotency SET progress = $5, drives = 0,
+        due_at = COALESCE(due_at, CASE WHEN request IS NOT NULL THEN lease_until END)
     WHERE id = $1 AND epoch = $2 AND token = $3 AND state < 2
         AND COALESCE(octet_length(progress), 0) = $4";
 
 /// What is there already was put there by this same statement, whose answer was lost.
-const CHECKPOINT: &str = "UPDATE {schema}{prefix}idempotency SET progress = $5
+const CHECKPOINT: &str = "UPDATE {schema}{prefix}idempotency SET progress = $5, drives = 0,
+        due_at = COALESCE(due_at, CASE WHEN request IS NOT NULL THEN lease_until END)
     WHERE id = $1 AND epoch = $2 AND token = $3 AND state < 2
         AND (COALESCE(octet_length(progress), 0) = $4 OR progress = $5)";
 
@@ -125,7 +139,7 @@ const ADOPT: &str = concat!(
     " AS now),
     due AS (
         SELECT id FROM {schema}{prefix}idempotency
-        WHERE due_at <= (SELECT now FROM look) AND lease_until <= (SELECT now FROM look) - $4
+        WHERE driver = $6 AND due_at <= (SELECT now FROM look) AND lease_until <= (SELECT now FROM look) - $4
             AND state < 2 AND expires_at > (SELECT now FROM look)
         ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED)
     UPDATE {schema}{prefix}idempotency AS it SET epoch = it.epoch + 1, token = $1, state = 0,
@@ -174,7 +188,8 @@ pub(super) struct Sql {
     pub(super) extend: Statement,
     pub(super) complete: Statement,
     pub(super) remove: Statement,
-    pub(super) free: Statement,
+    pub(super) release: Statement,
+    pub(super) hand_back: Statement,
     pub(super) doubt: Statement,
     pub(super) reap: Statement,
     pub(super) unfinished: Statement,
@@ -195,7 +210,8 @@ impl Sql {
             extend: render(EXTEND)?,
             complete: render(COMPLETE)?,
             remove: render(REMOVE)?,
-            free: render(FREE)?,
+            release: render(RELEASE)?,
+            hand_back: render(HAND_BACK)?,
             doubt: render(DOUBT)?,
             reap: render(REAP)?,
             unfinished: render(UNFINISHED)?,

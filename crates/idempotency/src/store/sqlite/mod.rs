@@ -16,7 +16,7 @@ use sqlx::{Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments};
 use self::sql::Sql;
 use super::{
     Adopted, Adoption, Answer, Checkpoint, Decision, InTransaction, Keeps, Postponement, Request,
-    Row, Store, Unfinished, decide, record, unfinished,
+    Row, Store, Unfinished, decide, freed, record, unfinished,
 };
 use crate::{Fingerprint, ScopedKey};
 
@@ -26,6 +26,10 @@ const MIGRATIONS: &[Migration] = &[
     Migration::new(
         2,
         include_str!("../../../migrations/sqlite/0002_phases.sql"),
+    ),
+    Migration::new(
+        3,
+        include_str!("../../../migrations/sqlite/0003_drivers.sql"),
     ),
 ];
 
@@ -123,6 +127,20 @@ impl SqliteStore {
         Self::fenced(query, key, fence)
     }
 
+    async fn free(
+        &self,
+        statement: &Statement,
+        key: &ScopedKey,
+        fence: Fence,
+    ) -> Result<bool, StoreError> {
+        let remove = self.execute(|| Self::fenced(sqlx::query(&self.sql.remove), key, &fence));
+        let free = self.execute(|| {
+            let query = sqlx::query(statement).bind(Micros::of_host().get());
+            Self::fenced(query, key, &fence)
+        });
+        freed(fence, remove, free).await
+    }
+
     async fn read(
         &self,
         connection: &mut SqliteConnection,
@@ -172,6 +190,7 @@ impl SqliteStore {
             .bind(lease_until.get())
             .bind((lease_until + request.retention).get())
             .bind(request.payload)
+            .bind(request.driver.as_bytes())
             .execute(connection)
             .await;
         Ok(written.map_err(StoreError::in_transaction)?.rows_affected())
@@ -258,17 +277,11 @@ impl Store for SqliteStore {
     }
 
     async fn release(&self, key: &ScopedKey, fence: Fence) -> Result<bool, StoreError> {
-        if fence.epoch() == 1 {
-            let remove = || Self::fenced(sqlx::query(&self.sql.remove), key, &fence);
-            if self.execute(remove).await? > 0 {
-                return Ok(true);
-            }
-        }
-        let free = || {
-            let query = sqlx::query(&self.sql.free).bind(Micros::of_host().get());
-            Self::fenced(query, key, &fence)
-        };
-        Ok(self.execute(free).await? > 0)
+        self.free(&self.sql.release, key, fence).await
+    }
+
+    async fn hand_back(&self, key: &ScopedKey, fence: Fence) -> Result<bool, StoreError> {
+        self.free(&self.sql.hand_back, key, fence).await
     }
 
     async fn doubt(&self, key: &ScopedKey, fence: Fence) -> Result<bool, StoreError> {

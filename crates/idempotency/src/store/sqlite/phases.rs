@@ -6,13 +6,8 @@ use sqlx::SqliteConnection;
 use super::SqliteStore;
 use crate::{
     ScopedKey,
-    store::{Adopted, Adoption, Checkpoint, Orphaned, Postponement, adopted},
+    store::{Adopted, Adoption, Checkpoint, Orphaned, Postponement, adopted, length_before},
 };
-
-/// As SQLite counts bytes.
-fn length(checkpoint: &Checkpoint) -> i64 {
-    i64::try_from(checkpoint.before).unwrap_or(i64::MAX)
-}
 
 impl SqliteStore {
     pub(super) async fn checkpoint_alone(
@@ -24,7 +19,7 @@ impl SqliteStore {
         let store = || {
             let query = sqlx::query(&self.sql.checkpoint)
                 .bind(&checkpoint.after[..])
-                .bind(length(checkpoint))
+                .bind(length_before(checkpoint))
                 .bind(&checkpoint.after[..]);
             Self::fenced(query, key, &fence)
         };
@@ -40,7 +35,7 @@ impl SqliteStore {
     ) -> Result<bool, StoreError> {
         let query = sqlx::query(&self.sql.checkpoint_in)
             .bind(&checkpoint.after[..])
-            .bind(length(checkpoint));
+            .bind(length_before(checkpoint));
         let done = Self::fenced(query, key, &fence).execute(connection).await;
         Ok(done.map_err(StoreError::in_transaction)?.rows_affected() > 0)
     }
@@ -54,6 +49,7 @@ impl SqliteStore {
         sqlx::query_as(&self.sql.orphan)
             .bind(now.get())
             .bind((now - adoption.idle).get())
+            .bind(adoption.driver.as_bytes())
             .fetch_optional(connection)
             .await
     }

@@ -6,19 +6,20 @@ const READ: &str = "SELECT epoch, token, fingerprint, state, lease_until, expire
         progress FROM {prefix}idempotency WHERE id = ?";
 
 const INSERT: &str = "INSERT OR IGNORE INTO {prefix}idempotency
-    (id, epoch, token, fingerprint, state, lease_until, expires_at, request, due_at)
-    VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?7, CASE WHEN ?7 IS NOT NULL THEN ?5 END)";
+    (id, epoch, token, fingerprint, state, lease_until, expires_at, request, due_at, driver)
+    VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?7, CASE WHEN ?7 IS NOT NULL THEN ?5 END, ?8)";
 
 /// Of the first epoch nothing of an earlier record stays.
 const CLAIM: &str = "INSERT INTO {prefix}idempotency
-    (id, epoch, token, fingerprint, state, lease_until, expires_at, request, due_at)
-    VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?7, CASE WHEN ?7 IS NOT NULL THEN ?5 END)
+    (id, epoch, token, fingerprint, state, lease_until, expires_at, request, due_at, driver)
+    VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?7, CASE WHEN ?7 IS NOT NULL THEN ?5 END, ?8)
     ON CONFLICT (id) DO UPDATE SET epoch = ?2, token = ?3, fingerprint = ?4, state = 0,
         lease_until = ?5, expires_at = ?6, outcome = NULL,
         progress = CASE WHEN ?2 > 1 THEN progress END,
         drives = CASE WHEN ?2 > 1 THEN drives ELSE 0 END,
         request = CASE WHEN ?2 > 1 AND request IS NOT NULL THEN request ELSE ?7 END,
-        due_at = CASE WHEN ?2 > 1 AND request IS NOT NULL THEN due_at ELSE excluded.due_at END";
+        due_at = CASE WHEN ?2 > 1 AND request IS NOT NULL THEN due_at ELSE excluded.due_at END,
+        driver = CASE WHEN ?2 > 1 AND request IS NOT NULL THEN driver ELSE ?8 END";
 
 const EXTEND: &str = "UPDATE {prefix}idempotency SET lease_until = ?,
         expires_at = MAX(expires_at, ?)
@@ -31,7 +32,11 @@ const COMPLETE: &str = "UPDATE {prefix}idempotency SET state = 2, outcome = ?,
 const REMOVE: &str = "DELETE FROM {prefix}idempotency
     WHERE id = ? AND epoch = ? AND token = ? AND state < 2 AND progress IS NULL";
 
-const FREE: &str = "UPDATE {prefix}idempotency SET state = 1, lease_until = ?
+const RELEASE: &str = "UPDATE {prefix}idempotency SET state = 1, lease_until = ?,
+        request = NULL, due_at = NULL
+    WHERE id = ? AND epoch = ? AND token = ? AND state < 2";
+
+const HAND_BACK: &str = "UPDATE {prefix}idempotency SET state = 1, lease_until = ?
     WHERE id = ? AND epoch = ? AND token = ? AND state < 2";
 
 const DOUBT: &str = "UPDATE {prefix}idempotency SET state = 1
@@ -44,20 +49,23 @@ const UNFINISHED: &str = "SELECT id, epoch, ?1 - lease_until, drives,
         request IS NOT NULL AND due_at IS NULL FROM {prefix}idempotency
     WHERE state < 2 AND expires_at > ?1 AND lease_until <= ?2 ORDER BY lease_until LIMIT ?3";
 
-/// Strict: what is there already was put there by another transaction, with its writes.
-const CHECKPOINT_IN: &str = "UPDATE {prefix}idempotency SET progress = ?
+/// Strict: what is there already was put there by another transaction, with its writes. Who gets on
+/// is not driven in vain: the drives are counted from zero again, and a last one was not the last.
+const CHECKPOINT_IN: &str = "UPDATE {prefix}idempotency SET progress = ?, drives = 0,
+        due_at = COALESCE(due_at, CASE WHEN request IS NOT NULL THEN lease_until END)
     WHERE COALESCE(LENGTH(progress), 0) = ?
         AND id = ? AND epoch = ? AND token = ? AND state < 2";
 
 /// What is there already was put there by this same statement, whose answer was lost.
-const CHECKPOINT: &str = "UPDATE {prefix}idempotency SET progress = ?
+const CHECKPOINT: &str = "UPDATE {prefix}idempotency SET progress = ?, drives = 0,
+        due_at = COALESCE(due_at, CASE WHEN request IS NOT NULL THEN lease_until END)
     WHERE (COALESCE(LENGTH(progress), 0) = ? OR progress = ?)
         AND id = ? AND epoch = ? AND token = ? AND state < 2";
 
 /// By the clock, and by the end of leases that are over for long enough.
 const ORPHAN: &str = "SELECT id, epoch, fingerprint, request, progress, drives
     FROM {prefix}idempotency
-    WHERE due_at <= ?1 AND lease_until <= ?2 AND state < 2 AND expires_at > ?1
+    WHERE driver = ?3 AND due_at <= ?1 AND lease_until <= ?2 AND state < 2 AND expires_at > ?1
     ORDER BY due_at LIMIT 1";
 
 const ADOPT: &str = "UPDATE {prefix}idempotency SET epoch = ?, token = ?, state = 0,
@@ -85,7 +93,8 @@ pub(super) struct Sql {
     pub(super) extend: Statement,
     pub(super) complete: Statement,
     pub(super) remove: Statement,
-    pub(super) free: Statement,
+    pub(super) release: Statement,
+    pub(super) hand_back: Statement,
     pub(super) doubt: Statement,
     pub(super) reap: Statement,
     pub(super) unfinished: Statement,
@@ -108,7 +117,8 @@ impl Sql {
             extend: render(EXTEND)?,
             complete: render(COMPLETE)?,
             remove: render(REMOVE)?,
-            free: render(FREE)?,
+            release: render(RELEASE)?,
+            hand_back: render(HAND_BACK)?,
             doubt: render(DOUBT)?,
             reap: render(REAP)?,
             unfinished: render(UNFINISHED)?,

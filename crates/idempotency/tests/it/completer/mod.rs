@@ -43,7 +43,7 @@ async fn answers(orphan: Orphan) -> Result<(), &'static str> {
     orphan.guard.complete(answer).await.map_err(|_| "lost")
 }
 
-fn eager(completer: Completer) -> Completer {
+pub(crate) fn eager(completer: Completer) -> Completer {
     let completer = completer.idle(Duration::ZERO).unwrap();
     completer.every(Duration::from_millis(5)).unwrap()
 }
@@ -243,6 +243,26 @@ async fn who_comes_while_it_is_driven_is_told_that_it_is_in_flight() {
     go.notify_one();
     assert_eq!(idempotency.drain(60 * SECOND).await.stopped, 0);
     assert!(is_done(&idempotency, "one").await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_has_completed_and_goes_on_is_not_stopped() {
+    let idempotency = Idempotency::new(MemoryStore::new());
+    abandon(&idempotency, "one").await;
+    advance(300 * SECOND).await;
+    let mailed = Arc::new(AtomicU32::new(0));
+    let note = Arc::clone(&mailed);
+    let mut completer = idempotency.completer(move |orphan: Orphan| {
+        let note = Arc::clone(&note);
+        async move {
+            answers(orphan).await?;
+            sleep(SECOND).await;
+            note.fetch_add(1, SeqCst);
+            Ok::<_, &'static str>(())
+        }
+    });
+    assert_eq!(completer.run_once().await.unwrap().finished, 1);
+    assert_eq!(mailed.load(SeqCst), 1);
 }
 
 #[tokio::test(start_paused = true)]

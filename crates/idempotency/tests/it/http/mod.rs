@@ -7,6 +7,6 @@ mod layer;
 mod mismatch;
 mod over_tcp;
 mod same_transaction;
-mod stand;
+pub(crate) mod stand;
 mod store_down;
 mod vectors;

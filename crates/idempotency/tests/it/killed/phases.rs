@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::{Failed, handle};
 use crate::{
-    phases::Loose,
+    phases::{Bug, Buggy},
     stand::{ASKED, Faulty, OnMySql, OnPostgres, OnSqlite, SECOND, key, open, sql},
 };
 
@@ -196,7 +196,7 @@ async fn play(role: &Role) {
             let pool = sqlx::PgPool::connect(&url).await.unwrap();
             let inside = PostgresStore::new(pool.clone()).unwrap();
             let rides = match &*store {
-                "loose" => Rides::new(pool, Loose(inside)),
+                "loose" => Rides::new(pool, Buggy(Bug::Loose, inside)),
                 _ => Rides::new(pool, Faulty::new(inside, plan)),
             };
             drop(rides.ride(number, &at).await);

@@ -9,7 +9,7 @@ use buttress_store::{Deadline, Guarded, LeaseTerms, SqlDatabase};
 use buttress_testkit::eventually;
 use tokio::time::timeout;
 
-use super::planted::Unfenced;
+use super::planted::{Bug, Buggy};
 use crate::{
     killed::phases::Rides,
     stand::{ASKED, OnMySql, OnPostgres, OnSqlite, SECOND, key, new},
@@ -85,7 +85,7 @@ async fn a_phase_without_its_fence_is_found() {
         return;
     };
     let rides = Rides::new(on.pool.clone(), on.store.clone());
-    let unfenced = brief(Unfenced(on.store.clone()));
+    let unfenced = brief(Buggy(Bug::Unfenced, on.store.clone()));
     assert_eq!(zombie(&rides, &unfenced).await, 2, "the bug has its effect");
     drop(rides);
     on.close().await;

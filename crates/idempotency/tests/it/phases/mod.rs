@@ -17,7 +17,7 @@ use bytes::Bytes;
 use serde_json::json;
 use tokio::time::{advance, sleep};
 
-pub(crate) use self::planted::Loose;
+pub(crate) use self::planted::{Bug, Buggy};
 use crate::stand::{ASKED, Faulty, SECOND, key, new, store_error};
 
 fn resumed(begun: Begin) -> Guard {

@@ -1,5 +1,7 @@
 //! Cases of phases that were passed, and of keys that nobody finishes.
 
+mod drivers;
+
 use std::time::Duration;
 
 use buttress_store::{Fence, Token};
@@ -45,6 +47,7 @@ pub(super) async fn all(store: &dyn Store) {
     who_works_or_is_done_is_not_adopted(store).await;
     a_key_is_parked_with_its_last_drive(store).await;
     what_is_postponed_waits(store).await;
+    drivers::all(store).await;
 }
 
 async fn what_was_passed_is_told_to_the_next(store: &dyn Store) {
@@ -127,10 +130,20 @@ async fn what_has_expired_has_passed_nothing(store: &dyn Store) {
 
 /// A key whose request is kept, for a lease that is over soon.
 async fn abandoned<'a>(store: &'a dyn Store, request: &[u8]) -> (Caller<'a>, Fence) {
+    abandoned_to(store, request, "").await
+}
+
+/// The same, for these completers.
+async fn abandoned_to<'a>(
+    store: &'a dyn Store,
+    request: &[u8],
+    driver: &str,
+) -> (Caller<'a>, Fence) {
     let caller = Caller::new(store);
     let token = Token::random();
     let asked = Request::new(&caller.key, ASKED, token, SHORT, LONG);
-    let answer = ok(store.claim(&asked.with_payload(Some(request))).await);
+    let asked = asked.with_payload(Some(request)).for_driver(driver);
+    let answer = ok(store.claim(&asked).await);
     let fence = Fence::new(1, token);
     assert_eq!(answer, Answer::Claimed(fence));
     (caller, fence)
@@ -263,7 +276,7 @@ async fn what_is_postponed_waits(store: &dyn Store) {
     assert!(ok(store.postpone(&caller.key, third, soon).await));
     let found = adopted_by(store, &adoption(LONG, 2)).await;
     assert!(of(&found, &caller).is_none(), "it is held, though due");
-    assert!(ok(store.release(&caller.key, third).await));
+    assert!(ok(store.hand_back(&caller.key, third).await));
     let found = adopted_by(store, &adoption(LONG, 2)).await;
     let drive = of(&found, &caller).map(|it| it.drive);
     assert_eq!(drive, Some(1), "the first drive did not count");
