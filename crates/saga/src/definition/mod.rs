@@ -1,5 +1,6 @@
 //! A saga's definition: its steps, in their order.
 
+mod child;
 mod error;
 mod fork;
 mod pause;
@@ -18,13 +19,19 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
 
-pub(crate) use self::pause::Pause;
-use self::pause::{TIMED_OUT, taken};
-pub use self::{error::DefinitionError, fork::Fork, pause::Waited};
+pub use self::{child::ChildContext, error::DefinitionError, fork::Fork, pause::Waited};
+use self::{
+    child::DEEPEST,
+    pause::{TIMED_OUT, taken},
+};
+pub(crate) use self::{
+    child::{Child, Given},
+    pause::Pause,
+};
 use crate::{
     Step, StepPolicy,
     graph::Graph,
-    machine::{IllegalEntry, Progress, Shape, StepShape},
+    machine::{Before, IllegalEntry, Progress, Shape, StepShape},
     run::{AnyStep, Erased, Nothing},
     store::{DefinitionKey, Record},
 };
@@ -39,10 +46,11 @@ const LONGEST_NAME: usize = 64;
 /// A saga that runs keeps to the definition it was started with. One whose steps changed needs
 /// another version; keep the old one in the runner until its last saga has ended.
 ///
-/// `I` is what it is started with.
-pub struct Saga<I> {
+/// `I` is what it is started with, and `O` what it returns, if it was
+/// [built](SagaBuilder::build_returning) to return something.
+pub struct Saga<I, O = ()> {
     pub(crate) definition: Arc<Definition>,
-    input: PhantomData<fn(I)>,
+    types: PhantomData<fn(I) -> O>,
 }
 
 /// A definition that a runner can drive without knowing its types.
@@ -54,6 +62,14 @@ pub(crate) struct Definition {
     pub(crate) steps: Vec<Defined>,
     /// Some of its steps are done side by side.
     pub(crate) branches: bool,
+    /// It has a point of no return.
+    pub(crate) pivot: bool,
+    /// It may wait for signals or children.
+    pub(crate) listens: bool,
+    /// How many sagas are nested in it, with itself.
+    pub(crate) depth: usize,
+    /// Which step's output it returns.
+    pub(crate) returns: Option<usize>,
     pub(crate) forward_within: Option<Duration>,
     pub(crate) limit: Option<usize>,
     pub(crate) decode: fn(&[u8]) -> serde_json::Result<Input>,
@@ -65,7 +81,7 @@ pub(crate) type Input = Box<dyn Any + Send + Sync>;
 /// A step with its name and policy.
 #[derive(Clone)]
 pub(crate) struct Defined {
-    /// It is none: it sleeps or waits.
+    /// It is none: it sleeps or waits, or is a child saga.
     pub(crate) pause: Option<Pause>,
     pub(crate) name: Arc<str>,
     pub(crate) policy: StepPolicy,
@@ -76,6 +92,19 @@ impl Defined {
     /// Whether it waits for a signal.
     pub(crate) const fn waits(&self) -> bool {
         matches!(self.pause, Some(Pause::Wait { .. }))
+    }
+
+    /// The saga that it is, if it is one.
+    pub(crate) const fn child(&self) -> Option<&Child> {
+        match &self.pause {
+            Some(Pause::Child(child)) => Some(child),
+            _ => None,
+        }
+    }
+
+    /// Whether it is a child that may not be there to be undone.
+    pub(crate) fn decides(&self) -> bool {
+        self.child().is_some_and(|child| child.definition.pivot)
     }
 }
 
@@ -94,17 +123,18 @@ where
             graph: Graph::default(),
             forward_within: None,
             limit: None,
+            returns: None,
             input: PhantomData,
         }
     }
 }
 
-impl<I> Saga<I> {
+impl<I, O> Saga<I, O> {
     #[cfg(feature = "testing")]
     pub(crate) const fn of(definition: Arc<Definition>) -> Self {
         Self {
             definition,
-            input: PhantomData,
+            types: PhantomData,
         }
     }
 
@@ -132,16 +162,16 @@ impl Definition {
     }
 }
 
-impl<I> Clone for Saga<I> {
+impl<I, O> Clone for Saga<I, O> {
     fn clone(&self) -> Self {
         Self {
             definition: Arc::clone(&self.definition),
-            input: PhantomData,
+            types: PhantomData,
         }
     }
 }
 
-impl<I> fmt::Debug for Saga<I> {
+impl<I, O> fmt::Debug for Saga<I, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.definition.fmt(f)
     }
@@ -167,6 +197,7 @@ pub struct SagaBuilder<I> {
     graph: Graph,
     forward_within: Option<Duration>,
     limit: Option<usize>,
+    returns: Option<usize>,
     input: PhantomData<fn(I)>,
 }
 
@@ -372,6 +403,13 @@ where
     ///
     /// [`DefinitionError`], which names what cannot work.
     pub fn build(self) -> Result<Saga<I>, DefinitionError> {
+        Ok(Saga {
+            definition: self.defined()?,
+            types: PhantomData,
+        })
+    }
+
+    fn defined(self) -> Result<Arc<Definition>, DefinitionError> {
         check_name("the saga", &self.name)?;
         if self.steps.is_empty() {
             return Err(DefinitionError::NoSteps);
@@ -391,6 +429,7 @@ where
                 name: name.unwrap_or_default(),
             }
         })?;
+        let depth = self.check_children(&before, forward_from)?;
         let mut hash = Sha256::new();
         hash.update((forward_from as u64).to_be_bytes());
         for (place, step) in self.steps.iter().enumerate() {
@@ -410,6 +449,9 @@ where
             hash.update(step.name.as_bytes());
             if let Some(pause) = &step.pause {
                 hash.update(pause.mark());
+                if let Pause::Child(child) = pause {
+                    hash.update(child.definition.key.name.as_bytes());
+                }
             }
             if let Some(after) = self.graph.unless_in_a_row(place) {
                 hash.update(b"\0after");
@@ -422,9 +464,13 @@ where
         let mut shape = [0; 16];
         shape.copy_from_slice(&hash.finalize()[..16]);
         let rules = self.steps.iter().map(|step| StepShape {
-            attempts: step.policy.attempts,
+            // A child is called once; it has attempts of its own.
+            attempts: match step.pause {
+                Some(_) => u32::MAX,
+                None => step.policy.attempts,
+            },
             undo_always: step.policy.undo_always,
-            sleeps: step.pause.is_some(),
+            sleeps: step.pause.is_some() && step.child().is_none(),
         });
         let definition = Definition {
             key: DefinitionKey {
@@ -433,6 +479,13 @@ where
                 shape,
             },
             number: self.number,
+            pivot: self.graph.has_pivot(),
+            listens: self
+                .steps
+                .iter()
+                .any(|it| it.waits() || it.child().is_some()),
+            depth,
+            returns: self.returns,
             branches: (0..self.steps.len()).any(|it| self.graph.unless_in_a_row(it).is_some()),
             shape: Shape {
                 before,
@@ -444,10 +497,36 @@ where
             limit: self.limit,
             decode: |input| Ok(Box::new(serde_json::from_slice::<I>(input)?)),
         };
-        Ok(Saga {
-            definition: Arc::new(definition),
-            input: PhantomData,
-        })
+        Ok(Arc::new(definition))
+    }
+
+    /// Whether all children can be where they are, and how deep that makes the saga.
+    fn check_children(
+        &self,
+        before: &Before,
+        forward_from: usize,
+    ) -> Result<usize, DefinitionError> {
+        let mut depth = 1;
+        for (place, step) in self.steps.iter().enumerate() {
+            let Some(child) = step.child() else {
+                continue;
+            };
+            let name = || step.name.to_string();
+            depth = depth.max(child.definition.depth + 1);
+            if depth > DEEPEST {
+                return Err(DefinitionError::Depth { step: name() });
+            }
+            // All that is done before the point of no return comes before it: it is the pivot.
+            let is_pivot =
+                self.graph.has_pivot() && place + 1 == forward_from && before[place].len() == place;
+            if step.decides() && place < forward_from && !is_pivot {
+                return Err(DefinitionError::ChildPivot { step: name() });
+            }
+            if step.decides() && is_pivot && child.within.is_some() {
+                return Err(DefinitionError::ChildPivotTimed { step: name() });
+            }
+        }
+        Ok(depth)
     }
 }
 

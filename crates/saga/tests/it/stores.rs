@@ -91,6 +91,8 @@ macro_rules! swept {
             reason: None,
             then: Then::Keep,
             progress: true,
+            starts: Vec::new(),
+            wakes: None,
         };
         let swept = cancel_sweep(
             async || {
