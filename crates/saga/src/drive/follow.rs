@@ -18,8 +18,10 @@ pub(super) struct Plan {
     pub(super) wait: Option<Duration>,
     /// A signal, or the end of a child, may come sooner.
     listens: bool,
-    /// Something may have come already, if it was not seen.
+    /// Something may have come already that was not seen: since the last look, or at any time, to
+    /// a wait that nobody has looked for yet.
     missed: bool,
+    unheard: bool,
     /// It is for a child that it waits, which may need the place.
     calls: bool,
     /// There is more to be done at once.
@@ -110,6 +112,7 @@ impl Drive {
         let mut wait = self.wakes_after(step, until);
         if waits {
             (plan.listens, plan.missed) = (true, true);
+            plan.unheard |= !self.is_heard(step);
             if self.progress.is_open() {
                 // The claim is kept, so it must look by itself.
                 wait = wait.min(self.engine.policy.poll);
@@ -199,9 +202,11 @@ impl Drive {
             return Then::Keep;
         }
         if plan.listens {
-            let seen = match plan.missed {
-                true => self.seen,
-                false => u64::MAX, // What begins with this commit has not ended before it.
+            let seen = match plan {
+                Plan { unheard: true, .. } => 0,
+                Plan { missed: true, .. } => self.seen,
+                // What begins with this commit has not ended before it.
+                _ => u64::MAX,
             };
             return Then::Listen { after, seen };
         }

@@ -178,6 +178,9 @@ impl Drive {
                 After::Goes(wait) => wait,
             };
             if !self.progress.state.is_active() {
+                if self.record.parent.is_some() {
+                    self.engine.wake.notify_one();
+                }
                 self.tell_rest();
                 return Ok(());
             }

@@ -83,6 +83,11 @@ impl Drive {
         Ok(())
     }
 
+    /// Whether somebody has looked what was sent to this wait.
+    pub(super) fn is_heard(&self, step: usize) -> bool {
+        self.heard[step].is_some()
+    }
+
     pub(super) async fn look_for_signals(&self, step: usize) -> Result<Signals, Lost> {
         let name = &self.definition.steps[step].name;
         loop {
@@ -135,7 +140,10 @@ impl Drive {
     pub(super) fn wakes_after(&self, step: usize, until: i64) -> Duration {
         let wait = Micros::new(until).saturating_since(self.now());
         match self.definition.forward_within {
-            Some(limit) if step < self.definition.shape.forward_from => {
+            Some(limit)
+                if step < self.definition.shape.forward_from
+                    && !self.definition.steps[step].decides() =>
+            {
                 let left = limit.saturating_sub(self.age());
                 wait.min(left.saturating_add(BEHIND))
             }

@@ -600,6 +600,23 @@ fn children_that_could_not_be_undone_or_are_nested_too_deep_are_refused() {
     assert_eq!(foreign, DefinitionError::Returns);
 }
 
+/// A child that ends while its parent waits for a signal that was sent before: the look at the child
+/// is no look for the signal.
+#[tokio::test(start_paused = true)]
+async fn a_signal_that_came_while_a_child_was_waited_for_is_not_lost() {
+    let world = World::default();
+    let shipping = shipping(&world);
+    let mut saga = Saga::define("told", 1);
+    call(&mut saga, &shipping);
+    let _: Output<u64> = saga.wait_or_turn_back("word", LONG);
+    let saga = saga.build().unwrap();
+    let sagas = Sagas::new(MemoryStore::new());
+    let id = start(&sagas, &saga).await;
+    assert!(sagas.signal(id, "word", "1", &7_u64).await.unwrap());
+    live(&sagas, &saga, &shipping, SOON).await;
+    assert_eq!(state(&sagas, id).await, State::Completed);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_child_is_pruned_behind_its_parent_and_never_before() {
     let world = World::default();
