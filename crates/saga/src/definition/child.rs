@@ -1,6 +1,6 @@
 //! Steps that are sagas themselves.
 
-use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -192,30 +192,5 @@ impl Definition {
             }
         }
         returned
-    }
-}
-
-impl<I> SagaBuilder<I>
-where
-    I: Serialize + DeserializeOwned + Send + Sync + 'static,
-{
-    /// Checks it, as [`build`](Self::build). The saga returns what this step of it returned: to the
-    /// saga whose [child](Self::child) it is, and to [`returned`](crate::Sagas::returned).
-    ///
-    /// # Errors
-    ///
-    /// [`DefinitionError`](crate::DefinitionError), which names what cannot work.
-    pub fn build_returning<T>(
-        mut self,
-        output: Output<T>,
-    ) -> Result<Saga<I, T>, crate::DefinitionError> {
-        if output.definition != self.number {
-            return Err(crate::DefinitionError::Returns);
-        }
-        self.returns = Some(output.place);
-        Ok(Saga {
-            definition: self.defined()?,
-            types: PhantomData,
-        })
     }
 }

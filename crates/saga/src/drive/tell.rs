@@ -53,7 +53,7 @@ impl Drive {
                     child: *child,
                 }),
                 Entry::Succeeded { step, .. } => {
-                    self.tell_child(*step, |step, attempt| EventKind::StepDone { step, attempt })
+                    self.tell_child(*step, |step, attempt| EventKind::StepDone { step, attempt });
                 }
                 Entry::Undone { step } => {
                     self.tell_child(*step, |step, _| EventKind::StepUndone { step });

@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 
 use buttress_retry_backoff::Backoff;
 use buttress_saga::{
-    Context, Effect, Output, RunnerPolicy, Saga, Sagas, Step, StepError, StepPolicy, UndoContext,
+    Context, Effect, Output, RunnerBuilder, RunnerPolicy, Saga, Sagas, Step, StepError, StepPolicy,
+    UndoContext,
     store::{MySqlStore, PostgresStore, SqliteStore, Store},
 };
 use buttress_store::LeaseTerms;
@@ -274,7 +275,7 @@ macro_rules! bank {
                     .poll(Duration::from_millis(30))
                     .lone_lapses(1000);
                 let runner = Sagas::shared(store).runner().policy(policy);
-                let runner = kinds.iter().fold(runner, |runner, saga| runner.saga(saga));
+                let runner = kinds.iter().fold(runner, RunnerBuilder::saga);
                 let runner = runner.build().unwrap();
                 runner.run_until(std::future::pending()).await;
             }

@@ -213,14 +213,7 @@ impl PostgresStore {
             .bind(each().map(|it| it.reason.as_deref()).collect::<Vec<_>>())
             .bind(each().map(|it| rows::released(it.then)).collect::<Vec<_>>())
             .bind(each().map(|it| it.progress).collect::<Vec<_>>())
-            .bind(
-                each()
-                    .map(|it| match it.reaches_others() {
-                        true => -1, // No journal is that long.
-                        false => rows::place(it.expected, 0),
-                    })
-                    .collect::<Vec<_>>(),
-            )
+            .bind(each().map(reach::expected).collect::<Vec<_>>())
             .bind(of)
             .bind(seq)
             .bind(entries)

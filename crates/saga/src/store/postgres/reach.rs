@@ -3,7 +3,7 @@
 use buttress_store::Key;
 use sqlx::{Postgres, postgres::PgArguments, query::Query};
 
-use crate::store::Write;
+use crate::{rows, store::Write};
 
 /// Binds what a write starts and whom it wakes.
 pub(super) fn reach<'q>(
@@ -34,4 +34,12 @@ pub(super) fn reach<'q>(
         .bind(inputs)
         .bind(parents)
         .bind(write.wakes.map(|id| id.as_bytes().to_vec()))
+}
+
+/// How long a journal must be for a write in a batch. One that reaches others goes alone.
+pub(super) fn expected(write: &Write) -> i64 {
+    match write.reaches_others() {
+        true => -1, // No journal is that long.
+        false => rows::place(write.expected, 0),
+    }
 }

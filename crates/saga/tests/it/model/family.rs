@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use buttress_saga::{By, Saga, SagaBuilder, SagaId, Sagas, State, StepState, Summary};
+use buttress_saga::{
+    By, Entry, Saga, SagaBuilder, SagaId, Sagas, State, StepState, Summary, store::Line,
+};
 use rand::{RngExt as _, rngs::StdRng};
 
 use super::{History, NAMES, Tally};
@@ -126,9 +128,13 @@ impl History {
                 State::NeedsAttention => {}
                 _ => panic!("it does not rest: {}", said()),
             }
-            // One that was sent on may have called another, of the same number.
+            // One that was sent on may have called another, of the same number. And who drives one
+            // that is called back learns so a little later, as from an operator: what he still
+            // begins comes too late to have an effect.
             let alike = below.iter().filter(|it| it.definition == saga.definition);
-            if alike.count() == 1 {
+            let journal = self.store.read(saga.id).await.unwrap().unwrap().journal;
+            let called_back = |line: &Line| matches!(line.entry, Entry::CalledBack { .. });
+            if alike.count() == 1 && !journal.iter().any(called_back) {
                 let deeds = self.world.log(number + of);
                 let first = deeds.iter().position(|it| matches!(it, Deed::Undo(..)));
                 let late = deeds.iter().rposition(|it| matches!(it, Deed::Run(_)));

@@ -13,7 +13,8 @@ use std::{
 
 use buttress_retry_backoff::Backoff;
 use buttress_saga::{
-    Output, RunnerPolicy, Saga, SagaBuilder, Sagas, StartOptions, StepPolicy, Waited,
+    Output, RunnerBuilder, RunnerPolicy, Saga, SagaBuilder, Sagas, StartOptions, StepPolicy,
+    Waited,
     store::{MemoryStore, Store},
 };
 use buttress_store::LeaseTerms;
@@ -259,7 +260,7 @@ impl History {
             let run = |left: Duration| {
                 let sagas = Sagas::shared(Arc::clone(&store));
                 let runner = sagas.runner().policy(policy.clone());
-                let runner = kinds.iter().fold(runner, |runner, saga| runner.saga(saga));
+                let runner = kinds.iter().fold(runner, RunnerBuilder::saga);
                 runner.build().unwrap().run_until(tokio::time::sleep(left))
             };
             for life in lives {
@@ -311,7 +312,7 @@ impl History {
         let mut processes = Vec::new();
         for number in 0..runners {
             // Some know only the parents, or only the children.
-            let mut kinds = [&[saga.clone()], &children[..]].concat();
+            let mut kinds = [std::slice::from_ref(&saga), &children[..]].concat();
             if number > 0 && !children.is_empty() && self.rng.random_bool(0.4) {
                 kinds = match self.rng.random_bool(0.5) {
                     true => children.clone(),
