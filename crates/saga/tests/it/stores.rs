@@ -83,8 +83,15 @@ macro_rules! swept {
         assert!(matches!(swept.output, Started::New(_)));
         points += swept.points;
 
-        let id = swept.output.id();
-        let parent = sagas.start(&saga, &1, next()).await.unwrap().id();
+        let parent = swept.output.id();
+        let child_of = |parent| NewSaga {
+            id: SagaId::random(),
+            definition: saga.key().clone(),
+            business_key: None,
+            input: b"1".to_vec(),
+            parent: Some(parent),
+        };
+        let id = store.start(&child_of(parent)).await.unwrap().id();
         let write = |expected| Write {
             expected,
             entries: vec![buttress_saga::Entry::Interrupted],
@@ -93,13 +100,7 @@ macro_rules! swept {
             then: Then::Keep,
             progress: true,
             // With each line a child, and a parent to be woken.
-            starts: vec![NewSaga {
-                id: SagaId::random(),
-                definition: saga.key().clone(),
-                business_key: None,
-                input: b"1".to_vec(),
-                parent: Some(id),
-            }],
+            starts: vec![child_of(id)],
             wakes: Some(parent),
         };
         let swept = cancel_sweep(
