@@ -52,6 +52,8 @@ pub(crate) struct Work {
     pub(crate) then: Vec<Entry>,
     pub(crate) then_state: State,
     pub(crate) then_reason: Option<String>,
+    /// Its parent, if it has ended by then.
+    pub(crate) wakes: Option<SagaId>,
     /// It was written down as done in a transaction of the step's own, which may have committed.
     pub(crate) completed: AtomicBool,
 }
@@ -177,18 +179,27 @@ impl<I> UndoContext<'_, I> {
     }
 }
 
+/// What a step of this definition returned.
+pub(crate) fn read_output<T: DeserializeOwned>(
+    definition: u64,
+    outputs: &[Option<String>],
+    of: Output<T>,
+) -> Result<T, OutputError> {
+    if of.definition != definition {
+        return Err(OutputError::Foreign);
+    }
+    let output = outputs.get(of.place).and_then(Option::as_ref);
+    let output = output.ok_or(OutputError::NotDone)?;
+    serde_json::from_str(output).map_err(|_| OutputError::Unreadable)
+}
+
 impl Work {
     fn key(&self) -> String {
         format!("{}.{}", self.id, self.name)
     }
 
     fn output<T: DeserializeOwned>(&self, of: Output<T>) -> Result<T, OutputError> {
-        if of.definition != self.definition {
-            return Err(OutputError::Foreign);
-        }
-        let output = self.outputs.get(of.place).and_then(Option::as_ref);
-        let output = output.ok_or(OutputError::NotDone)?;
-        serde_json::from_str(output).map_err(|_| OutputError::Unreadable)
+        read_output(self.definition, &self.outputs, of)
     }
 
     async fn complete_in<C: SqlConnection>(
@@ -209,6 +220,8 @@ impl Work {
                 reason: self.then_reason.clone(),
                 then: Then::Keep,
                 progress: true,
+                starts: Vec::new(),
+                wakes: self.wakes,
             };
             let by = Hand::Holder(self.fence);
             match self

@@ -29,6 +29,9 @@ pub enum SagaError {
         /// How long it may be.
         longest: usize,
     },
+    /// What the saga returned is not of this type: the type has changed since.
+    #[error("what the saga returned is not of this type")]
+    Output(#[source] serde_json::Error),
     /// There is no such saga, or it was pruned.
     #[error("there is no such saga")]
     NotFound,

@@ -74,6 +74,22 @@ pub enum EventKind {
         /// The undo's code.
         code: String,
     },
+    /// A step that is a saga itself began: its child is started.
+    #[non_exhaustive]
+    ChildStarted {
+        /// The step's name.
+        step: String,
+        /// The child.
+        child: SagaId,
+    },
+    /// The child of a step was turned back, and is being undone.
+    #[non_exhaustive]
+    ChildCalledBack {
+        /// The step's name.
+        step: String,
+        /// The child.
+        child: SagaId,
+    },
     /// It ended, or needs attention.
     #[non_exhaustive]
     Rested {
@@ -137,6 +153,12 @@ impl Observer<Event> for TraceEvents {
             }
             EventKind::TurnedBack { code } => {
                 tracing::warn!(saga.id = %id, saga.name = name, code, "a saga was turned back");
+            }
+            EventKind::ChildStarted { step, child } => {
+                tracing::debug!(saga.id = %id, saga.name = name, step, %child, "a child saga was started");
+            }
+            EventKind::ChildCalledBack { step, child } => {
+                tracing::warn!(saga.id = %id, saga.name = name, step, %child, "a child saga was called back");
             }
             EventKind::Lost => {
                 tracing::warn!(saga.id = %id, saga.name = name, "a saga was lost to another worker");

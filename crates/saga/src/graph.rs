@@ -35,6 +35,10 @@ impl Graph {
         self.pivot = Some((self.after.len(), self.ends.clone()));
     }
 
+    pub(crate) const fn has_pivot(&self) -> bool {
+        self.pivot.is_some()
+    }
+
     pub(crate) fn misses(&mut self, name: &str) {
         self.missed.get_or_insert_with(|| name.to_owned());
     }

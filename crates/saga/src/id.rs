@@ -2,7 +2,9 @@
 
 use std::{fmt, str::FromStr};
 
+use buttress_store::Micros;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 /// What one saga is called: 128 bits that nobody else has, a UUID of version 7 unless you bring
@@ -23,6 +25,21 @@ impl SagaId {
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(Uuid::from_bytes(bytes))
+    }
+
+    /// What the child of a step is called: the same whenever it is asked for, and beside its parent
+    /// in lists. A parent that was pruned and started again is another, and so are its children.
+    pub(crate) fn child(&self, created_at: Micros, step: &str, attempt: u32) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(b"child of a saga");
+        hash.update(self.as_bytes());
+        hash.update(created_at.get().to_be_bytes());
+        hash.update(attempt.to_be_bytes());
+        hash.update(step.as_bytes());
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&hash.finalize()[..16]);
+        bytes[..6].copy_from_slice(&self.as_bytes()[..6]);
+        Self(uuid::Builder::from_custom_bytes(bytes).into_uuid())
     }
 
     /// As it is stored.

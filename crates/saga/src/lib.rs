@@ -28,7 +28,7 @@ mod view;
 pub use self::metrics::MetricsObserver;
 pub use self::{
     context::{CompleteError, Context, OutputError, UndoContext},
-    definition::{DefinitionError, Fork, Output, Saga, SagaBuilder, Waited},
+    definition::{ChildContext, DefinitionError, Fork, Output, Saga, SagaBuilder, Waited},
     error::SagaError,
     event::{Event, EventKind, TraceEvents},
     id::{NoSagaId, SagaId},

@@ -12,6 +12,7 @@ use crate::{Event, EventKind, FailureKind};
 /// | `buttress_saga_steps_total` | `saga`, `step`, `outcome`: `done`, `failed`, `undone`, `undo_failed`, `postponed` |
 /// | `buttress_saga_rested_total` | `saga`, `state` |
 /// | `buttress_saga_turned_back_total` | `saga`, `code` |
+/// | `buttress_saga_children_total` | `saga`, `step`, `what`: `started`, `called_back` |
 /// | `buttress_saga_claims_total` | `saga`, `lapsed` |
 /// | `buttress_saga_lost_total` | `saga` |
 ///
@@ -59,6 +60,15 @@ impl Observer<Event> for MetricsObserver {
             EventKind::TurnedBack { code } => {
                 counter!("buttress_saga_turned_back_total", "saga" => saga, "code" => code.clone())
                     .increment(1);
+            }
+            EventKind::ChildStarted { step, .. } | EventKind::ChildCalledBack { step, .. } => {
+                let what = match &event.kind {
+                    EventKind::ChildStarted { .. } => "started",
+                    _ => "called_back",
+                };
+                counter!("buttress_saga_children_total", "saga" => saga, "step" => step.clone(),
+                    "what" => what)
+                .increment(1);
             }
             EventKind::Claimed { lapsed } => {
                 let lapsed = if *lapsed { "true" } else { "false" };

@@ -3,33 +3,65 @@
 use std::time::Duration;
 
 use buttress_store::{Fence, Key, Micros, Phase, StoreError, StoreErrorKind};
+use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 
 use crate::store::{
     Ask, Census, Claimed, DefinitionKey, Hand, Line, Record, Sent, Signal, Signals, Then,
 };
 use crate::{Entry, SagaId, State};
 
-/// The columns of a saga, in the order in which every dialect selects them:
-/// `id, name, version, shape, business_key, input, state, reason, due_at, epoch, held, lapses,
-/// entries, created_at, ended_at, now`.
-pub(crate) type SagaRow = (
-    Vec<u8>,
-    String,
-    i64,
-    Vec<u8>,
-    Option<Vec<u8>>,
-    Vec<u8>,
-    i64,
-    Option<String>,
-    i64,
-    i64,
-    i64,
-    i64,
-    i64,
-    i64,
-    Option<i64>,
-    i64,
-);
+/// A saga's row. Every dialect selects its columns in the order in which they stand here, and the
+/// time of the look last.
+pub(crate) struct SagaRow {
+    id: Vec<u8>,
+    name: String,
+    version: i64,
+    shape: Vec<u8>,
+    business_key: Option<Vec<u8>>,
+    input: Vec<u8>,
+    state: i64,
+    reason: Option<String>,
+    due_at: i64,
+    epoch: i64,
+    held: i64,
+    lapses: i64,
+    entries: i64,
+    created_at: i64,
+    ended_at: Option<i64>,
+    parent: Option<Vec<u8>>,
+    now: i64,
+}
+
+impl<'r, R> FromRow<'r, R> for SagaRow
+where
+    R: Row,
+    usize: ColumnIndex<R>,
+    Vec<u8>: Decode<'r, R::Database> + Type<R::Database>,
+    String: Decode<'r, R::Database> + Type<R::Database>,
+    i64: Decode<'r, R::Database> + Type<R::Database>,
+{
+    fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            id: row.try_get(0)?,
+            name: row.try_get(1)?,
+            version: row.try_get(2)?,
+            shape: row.try_get(3)?,
+            business_key: row.try_get(4)?,
+            input: row.try_get(5)?,
+            state: row.try_get(6)?,
+            reason: row.try_get(7)?,
+            due_at: row.try_get(8)?,
+            epoch: row.try_get(9)?,
+            held: row.try_get(10)?,
+            lapses: row.try_get(11)?,
+            entries: row.try_get(12)?,
+            created_at: row.try_get(13)?,
+            ended_at: row.try_get(14)?,
+            parent: row.try_get(15)?,
+            now: row.try_get(16)?,
+        })
+    }
+}
 
 /// `saga_id, at, epoch, entry`.
 pub(crate) type LineRow = (Vec<u8>, i64, i64, Vec<u8>);
@@ -41,22 +73,23 @@ pub(crate) type SignalsRow = (i64, Option<i64>, Option<Vec<u8>>);
 pub(crate) type CensusRow = (String, i64, Vec<u8>, i64, i64, i64, i64);
 
 pub(crate) fn record(row: SagaRow) -> Result<Record, StoreError> {
-    let key = row.4.map(Key::new).transpose().map_err(|_| broken())?;
+    let key = row.business_key.map(Key::new).transpose();
     Ok(Record {
-        id: id(row.0)?,
-        definition: definition(row.1, row.2, row.3)?,
-        business_key: key,
-        input: row.5,
-        state: State::of_code(row.6).ok_or_else(broken)?,
-        reason: row.7,
-        due_at: Micros::new(row.8),
-        epoch: row.9,
-        held: row.10 != 0,
-        lapses: u32::try_from(row.11).map_err(|_| broken())?,
-        entries: u64::try_from(row.12).map_err(|_| broken())?,
-        created_at: Micros::new(row.13),
-        ended_at: row.14.map(Micros::new),
-        now: Micros::new(row.15),
+        id: id(row.id)?,
+        definition: definition(row.name, row.version, row.shape)?,
+        business_key: key.map_err(|_| broken())?,
+        input: row.input,
+        state: State::of_code(row.state).ok_or_else(broken)?,
+        reason: row.reason,
+        due_at: Micros::new(row.due_at),
+        epoch: row.epoch,
+        held: row.held != 0,
+        lapses: u32::try_from(row.lapses).map_err(|_| broken())?,
+        entries: u64::try_from(row.entries).map_err(|_| broken())?,
+        created_at: Micros::new(row.created_at),
+        ended_at: row.ended_at.map(Micros::new),
+        parent: row.parent.map(id).transpose()?,
+        now: Micros::new(row.now),
         journal: Vec::new(),
     })
 }

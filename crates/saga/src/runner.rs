@@ -33,7 +33,6 @@ use crate::{
 pub struct Runner {
     engine: Engine,
     stop: watch::Sender<Stop>,
-    wake: Arc<Notify>,
     definitions: Vec<Arc<Definition>>,
 }
 
@@ -42,6 +41,7 @@ pub struct Runner {
 pub struct RunnerBuilder {
     store: Arc<dyn Store>,
     wake: Arc<Notify>,
+    longest_input: usize,
     policy: RunnerPolicy,
     clock: Clock,
     observers: Observers<Event>,
@@ -49,10 +49,11 @@ pub struct RunnerBuilder {
 }
 
 impl RunnerBuilder {
-    pub(crate) fn new(store: Arc<dyn Store>, wake: Arc<Notify>) -> Self {
+    pub(crate) fn new(store: Arc<dyn Store>, wake: Arc<Notify>, longest_input: usize) -> Self {
         Self {
             store,
             wake,
+            longest_input,
             policy: RunnerPolicy::default(),
             clock: Clock::tokio(),
             observers: Observers::none(),
@@ -60,9 +61,29 @@ impl RunnerBuilder {
         }
     }
 
-    /// It drives sagas of this definition. Give it the older versions too, while some of them run.
-    pub fn saga<I>(mut self, saga: &Saga<I>) -> Self {
+    /// It drives sagas of this definition. Give it the older versions too, while some of them run,
+    /// and the definitions of [children](crate::SagaBuilder::child), unless others drive them.
+    pub fn saga<I, O>(mut self, saga: &Saga<I, O>) -> Self {
         self.definitions.push(Arc::clone(&saga.definition));
+        self
+    }
+
+    /// And of all children of those that it has.
+    #[cfg(feature = "testing")]
+    pub(crate) fn with_children(mut self) -> Self {
+        let mut place = 0;
+        while let Some(definition) = self.definitions.get(place).cloned() {
+            for child in definition.steps.iter().filter_map(|it| it.child()) {
+                if self
+                    .definitions
+                    .iter()
+                    .all(|it| it.key != child.definition.key)
+                {
+                    self.definitions.push(Arc::clone(&child.definition));
+                }
+            }
+            place += 1;
+        }
         self
     }
 
@@ -103,9 +124,10 @@ impl RunnerBuilder {
                 clock: self.clock,
                 observers: self.observers,
                 stop: receiver,
+                wake: self.wake,
+                longest_input: self.longest_input,
             },
             stop,
-            wake: self.wake,
             definitions: self.definitions,
         })
     }
@@ -232,7 +254,7 @@ impl Runner {
             if look.alone && idle && under.suspect.is_none() && filled.is_ok() {
                 alone = now.saturating_add(poll);
             }
-            let wake = self.wake.notified();
+            let wake = self.engine.wake.notified();
             match filled {
                 Ok(Filled::Room) => continue,
                 Ok(Filled::Full) => due = true,
@@ -395,7 +417,7 @@ impl Runner {
         let on_progress: Box<dyn Fn() + Send + Sync> = if lapsed == Some(Alone::Yes) {
             let cleared = Arc::new(AtomicBool::new(false));
             under.suspect = Some(Arc::clone(&cleared));
-            let wake = Arc::clone(&self.wake);
+            let wake = Arc::clone(&self.engine.wake);
             Box::new(move || {
                 if !cleared.swap(true, Ordering::Relaxed) {
                     wake.notify_one();

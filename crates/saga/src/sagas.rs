@@ -3,7 +3,7 @@
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use buttress_store::{AfterCommit, Key, SqlConnection};
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::Notify;
 
 use crate::{
@@ -19,6 +19,9 @@ const LONGEST_INPUT: usize = 1024 * 1024;
 
 /// How long a signal's payload may be, as JSON, unless another limit is chosen.
 const LONGEST_SIGNAL: usize = 64 * 1024;
+
+/// More children than a saga can have steps.
+const MOST_CHILDREN: u32 = 10_000;
 
 /// How many signals a saga may have.
 const MOST_SIGNALS: u32 = 1000;
@@ -97,7 +100,11 @@ impl Sagas {
 
     /// A runner for these sagas, which this handle wakes.
     pub fn runner(&self) -> RunnerBuilder {
-        RunnerBuilder::new(Arc::clone(&self.store), Arc::clone(&self.wake))
+        RunnerBuilder::new(
+            Arc::clone(&self.store),
+            Arc::clone(&self.wake),
+            self.longest_input,
+        )
     }
 
     /// Starts a saga in a transaction of its own.
@@ -108,9 +115,9 @@ impl Sagas {
     ///
     /// [`SagaError`]. After [`SagaError::Store`] of the class unknown start again with the same
     /// id.
-    pub async fn start<I: Serialize>(
+    pub async fn start<I: Serialize, O>(
         &self,
-        saga: &Saga<I>,
+        saga: &Saga<I, O>,
         input: &I,
         options: StartOptions,
     ) -> Result<Started, SagaError> {
@@ -128,10 +135,10 @@ impl Sagas {
     /// # Errors
     ///
     /// [`SagaError`].
-    pub async fn start_in<I: Serialize, C: SqlConnection>(
+    pub async fn start_in<I: Serialize, O, C: SqlConnection>(
         &self,
         connection: &mut C,
-        saga: &Saga<I>,
+        saga: &Saga<I, O>,
         input: &I,
         options: StartOptions,
     ) -> Result<(Started, AfterCommit), SagaError> {
@@ -207,7 +214,7 @@ impl Sagas {
     ///
     /// [`SagaError::NotFound`], [`SagaError::Store`]; [`SagaError::OtherDefinition`] when it was
     /// not started by this one.
-    pub async fn history<I>(&self, saga: &Saga<I>, id: SagaId) -> Result<History, SagaError> {
+    pub async fn history<I, O>(&self, saga: &Saga<I, O>, id: SagaId) -> Result<History, SagaError> {
         let (record, progress) = self.fold(saga, id).await?;
         Ok(History::of(&saga.definition, record, &progress))
     }
@@ -219,9 +226,9 @@ impl Sagas {
     /// # Errors
     ///
     /// [`SagaError::Store`]; [`SagaError::Illegal`], if one journal is.
-    pub async fn histories<I>(
+    pub async fn histories<I, O>(
         &self,
-        saga: &Saga<I>,
+        saga: &Saga<I, O>,
         ids: &[SagaId],
     ) -> Result<Vec<History>, SagaError> {
         let records = self.store.read_all(ids).await?;
@@ -246,6 +253,43 @@ impl Sagas {
         Ok(records.iter().map(Summary::of).collect())
     }
 
+    /// The children that a saga has called, the latest first: what it waits for, or has waited for.
+    ///
+    /// # Errors
+    ///
+    /// [`SagaError::Store`].
+    pub async fn children(&self, id: SagaId) -> Result<Vec<Summary>, SagaError> {
+        let filter = Filter {
+            name: None,
+            state: None,
+            business_key: None,
+            parent: Some(id),
+            before: None,
+            limit: MOST_CHILDREN,
+        };
+        self.list(&filter).await
+    }
+
+    /// What a saga [returned](crate::SagaBuilder::build_returning); `None` until it is completed.
+    ///
+    /// # Errors
+    ///
+    /// [`SagaError::NotFound`], [`SagaError::Store`], [`SagaError::OtherDefinition`];
+    /// [`SagaError::Output`] when what it returned is no `O`.
+    pub async fn returned<I, O: DeserializeOwned>(
+        &self,
+        saga: &Saga<I, O>,
+        id: SagaId,
+    ) -> Result<Option<O>, SagaError> {
+        let (record, _) = self.fold(saga, id).await?;
+        if record.state != State::Completed {
+            return Ok(None);
+        }
+        let output = saga.definition.returned(&record).unwrap_or_default();
+        let output = serde_json::from_str(&output).map_err(SagaError::Output)?;
+        Ok(Some(output))
+    }
+
     /// How many sagas of each definition are in each state, and for how long the oldest is overdue.
     /// A definition that nobody's runner has shows here as overdue.
     ///
@@ -261,7 +305,12 @@ impl Sagas {
     /// # Errors
     ///
     /// [`SagaError::WrongState`] when it does not need attention; [`SagaError::Moved`].
-    pub async fn resume<I>(&self, saga: &Saga<I>, id: SagaId, by: By) -> Result<(), SagaError> {
+    pub async fn resume<I, O>(
+        &self,
+        saga: &Saga<I, O>,
+        id: SagaId,
+        by: By,
+    ) -> Result<(), SagaError> {
         self.intervene(saga, id, |_| Ok(Entry::Resumed { by }))
             .await
     }
@@ -272,9 +321,9 @@ impl Sagas {
     /// # Errors
     ///
     /// As [`resume`](Self::resume); [`SagaError::NoSuchStep`].
-    pub async fn force<I, T: Serialize>(
+    pub async fn force<I, O, T: Serialize>(
         &self,
-        saga: &Saga<I>,
+        saga: &Saga<I, O>,
         id: SagaId,
         step: &str,
         output: &T,
@@ -294,9 +343,9 @@ impl Sagas {
     /// # Errors
     ///
     /// As [`resume`](Self::resume); [`SagaError::NoSuchStep`].
-    pub async fn skip_undo<I>(
+    pub async fn skip_undo<I, O>(
         &self,
-        saga: &Saga<I>,
+        saga: &Saga<I, O>,
         id: SagaId,
         step: &str,
         by: By,
@@ -314,14 +363,24 @@ impl Sagas {
     ///
     /// # Errors
     ///
-    /// [`SagaError::WrongState`] when it is past its pivot or has ended; [`SagaError::Moved`].
-    pub async fn cancel<I>(&self, saga: &Saga<I>, id: SagaId, by: By) -> Result<(), SagaError> {
+    /// [`SagaError::WrongState`] when it is past its pivot or has ended, or when a child is under way
+    /// that is its pivot, and has one itself: then cancel the child; [`SagaError::Moved`].
+    pub async fn cancel<I, O>(
+        &self,
+        saga: &Saga<I, O>,
+        id: SagaId,
+        by: By,
+    ) -> Result<(), SagaError> {
         let (record, progress) = self.fold(saga, id).await?;
         let shape = &saga.definition.shape;
+        let is_decided_by_child = |step: usize| {
+            progress.steps[step].child.is_some() && saga.definition.steps[step].decides()
+        };
         let passed = progress.all(shape).into_iter().any(|next| {
             matches!(
                 next,
-                Next::Run { step, .. } | Next::Sleep { step, .. } if step >= shape.forward_from
+                Next::Run { step, .. } | Next::Sleep { step, .. }
+                    if step >= shape.forward_from || is_decided_by_child(step)
             )
         });
         if passed {
@@ -341,9 +400,9 @@ impl Sagas {
         Ok(self.store.prune(age, limit).await?)
     }
 
-    fn new_saga<I: Serialize>(
+    fn new_saga<I: Serialize, O>(
         &self,
-        saga: &Saga<I>,
+        saga: &Saga<I, O>,
         input: &I,
         options: StartOptions,
     ) -> Result<NewSaga, SagaError> {
@@ -353,6 +412,7 @@ impl Sagas {
             definition: saga.definition.key.clone(),
             business_key: options.key.map(Key::new).transpose()?,
             input,
+            parent: None,
         })
     }
 
@@ -380,7 +440,11 @@ impl Sagas {
         self.store.read(id).await?.ok_or(SagaError::NotFound)
     }
 
-    async fn fold<I>(&self, saga: &Saga<I>, id: SagaId) -> Result<(Record, Progress), SagaError> {
+    async fn fold<I, O>(
+        &self,
+        saga: &Saga<I, O>,
+        id: SagaId,
+    ) -> Result<(Record, Progress), SagaError> {
         let record = self.read(id).await?;
         if record.definition != saga.definition.key {
             return Err(SagaError::OtherDefinition);
@@ -389,9 +453,9 @@ impl Sagas {
         Ok((record, progress))
     }
 
-    async fn intervene<I>(
+    async fn intervene<I, O>(
         &self,
-        saga: &Saga<I>,
+        saga: &Saga<I, O>,
         id: SagaId,
         entry: impl FnOnce(&[&str]) -> Result<Entry, SagaError>,
     ) -> Result<(), SagaError> {
@@ -424,6 +488,8 @@ impl Sagas {
             reason: progress.reason,
             then: Then::Release(Duration::ZERO),
             progress: true,
+            starts: Vec::new(),
+            wakes: None,
         };
         if !self.store.append(record.id, Hand::Operator, &write).await? {
             return Err(SagaError::Moved);

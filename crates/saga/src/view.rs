@@ -25,6 +25,8 @@ pub struct Summary {
     pub state: State,
     /// Why it was turned back or parked: the code of the failure.
     pub reason: Option<String>,
+    /// The saga whose child it is.
+    pub parent: Option<SagaId>,
     /// When it was started, by the store's clock.
     pub created_at: SystemTime,
     /// When it ended.
@@ -59,6 +61,8 @@ pub struct StepView {
     pub undo_attempts: u32,
     /// The code of its last failure.
     pub code: Option<String>,
+    /// The child that it called last, if it is a saga itself.
+    pub child: Option<SagaId>,
 }
 
 impl Summary {
@@ -69,6 +73,7 @@ impl Summary {
             business_key: record.business_key.clone(),
             state: record.state,
             reason: record.reason.clone(),
+            parent: record.parent,
             created_at: record.created_at.into(),
             ended_at: record.ended_at.map(Into::into),
         }
@@ -91,6 +96,7 @@ impl History {
             attempts: it.attempts,
             undo_attempts: it.undo_attempts,
             code: it.code.clone(),
+            child: it.child,
         });
         Self {
             saga,

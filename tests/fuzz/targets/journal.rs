@@ -5,7 +5,7 @@
 use std::sync::{Arc, LazyLock};
 
 use buttress_saga::{
-    By, Context, Entry, FailureKind, Saga, Sagas, StartOptions, State, Step, StepError,
+    By, Context, Entry, FailureKind, Saga, SagaId, Sagas, StartOptions, State, Step, StepError,
     store::{Hand, MemoryStore, Store, Then, Write},
 };
 use libfuzzer_sys::fuzz_target;
@@ -48,10 +48,10 @@ fn entry(which: u8, with: u8) -> Entry {
     let output = ["\"a\"", "\"b\"", "{", "7"][usize::from(with >> 5 & 3)].to_owned();
     let kinds = [FailureKind::NotDone, FailureKind::Unknown, FailureKind::Final];
     let kind = kinds[usize::from(with >> 6) % 3];
-    match which % 14 {
+    match which % 17 {
         0 => Entry::Started { step, name, attempt },
         1 => Entry::Succeeded { step, output },
-        2 => Entry::Failed { step, attempt, kind, code },
+        2 => Entry::Failed { step, attempt, kind, code, until: None },
         3 => Entry::Sleeping { step, name, until: i64::from(with) << 55 },
         4 => Entry::Interrupted,
         5 => Entry::TurnedBack { code },
@@ -62,6 +62,9 @@ fn entry(which: u8, with: u8) -> Entry {
         10 => Entry::Parked { code },
         11 => Entry::Resumed { by },
         12 => Entry::Forced { step, output: (with & 128 > 0).then_some(output), by },
+        13 => Entry::Calling { step, name, attempt, child: SagaId::from_bytes([with; 16]), until: None },
+        14 => Entry::CallingBack { step, attempt },
+        15 => Entry::CalledBack { code },
         _ => Entry::Cancelled { by },
     }
 }
@@ -80,6 +83,8 @@ fuzz_target!(|input: &[u8]| {
             reason: None,
             then: Then::Keep,
             progress: true,
+            starts: Vec::new(),
+            wakes: None,
         };
         store.append(id, Hand::Operator, &write).await.unwrap();
         match sagas.history(&SAGA, id).await {

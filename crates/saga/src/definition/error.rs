@@ -33,6 +33,27 @@ pub enum DefinitionError {
         /// Which.
         name: String,
     },
+    /// A child has a point of no return, behind which it cannot be undone, and may have to be.
+    #[error("child {step} has a pivot: it must be this saga's pivot, or come behind it")]
+    ChildPivot {
+        /// Whose.
+        step: String,
+    },
+    /// A child that is the pivot, and has one itself, cannot be given up when a time is over.
+    #[error("child {step} decides for both whether there is a way back: it has no time limit")]
+    ChildPivotTimed {
+        /// Whose.
+        step: String,
+    },
+    /// Sagas are nested too deep.
+    #[error("with child {step} more than eight sagas are nested")]
+    Depth {
+        /// Whose.
+        step: String,
+    },
+    /// What it is to return is no output of its own.
+    #[error("what the saga is to return is the output of another definition")]
+    Returns,
     /// It may run nowhere.
     #[error("concurrency must be from 1")]
     Concurrency,

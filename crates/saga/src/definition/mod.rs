@@ -1,5 +1,7 @@
 //! A saga's definition: its steps, in their order.
 
+mod build;
+mod child;
 mod error;
 mod fork;
 mod pause;
@@ -16,15 +18,17 @@ use std::{
 };
 
 use serde::{Serialize, de::DeserializeOwned};
-use sha2::{Digest as _, Sha256};
 
-pub(crate) use self::pause::Pause;
 use self::pause::{TIMED_OUT, taken};
-pub use self::{error::DefinitionError, fork::Fork, pause::Waited};
+pub use self::{child::ChildContext, error::DefinitionError, fork::Fork, pause::Waited};
+pub(crate) use self::{
+    child::{Child, Given},
+    pause::Pause,
+};
 use crate::{
     Step, StepPolicy,
     graph::Graph,
-    machine::{IllegalEntry, Progress, Shape, StepShape},
+    machine::{IllegalEntry, Progress, Shape},
     run::{AnyStep, Erased, Nothing},
     store::{DefinitionKey, Record},
 };
@@ -39,10 +43,11 @@ const LONGEST_NAME: usize = 64;
 /// A saga that runs keeps to the definition it was started with. One whose steps changed needs
 /// another version; keep the old one in the runner until its last saga has ended.
 ///
-/// `I` is what it is started with.
-pub struct Saga<I> {
+/// `I` is what it is started with, and `O` what it returns, if it was
+/// [built](SagaBuilder::build_returning) to return something.
+pub struct Saga<I, O = ()> {
     pub(crate) definition: Arc<Definition>,
-    input: PhantomData<fn(I)>,
+    types: PhantomData<fn(I) -> O>,
 }
 
 /// A definition that a runner can drive without knowing its types.
@@ -54,6 +59,14 @@ pub(crate) struct Definition {
     pub(crate) steps: Vec<Defined>,
     /// Some of its steps are done side by side.
     pub(crate) branches: bool,
+    /// It has a point of no return.
+    pub(crate) pivot: bool,
+    /// It may wait for signals or children.
+    pub(crate) listens: bool,
+    /// How many sagas are nested in it, with itself.
+    pub(crate) depth: usize,
+    /// Which step's output it returns.
+    pub(crate) returns: Option<usize>,
     pub(crate) forward_within: Option<Duration>,
     pub(crate) limit: Option<usize>,
     pub(crate) decode: fn(&[u8]) -> serde_json::Result<Input>,
@@ -65,7 +78,7 @@ pub(crate) type Input = Box<dyn Any + Send + Sync>;
 /// A step with its name and policy.
 #[derive(Clone)]
 pub(crate) struct Defined {
-    /// It is none: it sleeps or waits.
+    /// It is none: it sleeps or waits, or is a child saga.
     pub(crate) pause: Option<Pause>,
     pub(crate) name: Arc<str>,
     pub(crate) policy: StepPolicy,
@@ -76,6 +89,19 @@ impl Defined {
     /// Whether it waits for a signal.
     pub(crate) const fn waits(&self) -> bool {
         matches!(self.pause, Some(Pause::Wait { .. }))
+    }
+
+    /// The saga that it is, if it is one.
+    pub(crate) const fn child(&self) -> Option<&Child> {
+        match &self.pause {
+            Some(Pause::Child(child)) => Some(child),
+            _ => None,
+        }
+    }
+
+    /// Whether it is a child that may not be there to be undone.
+    pub(crate) fn decides(&self) -> bool {
+        self.child().is_some_and(|child| child.definition.pivot)
     }
 }
 
@@ -94,17 +120,18 @@ where
             graph: Graph::default(),
             forward_within: None,
             limit: None,
+            returns: None,
             input: PhantomData,
         }
     }
 }
 
-impl<I> Saga<I> {
+impl<I, O> Saga<I, O> {
     #[cfg(feature = "testing")]
     pub(crate) const fn of(definition: Arc<Definition>) -> Self {
         Self {
             definition,
-            input: PhantomData,
+            types: PhantomData,
         }
     }
 
@@ -132,16 +159,16 @@ impl Definition {
     }
 }
 
-impl<I> Clone for Saga<I> {
+impl<I, O> Clone for Saga<I, O> {
     fn clone(&self) -> Self {
         Self {
             definition: Arc::clone(&self.definition),
-            input: PhantomData,
+            types: PhantomData,
         }
     }
 }
 
-impl<I> fmt::Debug for Saga<I> {
+impl<I, O> fmt::Debug for Saga<I, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.definition.fmt(f)
     }
@@ -167,6 +194,7 @@ pub struct SagaBuilder<I> {
     graph: Graph,
     forward_within: Option<Duration>,
     limit: Option<usize>,
+    returns: Option<usize>,
     input: PhantomData<fn(I)>,
 }
 
@@ -365,90 +393,6 @@ where
         self.limit = Some(limit);
         self
     }
-
-    /// Checks it.
-    ///
-    /// # Errors
-    ///
-    /// [`DefinitionError`], which names what cannot work.
-    pub fn build(self) -> Result<Saga<I>, DefinitionError> {
-        check_name("the saga", &self.name)?;
-        if self.steps.is_empty() {
-            return Err(DefinitionError::NoSteps);
-        }
-        if self.limit == Some(0) {
-            return Err(DefinitionError::Concurrency);
-        }
-        if let Some(name) = self.graph.missed() {
-            return Err(DefinitionError::After {
-                name: name.to_owned(),
-            });
-        }
-        let before = self.graph.before();
-        let forward_from = self.graph.forward_from(&before).map_err(|beside| {
-            let name = self.steps.get(beside).map(|it| it.name.to_string());
-            DefinitionError::Pivot {
-                name: name.unwrap_or_default(),
-            }
-        })?;
-        let mut hash = Sha256::new();
-        hash.update((forward_from as u64).to_be_bytes());
-        for (place, step) in self.steps.iter().enumerate() {
-            check_name("a step", &step.name)?;
-            if self.steps[..place].iter().any(|it| it.name == step.name) {
-                return Err(DefinitionError::Twice {
-                    name: step.name.to_string(),
-                });
-            }
-            step.policy
-                .check()
-                .map_err(|source| DefinitionError::Policy {
-                    step: step.name.to_string(),
-                    source,
-                })?;
-            hash.update((step.name.len() as u64).to_be_bytes());
-            hash.update(step.name.as_bytes());
-            if let Some(pause) = &step.pause {
-                hash.update(pause.mark());
-            }
-            if let Some(after) = self.graph.unless_in_a_row(place) {
-                hash.update(b"\0after");
-                for place in after {
-                    hash.update((*place as u64).to_be_bytes());
-                }
-                hash.update(b"\0");
-            }
-        }
-        let mut shape = [0; 16];
-        shape.copy_from_slice(&hash.finalize()[..16]);
-        let rules = self.steps.iter().map(|step| StepShape {
-            attempts: step.policy.attempts,
-            undo_always: step.policy.undo_always,
-            sleeps: step.pause.is_some(),
-        });
-        let definition = Definition {
-            key: DefinitionKey {
-                name: self.name,
-                version: self.version,
-                shape,
-            },
-            number: self.number,
-            branches: (0..self.steps.len()).any(|it| self.graph.unless_in_a_row(it).is_some()),
-            shape: Shape {
-                before,
-                forward_from,
-                steps: rules.collect(),
-            },
-            steps: self.steps,
-            forward_within: self.forward_within,
-            limit: self.limit,
-            decode: |input| Ok(Box::new(serde_json::from_slice::<I>(input)?)),
-        };
-        Ok(Saga {
-            definition: Arc::new(definition),
-            input: PhantomData,
-        })
-    }
 }
 
 impl<I> fmt::Debug for SagaBuilder<I> {
@@ -486,12 +430,4 @@ pub(crate) fn is_name(name: &str) -> bool {
         && name
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
-}
-
-fn check_name(of: &'static str, name: &str) -> Result<(), DefinitionError> {
-    if is_name(name) {
-        Ok(())
-    } else {
-        Err(DefinitionError::Name { of })
-    }
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::Input;
+use super::{Child, Input};
 
 /// How long a sleep or a wait is, by the saga's input.
 pub(crate) type Length = Arc<dyn Fn(&Input) -> Duration + Send + Sync>;
@@ -22,20 +22,25 @@ pub(crate) enum Pause {
         /// Its output if nothing comes; `None`: then it has failed.
         missed: Option<&'static str>,
     },
+    /// It waits for a child saga.
+    Child(Child),
 }
 
 impl Pause {
-    pub(crate) const fn length(&self) -> &Length {
+    /// How long it is, if it is no child.
+    pub(crate) const fn length(&self) -> Option<&Length> {
         match self {
-            Self::Sleep(length) | Self::Wait { within: length, .. } => length,
+            Self::Sleep(length) | Self::Wait { within: length, .. } => Some(length),
+            Self::Child(_) => None,
         }
     }
 
     /// The same with a length that is made of its own.
     #[cfg(feature = "testing")]
     pub(crate) fn with_length(mut self, make: impl FnOnce(Length) -> Length) -> Self {
-        let (Self::Sleep(length) | Self::Wait { within: length, .. }) = &mut self;
-        *length = make(Arc::clone(length));
+        if let Self::Sleep(length) | Self::Wait { within: length, .. } = &mut self {
+            *length = make(Arc::clone(length));
+        }
         self
     }
 
@@ -43,6 +48,7 @@ impl Pause {
     pub(super) const fn mark(&self) -> &'static [u8] {
         match self {
             Self::Sleep(_) => b"\0sleep",
+            Self::Child(_) => b"\0child",
             Self::Wait { missed: None, .. } => b"\0must",
             Self::Wait { .. } => b"\0wait",
         }

@@ -104,6 +104,12 @@ impl Drive {
         }
     }
 
+    /// What its steps have returned, as JSON, by place.
+    pub(super) fn outputs(&self) -> Vec<Option<String>> {
+        let steps = self.progress.steps.iter();
+        steps.map(|it| it.output.clone()).collect()
+    }
+
     fn work(&self, step: usize, attempt: u32, done: fn(usize, String) -> Entry) -> Work {
         // What a transaction of the step's own writes behind its success.
         let (then, progress) = self.foresee(&done(step, String::new()));
@@ -113,12 +119,7 @@ impl Drive {
             name: Arc::clone(&self.definition.steps[step].name),
             step,
             attempt,
-            outputs: self
-                .progress
-                .steps
-                .iter()
-                .map(|it| it.output.clone())
-                .collect(),
+            outputs: self.outputs(),
             store: Arc::clone(&self.engine.store),
             fence: self.lease.fence(),
             length: Arc::clone(&self.length),
@@ -127,6 +128,7 @@ impl Drive {
             done,
             then,
             then_state: progress.state,
+            wakes: self.wakes(progress.state),
             then_reason: progress.parked.or(progress.reason),
             completed: AtomicBool::new(false),
         }

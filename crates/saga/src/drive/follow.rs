@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use buttress_store::Micros;
 
-use super::{DEADLINE, Drive};
+use super::{DEADLINE, Drive, child::LOOK};
 use crate::{
     Entry, FailureKind,
     machine::{Next, Progress},
@@ -16,8 +16,16 @@ use crate::{
 pub(super) struct Plan {
     /// For how long, at most.
     pub(super) wait: Option<Duration>,
-    /// A signal may come sooner.
+    /// A signal, or the end of a child, may come sooner.
     listens: bool,
+    /// Something may have come already that was not seen: since the last look, or at any time, to
+    /// a wait that nobody has looked for yet.
+    missed: bool,
+    unheard: bool,
+    /// It is for a child that it waits, which may need the place.
+    calls: bool,
+    /// There is more to be done at once.
+    busy: bool,
     /// It is not for the claim's holder to wait, however short it is.
     paused: bool,
 }
@@ -61,7 +69,16 @@ impl Drive {
             Next::Run { open: true, .. } | Next::Undo { open: true, .. } | Next::Nothing => {
                 return None;
             }
+            Next::Sleep { step, until } if self.definition.steps[step].child().is_some() => {
+                return self.calling(step, until, plan);
+            }
             Next::Sleep { step, until } => return self.asleep(step, until, plan),
+            Next::CallBack { step, called: true } => return self.calling_back(step, plan),
+            Next::CallBack { step, .. } => {
+                // What was seen of it on the way forward is not what is waited for now.
+                self.looked[step] = None;
+                calling_back(&self.progress, step)
+            }
             Next::Run { step, .. } if self.definition.steps[step].pause.is_some() => {
                 self.fall_asleep(step)
             }
@@ -94,7 +111,8 @@ impl Drive {
         }
         let mut wait = self.wakes_after(step, until);
         if waits {
-            plan.listens = true;
+            (plan.listens, plan.missed) = (true, true);
+            plan.unheard |= !self.is_heard(step);
             if self.progress.is_open() {
                 // The claim is kept, so it must look by itself.
                 wait = wait.min(self.engine.policy.poll);
@@ -102,6 +120,43 @@ impl Drive {
         }
         plan.wait(wait);
         None
+    }
+
+    /// A child that was called: the line that ends that, or how long it is waited for.
+    fn calling(&self, step: usize, until: i64, plan: &mut Plan) -> Option<Entry> {
+        if let Some(entry) = self.returned(step, until) {
+            let parks = matches!(entry, Entry::Parked { .. });
+            return (!parks || !self.progress.is_open()).then_some(entry);
+        }
+        plan.missed |= !self.is_new_child(step);
+        plan.wait(self.wakes_after(step, until));
+        self.wait_for_child(plan);
+        None
+    }
+
+    /// A child that was called back.
+    fn calling_back(&self, step: usize, plan: &mut Plan) -> Option<Entry> {
+        if self.looked[step].is_none() {
+            // It has not been told yet.
+            plan.busy = true;
+            plan.wait(Duration::ZERO);
+            return None;
+        }
+        let entry = self.came_back(step);
+        if entry.is_none() {
+            plan.missed = true;
+            self.wait_for_child(plan);
+        }
+        entry
+    }
+
+    fn wait_for_child(&self, plan: &mut Plan) {
+        (plan.listens, plan.calls) = (true, true);
+        plan.wait(match self.progress.is_open() {
+            // The claim is kept, so it must look by itself.
+            true => self.engine.policy.poll,
+            false => LOOK,
+        });
     }
 
     /// Whether an attempt may begin now; otherwise it says for how long not.
@@ -141,12 +196,18 @@ impl Drive {
             return Then::Keep;
         };
         let stopping = self.is_stopping();
-        let long = stopping || plan.paused || after > self.engine.policy.hold;
-        if !self.progress.state.is_active() || self.progress.is_open() || !long {
+        let long = stopping || plan.paused || plan.calls || after > self.engine.policy.hold;
+        let stays = !self.progress.state.is_active() || self.progress.is_open() || plan.busy;
+        if stays || !long {
             return Then::Keep;
         }
         if plan.listens {
-            let seen = self.seen;
+            let seen = match plan {
+                Plan { unheard: true, .. } => 0,
+                Plan { missed: true, .. } => self.seen,
+                // What begins with this commit has not ended before it.
+                _ => u64::MAX,
+            };
             return Then::Listen { after, seen };
         }
         Then::Release(after)
@@ -172,6 +233,7 @@ impl Drive {
                 Next::Run { open: true, .. }
                 | Next::Undo { open: true, .. }
                 | Next::Sleep { .. }
+                | Next::CallBack { called: true, .. }
                 | Next::Nothing => return (entries, progress),
                 // A sleep begins when the step has ended, which is not now.
                 Next::Run { step, .. } if self.definition.steps[step].pause.is_some() => {
@@ -179,6 +241,7 @@ impl Drive {
                 }
                 Next::Run { step, .. } => self.started(&progress, step),
                 Next::Undo { step, .. } => undo_started(&progress, step),
+                Next::CallBack { step, .. } => calling_back(&progress, step),
                 Next::TurnBack { step } => Entry::TurnedBack { code: code(step) },
                 Next::Park { step } => Entry::Parked { code: code(step) },
                 Next::Complete => Entry::Completed,
@@ -206,6 +269,10 @@ impl Drive {
             return false;
         };
         let limit = self.definition.forward_within;
+        // A child that may have passed its pivot is not given up: it decides.
+        if matches!(next, Next::Sleep { .. }) && self.definition.steps[step].decides() {
+            return false;
+        }
         step < self.definition.shape.forward_from && limit.is_some_and(|limit| self.age() > limit)
     }
 
@@ -240,6 +307,13 @@ impl Drive {
 
 fn undo_started(progress: &Progress, step: usize) -> Entry {
     Entry::UndoStarted {
+        step,
+        attempt: progress.steps[step].undo_attempts.saturating_add(1),
+    }
+}
+
+fn calling_back(progress: &Progress, step: usize) -> Entry {
+    Entry::CallingBack {
         step,
         attempt: progress.steps[step].undo_attempts.saturating_add(1),
     }

@@ -79,7 +79,7 @@ impl Gather {
         fence: Fence,
         write: &Write,
     ) -> Result<bool, StoreError> {
-        if self.at_once == 0 {
+        if self.at_once == 0 || write.reaches_others() {
             return self.store.append(id, Hand::Holder(fence), write).await;
         }
         let turn = match self.enter(id, fence, write) {

@@ -1,6 +1,7 @@
 //! One claimed saga, driven until it rests: it has ended, waits, or is no longer ours.
 
 mod attempt;
+mod child;
 mod follow;
 mod gather;
 mod pause;
@@ -15,11 +16,12 @@ use std::{
 
 use buttress_core::{Clock, Moment, Observers};
 use buttress_store::Lease;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 pub(crate) use self::gather::Gather;
 use self::{
     attempt::{Ended, Under},
+    child::Looked,
     pause::wait,
     sleep::Heard,
     write::After,
@@ -30,7 +32,7 @@ use crate::{
     definition::{Definition, Input},
     machine::Progress,
     policy::RunnerPolicy,
-    store::{Record, Store},
+    store::{NewSaga, Record, Store},
 };
 
 /// What is parked because too many workers died on it alone.
@@ -62,6 +64,10 @@ pub(crate) struct Engine {
     pub(crate) clock: Clock,
     pub(crate) observers: Observers<Event>,
     pub(crate) stop: watch::Receiver<Stop>,
+    /// Wakes the runners of this process: a child is due, or a parent.
+    pub(crate) wake: Arc<Notify>,
+    /// How long a child's input may be.
+    pub(crate) longest_input: usize,
 }
 
 /// One claimed saga.
@@ -77,6 +83,9 @@ pub(crate) struct Drive {
     /// What was sent to each wait, and how many signals were sent to the saga, at the last look.
     heard: Vec<Option<Heard>>,
     seen: u64,
+    /// The child of each step at the last look, and those that the next write starts.
+    looked: Vec<Option<Looked>>,
+    starts: Vec<NewSaga>,
     length: Arc<Mutex<Length>>,
     /// When the claim was made, by our clock, and how old the saga was then by the store's.
     claimed: Moment,
@@ -102,6 +111,8 @@ impl Drive {
         Self {
             rests: vec![None; definition.steps.len()],
             heard: definition.steps.iter().map(|_| None).collect(),
+            looked: definition.steps.iter().map(|_| None).collect(),
+            starts: Vec::new(),
             seen: 0,
             length: Arc::new(Mutex::new(Length {
                 known: record.entries,
@@ -167,6 +178,9 @@ impl Drive {
                 After::Goes(wait) => wait,
             };
             if !self.progress.state.is_active() {
+                if self.record.parent.is_some() {
+                    self.engine.wake.notify_one();
+                }
                 self.tell_rest();
                 return Ok(());
             }

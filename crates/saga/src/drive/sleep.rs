@@ -2,19 +2,14 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
     time::Duration,
 };
 
 use buttress_store::Micros;
 
 use super::{Drive, Lost};
-use crate::{
-    Entry, FailureKind,
-    definition::{Defined, Pause},
-    machine::Next,
-    run::SLEPT,
-    store::Signals,
-};
+use crate::{Entry, FailureKind, definition::Pause, machine::Next, run::SLEPT, store::Signals};
 
 /// What is parked because nobody could say how long it should sleep or wait.
 const SLEEP: &str = "SLEEP";
@@ -36,12 +31,17 @@ pub(super) struct Heard {
 
 impl Drive {
     /// The line that says until when it sleeps or waits, from now on.
-    pub(super) fn fall_asleep(&self, step: usize) -> Entry {
-        let defined = &self.definition.steps[step];
-        let asked = defined.pause.as_ref().map(|pause| {
+    pub(super) fn fall_asleep(&mut self, step: usize) -> Entry {
+        let definition = Arc::clone(&self.definition);
+        let defined = &definition.steps[step];
+        if let Some(child) = defined.child() {
+            return self.call(step, child);
+        }
+        let asked = defined.pause.as_ref().and_then(|pause| {
             // It is the user's code.
-            let length = || (pause.length())(&self.input());
-            catch_unwind(AssertUnwindSafe(length)).map(|length| (pause, length))
+            let asked = pause.length()?;
+            let length = || asked(&self.input());
+            Some(catch_unwind(AssertUnwindSafe(length)).map(|length| (pause, length)))
         });
         let Some(Ok((pause, length))) = asked else {
             let code = SLEEP.to_owned();
@@ -49,29 +49,33 @@ impl Drive {
         };
         let (name, until) = (defined.name.to_string(), (self.now() + length).get());
         match pause {
-            Pause::Sleep(_) => Entry::Sleeping { step, name, until },
             Pause::Wait { .. } => Entry::Waiting { step, name, until },
+            Pause::Sleep(_) | Pause::Child(_) => Entry::Sleeping { step, name, until },
         }
     }
 
-    /// Looks for the signals of all waits that have begun.
+    /// Looks for the signals of all waits that have begun, and at all children that are waited for.
     pub(super) async fn listen(&mut self) -> Result<(), Lost> {
         let mut least = None;
-        if !self.definition.steps.iter().any(Defined::waits) {
+        if !self.definition.listens {
             return Ok(());
         }
         for next in self.progress.all(&self.definition.shape) {
-            let Next::Sleep { step, .. } = next else {
+            let (Next::Sleep { step, .. } | Next::CallBack { step, called: true }) = next else {
                 continue;
             };
-            if !self.definition.steps[step].waits() {
+            let count = if self.progress.steps[step].child.is_some() {
+                self.look_at_child(step).await?
+            } else if self.definition.steps[step].waits() {
+                let at = self.now();
+                let signals = self.look_for_signals(step).await?;
+                let count = signals.count;
+                self.heard[step] = Some(Heard { signals, at });
+                count
+            } else {
                 continue;
-            }
-            let at = self.now();
-            let signals = self.look_for_signals(step).await?;
-            let count = signals.count;
+            };
             least = Some(least.map_or(count, |it: u64| it.min(count)));
-            self.heard[step] = Some(Heard { signals, at });
         }
         if let Some(least) = least {
             self.seen = least;
@@ -79,7 +83,12 @@ impl Drive {
         Ok(())
     }
 
-    async fn look_for_signals(&self, step: usize) -> Result<Signals, Lost> {
+    /// Whether somebody has looked what was sent to this wait.
+    pub(super) fn is_heard(&self, step: usize) -> bool {
+        self.heard[step].is_some()
+    }
+
+    pub(super) async fn look_for_signals(&self, step: usize) -> Result<Signals, Lost> {
         let name = &self.definition.steps[step].name;
         loop {
             match self.engine.store.signals(self.record.id, name).await {
@@ -131,7 +140,10 @@ impl Drive {
     pub(super) fn wakes_after(&self, step: usize, until: i64) -> Duration {
         let wait = Micros::new(until).saturating_since(self.now());
         match self.definition.forward_within {
-            Some(limit) if step < self.definition.shape.forward_from => {
+            Some(limit)
+                if step < self.definition.shape.forward_from
+                    && !self.definition.steps[step].decides() =>
+            {
                 let left = limit.saturating_sub(self.age());
                 wait.min(left.saturating_add(BEHIND))
             }

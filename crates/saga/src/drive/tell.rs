@@ -41,11 +41,50 @@ impl Drive {
         });
     }
 
-    pub(super) fn tell_turn(&self, entries: &[Entry]) {
+    /// What was written down and is told of nowhere else.
+    pub(super) fn tell_written(&self, entries: &[Entry]) {
         for entry in entries {
-            if let Entry::TurnedBack { code } = entry {
-                self.tell(EventKind::TurnedBack { code: code.clone() });
+            match entry {
+                Entry::TurnedBack { code } => {
+                    self.tell(EventKind::TurnedBack { code: code.clone() });
+                }
+                Entry::Calling { name, child, .. } => self.tell(EventKind::ChildStarted {
+                    step: name.clone(),
+                    child: *child,
+                }),
+                Entry::Succeeded { step, .. } => {
+                    self.tell_child(*step, |step, attempt| EventKind::StepDone { step, attempt });
+                }
+                Entry::Undone { step } => {
+                    self.tell_child(*step, |step, _| EventKind::StepUndone { step });
+                }
+                Entry::Failed {
+                    step, kind, code, ..
+                } => self.tell_child(*step, |step, attempt| EventKind::StepFailed {
+                    step,
+                    attempt,
+                    kind: *kind,
+                    code: code.clone(),
+                }),
+                Entry::UndoFailed {
+                    step, kind, code, ..
+                } => self.tell_child(*step, |step, attempt| EventKind::UndoFailed {
+                    step,
+                    attempt,
+                    kind: *kind,
+                    code: code.clone(),
+                }),
+                _ => {}
             }
+        }
+    }
+
+    /// Of a step that is a child. Others have ended before their line was written.
+    fn tell_child(&self, step: usize, kind: impl FnOnce(String, u32) -> EventKind) {
+        let defined = &self.definition.steps[step];
+        if defined.child().is_some() {
+            let attempt = self.progress.steps[step].attempts.max(1);
+            self.tell(kind(defined.name.to_string(), attempt));
         }
     }
 

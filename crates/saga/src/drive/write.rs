@@ -7,7 +7,7 @@ use std::{
 
 use super::{Drive, Lost};
 use crate::{
-    Entry,
+    Entry, SagaId, State,
     context::Length,
     store::{Record, Then, Write},
 };
@@ -41,6 +41,7 @@ impl Drive {
     ) -> Result<After, Lost> {
         loop {
             let mut entries = Vec::new();
+            self.starts.clear();
             if let Some(happened) = &happened {
                 self.note(&mut entries, happened.clone());
             }
@@ -52,6 +53,8 @@ impl Drive {
                 reason: self.reason(),
                 then: self.then(plan),
                 progress,
+                starts: std::mem::take(&mut self.starts),
+                wakes: self.wakes(self.progress.state),
             };
             match self.write(&write).await? {
                 Wrote::Done if write.then == Then::Keep => return Ok(After::Goes(plan.wait)),
@@ -88,7 +91,10 @@ impl Drive {
                     if write.progress {
                         (self.on_progress)();
                     }
-                    self.tell_turn(&write.entries);
+                    self.tell_written(&write.entries);
+                    if write.reaches_others() {
+                        self.engine.wake.notify_one();
+                    }
                     return Ok(Wrote::Done);
                 }
                 Ok(false) => return self.reread(write, unsure).await,
@@ -97,6 +103,14 @@ impl Drive {
                     self.pause().await?;
                 }
             }
+        }
+    }
+
+    /// Who waits for it, if it has ended in this state.
+    pub(super) const fn wakes(&self, state: State) -> Option<SagaId> {
+        match state.has_ended() {
+            true => self.record.parent,
+            false => None,
         }
     }
 
@@ -183,10 +197,12 @@ impl Drive {
             entries: vec![Entry::Parked {
                 code: code.to_owned(),
             }],
-            state: crate::State::NeedsAttention,
+            state: State::NeedsAttention,
             reason: Some(code.to_owned()),
             then: Then::Keep,
             progress: true,
+            starts: Vec::new(),
+            wakes: None,
         };
         self.write(&write).await?;
         self.tell_parked(code);

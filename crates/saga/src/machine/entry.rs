@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::FailureKind;
+use crate::SagaId;
 
 /// One line of a saga's journal. What is not in the journal has not happened.
 ///
@@ -64,6 +65,24 @@ pub enum Entry {
         /// Until when.
         until: i64,
     },
+    /// A child saga is started, in the commit that writes this line, and waited for, held by nobody.
+    /// Ends with [`Succeeded`](Self::Succeeded) when the child was completed; with
+    /// [`Failed`](Self::Failed), [final](FailureKind::Final) when the child is undone, and of
+    /// [unknown](FailureKind::Unknown) effect when it has not ended in time.
+    Calling {
+        /// The child's place among the steps.
+        step: usize,
+        /// The step's name.
+        name: String,
+        /// Which child of this step it is, from 1: another is called only if somebody
+        /// [sends it on](Self::Resumed) after one that was undone.
+        attempt: u32,
+        /// The child.
+        child: SagaId,
+        /// Until when it is waited for, by the store's clock: microseconds since 1970.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<i64>,
+    },
     /// The worker died, or was stopped, while a step or an undo was under way. Nobody's verdict.
     Interrupted,
     /// It goes no further: what was done is to be undone.
@@ -73,6 +92,14 @@ pub enum Entry {
     },
     /// The undo of a step is about to begin.
     UndoStarted {
+        /// The step's place.
+        step: usize,
+        /// Which attempt, from 1.
+        attempt: u32,
+    },
+    /// The child saga of a step is to turn back, and is waited for until it is undone. Ends with
+    /// [`Undone`](Self::Undone), or with [`UndoFailed`](Self::UndoFailed) when it cannot be.
+    CallingBack {
         /// The step's place.
         step: usize,
         /// Which attempt, from 1.
@@ -92,6 +119,11 @@ pub enum Entry {
         /// What is known of it. Only [`FailureKind::Final`] ends it.
         kind: FailureKind,
         /// The code that the undo gave.
+        code: String,
+    },
+    /// Its parent turned it back, whether it was under way or completed.
+    CalledBack {
+        /// Why: what turned the parent back.
         code: String,
     },
     /// Every step was done.

@@ -1,6 +1,7 @@
 //! A journal folded into where its saga stands.
 
 use super::{Before, Entry, FailureKind, State, StepState};
+use crate::SagaId;
 
 /// Where one step stands, and what is known of its effect.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,10 +19,15 @@ pub(crate) struct StepProgress {
     pub(crate) refused: bool,
     /// How its last failure was called.
     pub(crate) code: Option<String>,
-    /// It is a sleep or a wait, and this is when it ends, by the store's clock in microseconds.
+    /// It is a sleep or a wait, or waits for its child, and this is when that ends, by the store's
+    /// clock in microseconds.
     pub(crate) asleep: Option<i64>,
     /// It waits for a signal.
     pub(crate) waits: bool,
+    /// The child that was called last.
+    pub(crate) child: Option<SagaId>,
+    /// The child is to turn back, and has not been seen to have done so.
+    pub(crate) called_back: bool,
     /// Its next attempt waits until then, by the store's clock.
     pub(crate) rests: Option<i64>,
     pub(crate) undo_open: bool,
@@ -44,6 +50,8 @@ impl StepProgress {
             StepState::Done
         } else if self.asleep.is_some() && self.waits {
             StepState::Waiting
+        } else if self.asleep.is_some() && self.child.is_some() {
+            StepState::Calling
         } else if self.asleep.is_some() {
             StepState::Sleeping
         } else if self.attempts == 0 && !self.doubtful && !(self.waits && self.refused) {
@@ -72,6 +80,9 @@ pub(crate) struct Progress {
 
 /// The reason of what somebody turned back.
 pub(crate) const CANCELLED: &str = "CANCELLED";
+
+/// A child is waited for without a limit.
+const FOREVER: i64 = i64::MAX;
 
 /// A journal that its definition could not have written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -111,6 +122,7 @@ impl Progress {
         for (line, entry) in entries.into_iter().enumerate() {
             if let Entry::Started { step, name, .. }
             | Entry::Sleeping { step, name, .. }
+            | Entry::Calling { step, name, .. }
             | Entry::Waiting { step, name, .. } = entry
                 && names.get(*step) != Some(&name.as_str())
             {
@@ -150,6 +162,41 @@ impl Progress {
                 }
                 it.asleep = Some(*until);
                 it.waits = matches!(entry, Entry::Waiting { .. });
+            }
+            Entry::Calling {
+                step,
+                attempt,
+                child,
+                until,
+                ..
+            } if forward => {
+                let ready = *step < self.steps.len() && self.is_ready(*step);
+                let it = self.steps.get_mut(*step)?;
+                let next = it.attempts + 1 == *attempt;
+                if !ready || it.open || it.asleep.is_some() || it.refused || !next {
+                    return None;
+                }
+                it.attempts = *attempt;
+                it.asleep = Some(until.unwrap_or(FOREVER));
+                it.child = Some(*child);
+            }
+            Entry::Failed {
+                step,
+                attempt,
+                kind,
+                code,
+                ..
+            } if forward && self.waits_for_child(*step) => {
+                let it = self.steps.get_mut(*step)?;
+                if it.attempts != *attempt {
+                    return None;
+                }
+                it.asleep = None;
+                it.code = Some(code.clone());
+                it.refused = true;
+                // It was not undone, but waited for in vain: it is still the same child.
+                it.doubtful = *kind != FailureKind::Final;
+                it.attempts -= u32::from(it.doubtful);
             }
             Entry::Failed {
                 step,
@@ -205,6 +252,23 @@ impl Progress {
                 self.interrupt();
                 self.turn_back(CANCELLED);
             }
+            Entry::CalledBack { code }
+                if forward
+                    || self.state == State::Completed
+                    || self.state == State::NeedsAttention && !self.back =>
+            {
+                self.interrupt();
+                self.turn_back(code);
+            }
+            Entry::CallingBack { step, attempt } if undoing => {
+                let it = self.steps.get_mut(*step)?;
+                let next = it.undo_attempts + 1 == *attempt;
+                if it.child.is_none() || it.called_back || it.undone || !next {
+                    return None;
+                }
+                it.undo_attempts = *attempt;
+                it.called_back = true;
+            }
             Entry::UndoStarted { step, attempt } if undoing => {
                 let it = self.steps.get_mut(*step)?;
                 if it.undo_open || it.undone || *attempt != it.undo_attempts + 1 {
@@ -214,8 +278,12 @@ impl Progress {
                 it.undo_open = true;
             }
             Entry::Undone { step } if undoing => {
-                let it = self.steps.get_mut(*step).filter(|it| it.undo_open)?;
+                let it = self.steps.get_mut(*step)?;
+                if !it.undo_open && !it.called_back {
+                    return None;
+                }
                 it.undo_open = false;
+                it.called_back = false;
                 it.undone = true;
             }
             Entry::UndoFailed {
@@ -225,10 +293,12 @@ impl Progress {
                 code,
             } if undoing => {
                 let it = self.steps.get_mut(*step)?;
-                if !it.undo_open || it.undo_attempts != *attempt {
+                let under_way = it.undo_open || it.called_back;
+                if !under_way || it.undo_attempts != *attempt {
                     return None;
                 }
                 it.undo_open = false;
+                it.called_back = false;
                 it.undo_attempts -= u32::from(*kind == FailureKind::Postponed);
                 it.code = Some(code.clone());
                 it.undo_refused |= *kind == FailureKind::Final;
@@ -262,6 +332,7 @@ impl Progress {
                         it.undone = true;
                         it.undo_refused = false;
                         it.undo_open = false;
+                        it.called_back = false;
                     }
                     _ => return None,
                 }
@@ -277,10 +348,18 @@ impl Progress {
         self.steps.iter().any(|it| it.open || it.undo_open)
     }
 
+    /// Whether it waits for the child of this step.
+    fn waits_for_child(&self, step: usize) -> bool {
+        let it = self.steps.get(step);
+        it.is_some_and(|it| it.child.is_some() && it.asleep.is_some())
+    }
+
     fn turn_back(&mut self, code: &str) {
         self.state = State::Undoing;
         self.back = true;
         for it in &mut self.steps {
+            // Its child is under way, or has ended unseen.
+            it.doubtful |= it.child.is_some() && it.asleep.is_some();
             it.asleep = None;
             it.rests = None;
         }

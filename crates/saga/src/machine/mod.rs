@@ -113,6 +113,8 @@ pub enum StepState {
     Sleeping,
     /// It waits for a signal.
     Waiting,
+    /// It is a child saga that has not ended, or not been seen to.
+    Calling,
     /// It was done.
     Done,
     /// It was refused, and had no effect; or it was a wait, and nothing came.
@@ -136,6 +138,7 @@ impl StepState {
             Self::Running => "running",
             Self::Sleeping => "sleeping",
             Self::Waiting => "waiting",
+            Self::Calling => "calling",
             Self::Done => "done",
             Self::Failed => "failed",
             Self::Unknown => "unknown",

@@ -37,10 +37,17 @@ pub(crate) enum Next {
         /// Its attempt is written down as begun already: a worker died, or has just begun it.
         open: bool,
     },
-    /// Sleep until this time, by the store's clock in microseconds: that is written down already.
+    /// Sleep until this time, by the store's clock in microseconds, or wait for a signal or a child:
+    /// that is written down already.
     Sleep { step: usize, until: i64 },
     /// Undo this step.
     Undo { step: usize, open: bool },
+    /// Have the child of this step turn back, and wait for it.
+    CallBack {
+        step: usize,
+        /// It is written down already.
+        called: bool,
+    },
     /// Go no further: this step has failed for good.
     TurnBack { step: usize },
     /// Nothing is left to be done.
@@ -110,9 +117,15 @@ impl Progress {
             let touched = it.output.is_some() || it.doubtful;
             let asked = rules.undo_always && it.attempts > 0;
             if (touched || asked) && !rules.sleeps && !it.undone && !it.undo_refused {
-                return Next::Undo {
-                    step,
-                    open: it.undo_open,
+                return match it.child {
+                    Some(_) => Next::CallBack {
+                        step,
+                        called: it.called_back,
+                    },
+                    None => Next::Undo {
+                        step,
+                        open: it.undo_open,
+                    },
                 };
             }
         }

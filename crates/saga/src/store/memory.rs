@@ -34,6 +34,8 @@ struct Kept {
     /// Whether the next signal wakes it, while nobody holds it.
     listens: bool,
     signals: Vec<(Key, String, Signal)>,
+    /// How often it was woken.
+    woken: u64,
 }
 
 impl MemoryStore {
@@ -82,6 +84,48 @@ impl Kept {
         record
     }
 
+    /// A saga that nobody has claimed yet.
+    fn new(new: &NewSaga, now: Micros) -> Self {
+        let record = Record {
+            id: new.id,
+            definition: new.definition.clone(),
+            business_key: new.business_key.clone(),
+            input: new.input.clone(),
+            state: State::Running,
+            reason: None,
+            due_at: now,
+            epoch: 0,
+            held: false,
+            lapses: 0,
+            entries: 0,
+            created_at: now,
+            ended_at: None,
+            parent: new.parent,
+            now,
+            journal: Vec::new(),
+        };
+        Self {
+            record,
+            epoch: 0,
+            token: None,
+            alone: false,
+            listens: false,
+            signals: Vec::new(),
+            woken: 0,
+        }
+    }
+
+    /// What it is told counts with what it is sent.
+    fn count(&self) -> u64 {
+        self.signals.len() as u64 + self.woken
+    }
+
+    fn wake(&mut self, now: Micros) {
+        if self.listens && self.token.is_none() {
+            self.record.due_at = self.record.due_at.min(now);
+        }
+    }
+
     fn is_held_by(&self, fence: Fence) -> bool {
         self.epoch == fence.epoch() && self.token == Some(*fence.token())
     }
@@ -97,6 +141,8 @@ impl Store for MemoryStore {
         }
         let rival = sagas.values().map(|kept| &kept.record).find(|it| {
             new.business_key.is_some()
+                && new.parent.is_none()
+                && it.parent.is_none()
                 && it.business_key == new.business_key
                 && it.definition.name == new.definition.name
                 && !it.state.has_ended()
@@ -104,32 +150,7 @@ impl Store for MemoryStore {
         if let Some(rival) = rival {
             return Ok(Started::Running(rival.id));
         }
-        let record = Record {
-            id: new.id,
-            definition: new.definition.clone(),
-            business_key: new.business_key.clone(),
-            input: new.input.clone(),
-            state: State::Running,
-            reason: None,
-            due_at: now,
-            epoch: 0,
-            held: false,
-            lapses: 0,
-            entries: 0,
-            created_at: now,
-            ended_at: None,
-            now,
-            journal: Vec::new(),
-        };
-        let kept = Kept {
-            record,
-            epoch: 0,
-            token: None,
-            alone: false,
-            listens: false,
-            signals: Vec::new(),
-        };
-        sagas.insert(new.id, kept);
+        sagas.insert(new.id, Kept::new(new, now));
         Ok(Started::New(new.id))
     }
 
@@ -189,7 +210,10 @@ impl Store for MemoryStore {
 
     async fn append_all(&self, writes: &[Append]) -> Result<Vec<bool>, StoreError> {
         let (now, mut sagas) = (self.now(), self.sagas());
-        let write = |it: &Append| append(&mut sagas, now, it.id, Hand::Holder(it.fence), &it.write);
+        let write = |it: &Append| {
+            !it.write.reaches_others()
+                && append(&mut sagas, now, it.id, Hand::Holder(it.fence), &it.write)
+        };
         Ok(writes.iter().map(write).collect())
     }
 
@@ -222,9 +246,7 @@ impl Store for MemoryStore {
         let sent = Signal { at: now, payload };
         kept.signals
             .push((signal.key.clone(), signal.name.clone(), sent));
-        if kept.listens && kept.token.is_none() {
-            kept.record.due_at = kept.record.due_at.min(now);
-        }
+        kept.wake(now);
         Ok(Sent::New)
     }
 
@@ -239,7 +261,7 @@ impl Store for MemoryStore {
         };
         let mut named = kept.signals.iter().filter(|it| it.1 == name);
         Ok(Signals {
-            count: kept.signals.len() as u64,
+            count: kept.count(),
             first: named.next().map(|it| it.2.clone()),
         })
     }
@@ -259,6 +281,7 @@ impl Store for MemoryStore {
                 .as_ref()
                 .is_none_or(|name| *name == it.definition.name)
                 && filter.state.is_none_or(|state| state == it.state)
+                && (filter.parent.is_none() || filter.parent == it.parent)
                 && filter.before.is_none_or(|before| it.id < before)
                 && (filter.business_key.is_none() || filter.business_key == it.business_key)
         };
@@ -307,6 +330,7 @@ impl Store for MemoryStore {
         let old: Vec<_> = sagas
             .values()
             .filter(|kept| kept.record.ended_at.is_some_and(|ended| ended < before))
+            .filter(|kept| !kept.record.parent.is_some_and(|it| sagas.contains_key(&it)))
             .map(|kept| kept.record.id)
             .take(limit as usize)
             .collect();
@@ -365,15 +389,20 @@ fn append(
         Then::Listen { after, seen } => {
             kept.token = None;
             kept.listens = true;
-            let unseen = kept.signals.len() as u64 > seen;
+            let unseen = kept.count() > seen;
             kept.record.due_at = if unseen { now } else { now + after };
         }
     }
     if !write.state.is_active() {
         kept.token = None;
     }
-    if write.state.has_ended() {
-        kept.record.ended_at = Some(now);
+    kept.record.ended_at = write.state.has_ended().then_some(now);
+    for new in &write.starts {
+        sagas.entry(new.id).or_insert_with(|| Kept::new(new, now));
+    }
+    if let Some(parent) = write.wakes.and_then(|it| sagas.get_mut(&it)) {
+        parent.woken += 1;
+        parent.wake(now);
     }
     true
 }

@@ -41,7 +41,9 @@ pub trait Store: Send + Sync + 'static {
     /// Makes a lease end `length` from now. `false`: it is another's.
     async fn extend(&self, id: SagaId, fence: Fence, length: Duration) -> Result<bool, StoreError>;
 
-    /// Writes to a journal. `false`: it is another's, or has gone on since, and nothing was done.
+    /// Writes to a journal. `false`: it is another's, or has gone on since, and nothing was done. In
+    /// the same commit it starts the children that [`Write::starts`] names, unless their ids are
+    /// there, and wakes [`Write::wakes`] as a signal would.
     async fn append(&self, id: SagaId, by: Hand, write: &Write) -> Result<bool, StoreError>;
 
     /// How many commits of several sagas' writes are worth being under way at once. Zero unless a
@@ -53,7 +55,8 @@ pub trait Store: Send + Sync + 'static {
     /// Writes to the journals of several sagas, no two of them the same, in one commit. For each,
     /// in order, whether it was written. It must not wait for whoever locks one of them: what is
     /// locked is not written, like what is another's, and is asked for again by
-    /// [`append`](Self::append). Unless a store can do better it writes none of them.
+    /// [`append`](Self::append); and so is a write that [reaches](Write::reaches_others) more than
+    /// its own saga. Unless a store can do better it writes none of them.
     async fn append_all(&self, writes: &[Append]) -> Result<Vec<bool>, StoreError> {
         Ok(vec![false; writes.len()])
     }
@@ -75,8 +78,9 @@ pub trait Store: Send + Sync + 'static {
     async fn signal_in(&self, connection: Lent<'_>, signal: &NewSignal)
     -> Result<Sent, StoreError>;
 
-    /// What was sent to a saga: how many signals, and the first of this name. Both as of one
-    /// moment, or the count of an earlier one.
+    /// What was sent to a saga: how many signals, counted with how often it was
+    /// [woken](Write::wakes), and the first of this name. Both as of one moment, or the count of an
+    /// earlier one.
     async fn signals(&self, id: SagaId, name: &str) -> Result<Signals, StoreError>;
 
     /// A saga with its journal.
@@ -98,7 +102,8 @@ pub trait Store: Send + Sync + 'static {
     /// How many sagas there are, by definition and state.
     async fn census(&self) -> Result<Vec<Census>, StoreError>;
 
-    /// Removes up to `limit` sagas that ended longer than `age` ago, and says how many.
+    /// Removes up to `limit` sagas that ended longer than `age` ago, and says how many. A child stays
+    /// as long as its parent is there, which may yet have it undone.
     async fn prune(&self, age: Duration, limit: u32) -> Result<u64, StoreError>;
 }
 
@@ -126,6 +131,8 @@ pub struct NewSaga {
     pub business_key: Option<Key>,
     /// As JSON.
     pub input: Vec<u8>,
+    /// The saga whose child it is. The business key of a child keeps nobody from being started.
+    pub parent: Option<SagaId>,
 }
 
 /// What became of a start.
@@ -211,6 +218,19 @@ pub struct Write {
     pub then: Then,
     /// It got further: deaths of workers before this do not count any more.
     pub progress: bool,
+    /// Children that are started, due at once, unless they are there.
+    pub starts: Vec<NewSaga>,
+    /// The parent, if the saga has ended by this. If it waits, held by nobody and
+    /// [listening](Then::Listen), it is due at once; in any case it counts as a signal.
+    pub wakes: Option<SagaId>,
+}
+
+impl Write {
+    /// Whether it is about more than the saga's own row and journal.
+    #[must_use]
+    pub fn reaches_others(&self) -> bool {
+        !self.starts.is_empty() || self.wakes.is_some()
+    }
 }
 
 /// One of several writes that go into one commit, by the holder of a claim.
@@ -272,6 +292,8 @@ pub struct Record {
     pub created_at: Micros,
     /// When it ended.
     pub ended_at: Option<Micros>,
+    /// The saga whose child it is.
+    pub parent: Option<SagaId>,
     /// When this was read, by the same clock.
     pub now: Micros,
     /// Its journal; empty where it was not asked for.
@@ -300,6 +322,8 @@ pub struct Filter {
     pub state: Option<State>,
     /// Of this business key only.
     pub business_key: Option<Key>,
+    /// Children of this saga only.
+    pub parent: Option<SagaId>,
     /// Only those whose id is less.
     pub before: Option<SagaId>,
     /// How many at most.
@@ -356,7 +380,7 @@ pub enum Sent {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "stores of others make it")]
 pub struct Signals {
-    /// Grows with each signal to the saga, of whatever name: what [`Then::Listen`] is given.
+    /// Grows with each signal to the saga, of whatever name, and each [`Write::wakes`]: what [`Then::Listen`] is given.
     ///
     /// [`Then::Listen`]: crate::store::Then::Listen
     pub count: u64,

@@ -12,7 +12,7 @@ use super::point::Point;
 use crate::{
     Effect, FailureKind, Saga, SagaId, Sagas, StartOptions, State, StepError,
     context::Work,
-    definition::{Defined, Definition, Input},
+    definition::{Child, Defined, Definition, Input, Pause},
     run::AnyStep,
     store::{MemoryStore, NewSignal, Store},
 };
@@ -93,7 +93,8 @@ pub struct HarnessError {
 ///
 /// It runs on a clock that jumps, in memory, so an hour of backoff takes a moment. Steps that talk
 /// to real servers cannot be run by it: their answers do not come while the clock jumps. Sleeps
-/// and waits are shortened to a second.
+/// and waits are shortened to a second. Steps of [children](crate::SagaBuilder::child) suffer as its
+/// own do; a trouble names them with their saga, `shipping/label`.
 ///
 /// ```
 /// use buttress_saga::{Context, Saga, State, Step, StepError, testing::Harness};
@@ -120,9 +121,9 @@ pub struct Harness<F> {
     signals: Vec<(String, Vec<u8>)>,
 }
 
-impl<F, I> Harness<F>
+impl<F, I, O> Harness<F>
 where
-    F: Fn() -> (Saga<I>, I),
+    F: Fn() -> (Saga<I, O>, I),
     I: Serialize + DeserializeOwned + Send + Sync + 'static,
 {
     /// A harness for the sagas that this makes, each with the input it is started with. What their
@@ -163,9 +164,7 @@ where
             .build()
             .expect("a runtime without I/O needs nothing of the system");
         let (saga, _) = (self.make)();
-        let steps = saga.definition.steps.iter();
-        let steps = steps.filter(|step| step.pause.is_none());
-        let names: Vec<String> = steps.map(|step| step.name.to_string()).collect();
+        let names = saga.definition.all_steps("");
         let mut runs = 0;
         let mut one = |trouble: Trouble| {
             let (saga, input) = (self.make)();
@@ -224,8 +223,8 @@ fn crashes(
 }
 
 /// One saga with one trouble, until it rests. Says on how many operations that was.
-async fn suffer<I>(
-    saga: &Saga<I>,
+async fn suffer<I, O>(
+    saga: &Saga<I, O>,
     input: &I,
     trouble: Trouble,
     signals: &[(String, Vec<u8>)],
@@ -233,7 +232,7 @@ async fn suffer<I>(
 where
     I: Serialize + DeserializeOwned + Send + Sync + 'static,
 {
-    let troubled = Saga::of(Arc::new(saga.definition.troubled(&trouble)));
+    let troubled: Saga<I, O> = Saga::of(Arc::new(saga.definition.troubled("", &trouble)));
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let dies = match trouble {
         Trouble::Crash { operation, before }
@@ -271,11 +270,8 @@ where
     };
     tokio::pin!(rest);
     let first = Sagas::shared(Arc::clone(&point) as Arc<dyn Store>);
-    let first = first
-        .runner()
-        .saga(&troubled)
-        .build()
-        .map_err(|_| stuck())?;
+    let with_children = |sagas: &Sagas| sagas.runner().saga(&troubled).with_children().build();
+    let first = with_children(&first).map_err(|_| stuck())?;
     let rested = tokio::select! {
         rested = timeout(PATIENCE, &mut rest) => Some(rested),
         // Its future is dropped: nothing of it goes on.
@@ -285,8 +281,7 @@ where
     let rested = match rested {
         Some(rested) => rested,
         None => {
-            let second = sagas.runner().saga(&troubled).build();
-            let second = second.map_err(|_| stuck())?;
+            let second = with_children(&sagas).map_err(|_| stuck())?;
             tokio::select! {
                 rested = timeout(PATIENCE, &mut rest) => rested,
                 () = second.run_until(std::future::pending()) => return Err(stuck()),
@@ -304,10 +299,26 @@ where
 }
 
 impl Definition {
+    /// The names of all that is done by it and its children, in an order in which it can be.
+    fn all_steps(&self, of: &str) -> Vec<String> {
+        let mut names = Vec::new();
+        for step in &self.steps {
+            match (&step.pause, step.child()) {
+                (None, _) => names.push(format!("{of}{}", step.name)),
+                (_, Some(child)) => {
+                    let child = &child.definition;
+                    names.extend(child.all_steps(&format!("{}/", child.key.name)));
+                }
+                _ => {}
+            }
+        }
+        names
+    }
+
     /// The same with steps that suffer.
-    fn troubled(&self, trouble: &Trouble) -> Self {
+    fn troubled(&self, of: &str, trouble: &Trouble) -> Self {
         let steps = self.steps.iter().map(|defined| {
-            let name = &*defined.name;
+            let name = &format!("{of}{}", defined.name);
             let mut acts = Acts::default();
             match trouble {
                 Trouble::RepeatStep(step) if step == name => acts.repeat = true,
@@ -323,8 +334,17 @@ impl Definition {
                 Trouble::CrashOnTheWayBack { refused, .. } => acts.refuse_if(refused == name),
                 _ => {}
             }
-            let shortened = defined.pause.clone().map(|pause| {
-                pause.with_length(|length| Arc::new(move |input: &Input| length(input).min(SLEEP)))
+            let shortened = defined.pause.clone().map(|pause| match pause {
+                Pause::Child(child) => {
+                    let of = format!("{}/", child.definition.key.name);
+                    let definition = Arc::new(child.definition.troubled(&of, trouble));
+                    Pause::Child(Child {
+                        definition,
+                        ..child
+                    })
+                }
+                pause => pause
+                    .with_length(|length| Arc::new(move |input: &Input| length(input).min(SLEEP))),
             });
             Defined {
                 pause: shortened,
@@ -341,6 +361,10 @@ impl Definition {
             shape: self.shape.clone(),
             steps: steps.collect(),
             branches: self.branches,
+            pivot: self.pivot,
+            listens: self.listens,
+            depth: self.depth,
+            returns: self.returns,
             forward_within: self.forward_within,
             limit: self.limit,
             decode: self.decode,

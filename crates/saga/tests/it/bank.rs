@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 
 use buttress_retry_backoff::Backoff;
 use buttress_saga::{
-    Context, Effect, Output, RunnerPolicy, Saga, Sagas, Step, StepError, StepPolicy, UndoContext,
+    Context, Effect, Output, RunnerBuilder, RunnerPolicy, Saga, Sagas, Step, StepError, StepPolicy,
+    UndoContext,
     store::{MySqlStore, PostgresStore, SqliteStore, Store},
 };
 use buttress_store::LeaseTerms;
@@ -38,6 +39,44 @@ impl Transfer {
     pub(crate) const fn is_refused(self) -> bool {
         self.number.is_multiple_of(5)
     }
+}
+
+/// What is tormented.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum How {
+    /// A transfer is one saga.
+    One,
+    /// The planted bug: the money is taken in a transaction of its own, and the journal hears of it
+    /// later.
+    Apart,
+    /// A transfer has a child that takes the money, and one that brings it.
+    Family,
+}
+
+impl How {
+    const ALL: [(Self, &'static str); 3] = [
+        (Self::One, "one"),
+        (Self::Apart, "apart"),
+        (Self::Family, "family"),
+    ];
+
+    pub(crate) fn word(self) -> &'static str {
+        Self::ALL.into_iter().find(|it| it.0 == self).unwrap().1
+    }
+
+    pub(crate) fn of(word: &str) -> Self {
+        Self::ALL.into_iter().find(|it| it.1 == word).unwrap().0
+    }
+}
+
+/// Tries again soon, and often.
+fn policy() -> StepPolicy {
+    let backoff = Backoff::constant(Duration::from_millis(20));
+    StepPolicy::default()
+        .attempts(50)
+        .backoff(backoff.clone())
+        .undo_backoff(backoff)
+        .timeout(Duration::from_secs(5))
 }
 
 /// Refuses some, and does not answer some at first.
@@ -181,29 +220,53 @@ macro_rules! bank {
             }
 
             pub(crate) fn transfer(bank: &Bank, apart: bool) -> Saga<Transfer> {
-                let backoff = Backoff::constant(Duration::from_millis(20));
-                let policy = StepPolicy::default()
-                    .attempts(50)
-                    .backoff(backoff.clone())
-                    .undo_backoff(backoff)
-                    .timeout(Duration::from_secs(5));
                 let mut saga = Saga::define("transfer", 1);
                 let withdraw = Withdraw {
                     bank: bank.clone(),
                     apart,
                 };
-                saga.step_with("withdraw", withdraw, policy.clone());
+                saga.step_with("withdraw", withdraw, policy());
                 let _: Output<u64> = saga.wait_or_turn_back("agreed", Duration::from_secs(600));
-                saga.step_with("check", Check, policy.clone());
+                saga.step_with("check", Check, policy());
                 saga.pivot();
-                saga.step_with("deposit", Deposit(bank.clone()), policy);
+                saga.step_with("deposit", Deposit(bank.clone()), policy());
                 saga.build().unwrap()
             }
 
+            /// The same in a saga with two children. The first has ended long before its parent is
+            /// refused, and has to be undone then.
+            pub(crate) fn family(bank: &Bank) -> [Saga<Transfer>; 3] {
+                let mut take = Saga::define("take", 1);
+                let withdraw = Withdraw {
+                    bank: bank.clone(),
+                    apart: false,
+                };
+                take.step_with("withdraw", withdraw, policy());
+                let take = take.build().unwrap();
+                let mut bring = Saga::define("bring", 1);
+                bring.step_with("deposit", Deposit(bank.clone()), policy());
+                let bring = bring.build().unwrap();
+                let mut saga = Saga::define("order", 1);
+                saga.child("take", &take, |it| Ok(*it.input()));
+                let _: Output<u64> = saga.wait_or_turn_back("agreed", Duration::from_secs(600));
+                saga.step_with("check", Check, policy());
+                saga.pivot();
+                saga.child("bring", &bring, |it| Ok(*it.input()));
+                [saga.build().unwrap(), take, bring]
+            }
+
+            /// What is driven; the parent is first.
+            pub(crate) fn kinds(bank: &Bank, how: How) -> Vec<Saga<Transfer>> {
+                match how {
+                    How::Family => family(bank).to_vec(),
+                    one => vec![transfer(bank, one == How::Apart)],
+                }
+            }
+
             /// A process that drives transfers until it is killed.
-            pub(crate) async fn work(url: &str, apart: bool) {
+            pub(crate) async fn work(url: &str, how: How) {
                 let bank = Bank::open(url).await;
-                let saga = transfer(&bank, apart);
+                let kinds = kinds(&bank, how);
                 let store: Arc<dyn Store> = Arc::new(bank.store());
                 let lease = LeaseTerms::new(Duration::from_millis(600)).unwrap();
                 let policy = RunnerPolicy::default()
@@ -211,7 +274,8 @@ macro_rules! bank {
                     .concurrency(8)
                     .poll(Duration::from_millis(30))
                     .lone_lapses(1000);
-                let runner = Sagas::shared(store).runner().saga(&saga).policy(policy);
+                let runner = Sagas::shared(store).runner().policy(policy);
+                let runner = kinds.iter().fold(runner, RunnerBuilder::saga);
                 let runner = runner.build().unwrap();
                 runner.run_until(std::future::pending()).await;
             }

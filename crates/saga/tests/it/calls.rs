@@ -224,6 +224,7 @@ async fn a_refused_undo_is_parked_after_all_others_and_can_be_skipped() {
         state: Some(State::NeedsAttention),
         name: None,
         business_key: None,
+        parent: None,
         before: None,
         limit: 5,
     };

@@ -73,6 +73,8 @@ async fn left_behind(store: &Arc<dyn Store>, saga: &Saga<u64>, back: bool) -> Sa
         reason: None,
         then: Then::Release(Duration::ZERO),
         progress: true,
+        starts: Vec::new(),
+        wakes: None,
     };
     assert!(store.append(id, Hand::Operator, &write).await.unwrap());
     id

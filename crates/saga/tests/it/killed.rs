@@ -11,11 +11,10 @@ use buttress_testkit::{
 };
 use rand::RngExt as _;
 
-use crate::bank::{self, ACCOUNTS, BALANCE, Transfer};
+use crate::bank::{self, ACCOUNTS, BALANCE, How, Transfer};
 
 const URL: &str = "BUTTRESS_TEST_SAGA_URL";
-/// The planted bug.
-const APART: &str = "BUTTRESS_TEST_SAGA_APART";
+const HOW: &str = "BUTTRESS_TEST_SAGA_HOW";
 
 #[tokio::test]
 async fn worker_role() {
@@ -23,28 +22,28 @@ async fn worker_role() {
         return;
     };
     let url = std::env::var(URL).unwrap();
-    let apart = std::env::var(APART).is_ok_and(|it| it == "true");
+    let how = How::of(&std::env::var(HOW).unwrap());
     role.announce("begun", "");
     if url.starts_with("postgres:") {
-        bank::postgres::work(&url, apart).await;
+        bank::postgres::work(&url, how).await;
     } else if url.starts_with("mysql:") {
-        bank::mysql::work(&url, apart).await;
+        bank::mysql::work(&url, how).await;
     } else {
-        bank::sqlite::work(&url, apart).await;
+        bank::sqlite::work(&url, how).await;
     }
 }
 
-fn worker(url: &str, apart: bool) -> Child {
+fn worker(url: &str, how: How) -> Child {
     let spawn = Child::role("saga-worker", "killed::worker_role");
     let spawn = spawn.environment(URL, url);
-    spawn.environment(APART, apart.to_string()).spawn()
+    spawn.environment(HOW, how.word()).spawn()
 }
 
 /// Kills workers at random times while they work; one of them is stopped for longer than its lease
 /// now and then, and wakes as a zombie.
-async fn torment(url: &str, apart: bool, kills: u32, seed: &Seed) {
+async fn torment(url: &str, how: How, kills: u32, seed: &Seed) {
     let mut rng = seed.rng();
-    let mut workers: Vec<Child> = (0..3).map(|_| worker(url, apart)).collect();
+    let mut workers: Vec<Child> = (0..3).map(|_| worker(url, how)).collect();
     for worker in &mut workers {
         worker.until("begun").await;
     }
@@ -58,7 +57,7 @@ async fn torment(url: &str, apart: bool, kills: u32, seed: &Seed) {
         }
         let range = Duration::from_millis(20)..Duration::from_millis(250);
         workers[victim].kill_within(range, &mut rng).await;
-        workers[victim] = worker(url, apart);
+        workers[victim] = worker(url, how);
         workers[victim].until("begun").await;
     }
 }
@@ -87,14 +86,14 @@ async fn active(sagas: &Sagas) -> usize {
 }
 
 macro_rules! kill {
-    ($claim:ident, $bank:ident, $open:expr) => {
+    ($claim:ident, $bank:ident, $how:expr, $open:expr) => {
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $claim() {
             let tally = buttress_testkit::tally::suite("SG5 X5");
             let Some((url, _guard)) = $open.await else {
                 return;
             };
-            let (balances, expected) = tormented::$bank(&url, false).await;
+            let (balances, expected) = tormented::$bank(&url, $how).await;
             assert_eq!(
                 balances, expected,
                 "money is where it should be, to the last coin"
@@ -107,16 +106,16 @@ macro_rules! kill {
 /// Transfers under torment: the balances, and what they should be.
 macro_rules! tormented {
     ($bank:ident) => {
-        pub(super) async fn $bank(url: &str, apart: bool) -> (Vec<i64>, Vec<i64>) {
+        pub(super) async fn $bank(url: &str, how: How) -> (Vec<i64>, Vec<i64>) {
             let seed = Seed::new();
             let bank = bank::$bank::Bank::open(url).await;
             bank.create().await;
-            let saga = bank::$bank::transfer(&bank, apart);
+            let saga = bank::$bank::kinds(&bank, how).swap_remove(0);
             let sagas = Sagas::new(bank.store());
-            let (count, kills) = if apart {
-                (120, 12) // The bug is found long before.
-            } else {
-                (short_or_long(300, 30_000), short_or_long(30, 3_000))
+            let (count, kills) = match how {
+                How::Apart => (120, 12), // The bug is found long before.
+                How::Family => (short_or_long(120, 12_000), short_or_long(15, 1_500)),
+                How::One => (short_or_long(300, 30_000), short_or_long(30, 3_000)),
             };
             let starter = async {
                 let mut ids = Vec::new();
@@ -156,8 +155,8 @@ macro_rules! tormented {
                 }
                 ids
             };
-            let (ids, ()) = tokio::join!(starter, torment(url, apart, kills, &seed));
-            let mut workers = [worker(url, apart), worker(url, apart)];
+            let (ids, ()) = tokio::join!(starter, torment(url, how, kills, &seed));
+            let mut workers = [worker(url, how), worker(url, how)];
             let mut expected: Vec<i64> = vec![BALANCE; usize::try_from(ACCOUNTS).unwrap()];
             let (mut left, mut looks) = (usize::MAX, 0);
             for (transfer, id) in &ids {
@@ -175,6 +174,16 @@ macro_rules! tormented {
                     }
                     assert!(looks < 1200, "nothing moves, {left} are left: {rest:?}");
                 }
+                let mut ends = Vec::new();
+                for child in sagas.children(*id).await.unwrap() {
+                    ends.push(child.state);
+                }
+                let children = match (how, rest.state) {
+                    (How::Family, State::Completed) => vec![State::Completed; 2],
+                    (How::Family, State::Undone) => vec![State::Undone],
+                    _ => vec![],
+                };
+                assert_eq!(ends, children, "they end alike: {rest:?}");
                 if transfer.is_refused() {
                     assert_eq!(rest.state, State::Undone, "{transfer:?}");
                 } else {
@@ -204,6 +213,7 @@ mod tormented {
 kill!(
     killed_and_stopped_processes_lose_no_saga_and_no_money_on_postgres,
     postgres,
+    How::One,
     async {
         let database = postgres::fresh_database().await?;
         Some((database.url().to_owned(), database))
@@ -213,6 +223,7 @@ kill!(
 kill!(
     killed_and_stopped_processes_lose_no_saga_and_no_money_on_mysql,
     mysql,
+    How::One,
     async {
         let database = mysql::fresh_database().await?;
         Some((database.url().to_owned(), database))
@@ -222,10 +233,31 @@ kill!(
 kill!(
     killed_and_stopped_processes_lose_no_saga_and_no_money_on_sqlite,
     sqlite,
+    How::One,
     async {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("bank.db");
         Some((format!("sqlite:{}", file.display()), folder))
+    }
+);
+
+kill!(
+    killed_processes_leave_no_child_behind_and_lose_no_money_on_postgres,
+    postgres,
+    How::Family,
+    async {
+        let database = postgres::fresh_database().await?;
+        Some((database.url().to_owned(), database))
+    }
+);
+
+kill!(
+    killed_processes_leave_no_child_behind_and_lose_no_money_on_mysql,
+    mysql,
+    How::Family,
+    async {
+        let database = mysql::fresh_database().await?;
+        Some((database.url().to_owned(), database))
     }
 );
 
@@ -234,7 +266,7 @@ async fn the_planted_withdrawal_beside_its_journal_is_found_to_cost_money() {
     let tally = buttress_testkit::tally::suite("SG5");
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", folder.path().join("bank.db").display());
-    let (balances, expected) = tormented::sqlite(&url, true).await;
+    let (balances, expected) = tormented::sqlite(&url, How::Apart).await;
     let lost: i64 = expected
         .iter()
         .zip(&balances)

@@ -7,6 +7,7 @@
 
 mod bank;
 mod calls;
+mod children;
 mod conformance;
 mod forks;
 mod forks_completed;

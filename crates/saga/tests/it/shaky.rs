@@ -49,6 +49,8 @@ pub(crate) struct Shaky<F> {
     pub(crate) at_once: usize,
     /// A planted bug: all of a batch are told that they were written.
     pub(crate) boasts: bool,
+    /// Another: nobody is woken.
+    pub(crate) deaf: bool,
 }
 
 impl<F: Fn(u64) -> Fate + Send + Sync + 'static> Shaky<F> {
@@ -62,6 +64,7 @@ impl<F: Fn(u64) -> Fate + Send + Sync + 'static> Shaky<F> {
             gathered: AtomicU64::new(0),
             batches: AtomicU64::new(0),
             boasts: false,
+            deaf: false,
         }
     }
 
@@ -118,6 +121,11 @@ impl<F: Fn(u64) -> Fate + Send + Sync + 'static> Store for Shaky<F> {
         let before = self.appends.fetch_add(1, Ordering::Relaxed);
         if before == 0 && (self.fate)(0) == Fate::FirstForgotten {
             return Ok(true);
+        }
+        if self.deaf && write.wakes.is_some() {
+            let mut write = write.clone();
+            write.wakes = None;
+            return self.suffer(self.inner.append(id, by, &write)).await;
         }
         self.suffer(self.inner.append(id, by, write)).await
     }

@@ -94,6 +94,24 @@ async fn a_signal_that_is_there_before_the_saga_waits_is_not_lost() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_signal_that_came_while_another_was_waited_for_is_not_lost() {
+    let world = World::default();
+    let mut saga = Saga::define("twice", 1);
+    let _: Output<u64> = saga.wait_or_turn_back("paid", WITHIN);
+    let _: Output<u64> = saga.wait_or_turn_back("agreed", WITHIN);
+    saga.step("a", step(&world, "a"));
+    let saga = saga.build().unwrap();
+    let sagas = Sagas::new(MemoryStore::new());
+    let id = start(&sagas, &saga).await;
+    live(&sagas, &saga, SOON).await;
+    for name in ["agreed", "paid"] {
+        assert!(sagas.signal(id, name, name, &7_u64).await.unwrap());
+        live(&sagas, &saga, SOON).await;
+    }
+    assert_eq!(sagas.get(id).await.unwrap().state, State::Completed);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_waiting_saga_is_held_by_nobody_and_woken_by_its_signal_before_any_poll() {
     let world = World::default();
     let saga = patient(&world, 4 * WITHIN);

@@ -126,6 +126,8 @@ macro_rules! in_transaction {
                 seen: 0,
             },
             progress: false,
+            starts: Vec::new(),
+            wakes: None,
         };
         let by = Hand::Holder(claimed.fence);
         let (released, ()) = tokio::join!(store.append(id, by, &release), send(true));

@@ -6,7 +6,7 @@ use std::{cell::Cell, sync::Arc, time::Duration};
 use buttress_retry_backoff::Backoff;
 use buttress_saga::{
     Context, RunnerPolicy, Saga, SagaId, Sagas, StartOptions, State, Step, StepError, StepPolicy,
-    store::{Hand, MySqlStore, PostgresStore, SqliteStore, Started, Store, Then, Write},
+    store::{Hand, MySqlStore, NewSaga, PostgresStore, SqliteStore, Started, Store, Then, Write},
 };
 use buttress_store::LeaseTerms;
 use buttress_testkit::{
@@ -83,7 +83,15 @@ macro_rules! swept {
         assert!(matches!(swept.output, Started::New(_)));
         points += swept.points;
 
-        let id = swept.output.id();
+        let parent = swept.output.id();
+        let child_of = |parent| NewSaga {
+            id: SagaId::random(),
+            definition: saga.key().clone(),
+            business_key: None,
+            input: b"1".to_vec(),
+            parent: Some(parent),
+        };
+        let id = store.start(&child_of(parent)).await.unwrap().id();
         let write = |expected| Write {
             expected,
             entries: vec![buttress_saga::Entry::Interrupted],
@@ -91,6 +99,9 @@ macro_rules! swept {
             reason: None,
             then: Then::Keep,
             progress: true,
+            // With each line a child, and a parent to be woken.
+            starts: vec![child_of(id)],
+            wakes: Some(parent),
         };
         let swept = cancel_sweep(
             async || {
@@ -106,6 +117,10 @@ macro_rules! swept {
                     "{point}: half of it"
                 );
                 assert!(point != Point::Completed || found.entries > 0);
+                let children = sagas.children(id).await.unwrap().len() as u64;
+                assert_eq!(children, found.entries, "{point}: a child for each");
+                let woken = store.signals(parent, "any").await.unwrap().count;
+                assert_eq!(woken, found.entries, "{point}: woken for each");
             },
         );
         let swept = swept.await;

@@ -111,6 +111,18 @@ impl World {
         self.inner().effects.get(&format!("{saga}.{step}")) == Some(&Mark::Done)
     }
 
+    /// How many effects are there.
+    pub(crate) fn count(&self) -> usize {
+        let inner = self.inner();
+        let done = inner.effects.values().filter(|it| **it == Mark::Done);
+        done.count()
+    }
+
+    /// Forgets everything.
+    pub(crate) fn clear(&self) {
+        *self.inner() = Inner::default();
+    }
+
     fn apply(&self, key: String) -> Result<(), StepError> {
         match *self.inner().effects.entry(key).or_insert(Mark::Done) {
             Mark::Done => Ok(()),

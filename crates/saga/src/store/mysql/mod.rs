@@ -1,5 +1,6 @@
 //! Sagas on MySQL 8 and MariaDB.
 
+mod reach;
 mod signal;
 mod statements;
 
@@ -27,6 +28,10 @@ const MIGRATIONS: &[Migration] = &[
     Migration::new(
         2,
         include_str!("../../../migrations/mysql/0002_signals.sql"),
+    ),
+    Migration::new(
+        3,
+        include_str!("../../../migrations/mysql/0003_children.sql"),
     ),
 ];
 
@@ -124,11 +129,14 @@ impl MySqlStore {
             .bind(i64::from(new.definition.version))
             .bind(&new.definition.shape[..])
             .bind(key)
-            .bind(key)
+            .bind(key.filter(|_| new.parent.is_none()))
             .bind(&new.input)
             .execute(&mut *connection);
         match insert.await {
-            Ok(_) => return Ok(Started::New(new.id)),
+            Ok(_) => {
+                self.adopt_on(connection, new).await?;
+                return Ok(Started::New(new.id));
+            }
             Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {}
             Err(error) => return Err(StoreError::in_transaction(error)),
         }
@@ -195,11 +203,13 @@ impl MySqlStore {
             sqlx::query(&self.sql.unseen)
                 .bind(&id.as_bytes()[..])
                 .bind(&id.as_bytes()[..])
+                .bind(&id.as_bytes()[..])
                 .bind(seen)
-                .execute(connection)
+                .execute(&mut *connection)
                 .await
                 .map_err(StoreError::in_transaction)?;
         }
+        self.reach_on(connection, id, write).await?;
         Ok(true)
     }
 
@@ -365,6 +375,7 @@ impl Store for MySqlStore {
                     .as_ref()
                     .map(buttress_store::Key::as_bytes);
                 let before = filter.before.map(|id| id.as_bytes().to_vec());
+                let parent = filter.parent.map(|id| id.as_bytes().to_vec());
                 let list = sqlx::query_as(&self.sql.list)
                     .bind(&filter.name)
                     .bind(&filter.name)
@@ -374,6 +385,8 @@ impl Store for MySqlStore {
                     .bind(key)
                     .bind(&before)
                     .bind(&before)
+                    .bind(&parent)
+                    .bind(&parent)
                     .bind(i64::from(filter.limit))
                     .fetch_all(&mut *loan);
                 let listed: Vec<SagaRow> = deadline.run(Phase::Read, list).await?;
@@ -408,6 +421,7 @@ impl Store for MySqlStore {
                     &self.sql.prune_lines,
                     &self.sql.prune_signals,
                     &self.sql.prune_listens,
+                    &self.sql.prune_child,
                     &self.sql.prune,
                 ] {
                     let delete = sqlx::query(statement).bind(id).execute(&mut *connection);

@@ -59,6 +59,7 @@ impl MySqlStore {
                 let look = sqlx::query_as(&self.sql.signals)
                     .bind(&id.as_bytes()[..])
                     .bind(&id.as_bytes()[..])
+                    .bind(&id.as_bytes()[..])
                     .bind(name)
                     .fetch_one(&mut *loan);
                 let found: SignalsRow = deadline.run(Phase::Read, look).await?;

@@ -21,6 +21,8 @@ pub(super) struct Statements {
     pub(super) not_sent: Statement,
     pub(super) signal: Statement,
     pub(super) wake: Statement,
+    pub(super) adopt: Statement,
+    pub(super) count_child: Statement,
     pub(super) signals: Statement,
     pub(super) list: Statement,
     pub(super) census: Statement,
@@ -28,6 +30,7 @@ pub(super) struct Statements {
     pub(super) prune_lines: Statement,
     pub(super) prune_signals: Statement,
     pub(super) prune_listens: Statement,
+    pub(super) prune_child: Statement,
     pub(super) prune: Statement,
 }
 
@@ -43,6 +46,7 @@ macro_rules! columns {
         concat!(
             "id, name, version, shape, business_key, input, state, reason, due_at, epoch, ",
             "CAST(token IS NOT NULL AS SIGNED), lapses, entries, created_at, ended_at, ",
+            "(SELECT c.parent FROM {schema}{prefix}saga_child AS c WHERE c.saga_id = id), ",
             now!()
         )
     };
@@ -108,7 +112,7 @@ impl Statements {
                 "running_key = CASE WHEN ? THEN NULL ELSE running_key END, ",
                 "ended_at = CASE WHEN ? THEN ",
                 now!(),
-                " ELSE ended_at END ",
+                " ELSE NULL END ",
                 "WHERE id = ? AND entries = ? AND (? OR (epoch = ? AND token = ?))"
             ))?,
             line: render(concat!(
@@ -127,7 +131,8 @@ impl Statements {
             unseen: render(concat!(
                 "UPDATE {schema}{prefix}saga SET due_at = ",
                 now!(),
-                " WHERE id = ? AND (SELECT COUNT(*) FROM {schema}{prefix}saga_signal WHERE saga_id = ?) > ?"
+                " WHERE id = ? AND (SELECT COUNT(*) FROM {schema}{prefix}saga_signal WHERE saga_id = ?) ",
+                "+ (SELECT COALESCE(SUM(woken), 0) FROM {schema}{prefix}saga_child WHERE parent = ?) > ?"
             ))?,
             lock: render("SELECT state FROM {schema}{prefix}saga WHERE id = ? FOR UPDATE")?,
             // The latest committed, not the transaction's snapshot.
@@ -145,8 +150,15 @@ impl Statements {
                 now!(),
                 ") WHERE s.id = ? AND s.token IS NULL"
             ))?,
+            adopt: render(
+                "INSERT INTO {schema}{prefix}saga_child (saga_id, parent) VALUES (?, ?)",
+            )?,
+            count_child: render(
+                "UPDATE {schema}{prefix}saga_child SET woken = woken + 1 WHERE saga_id = ?",
+            )?,
             signals: render(
-                "SELECT (SELECT COUNT(*) FROM {schema}{prefix}saga_signal WHERE saga_id = ?), f.at, f.payload FROM (SELECT 1) AS one \
+                "SELECT (SELECT COUNT(*) FROM {schema}{prefix}saga_signal WHERE saga_id = ?) \
+                 + (SELECT CAST(COALESCE(SUM(woken), 0) AS SIGNED) FROM {schema}{prefix}saga_child WHERE parent = ?), f.at, f.payload FROM (SELECT 1) AS one \
                  LEFT JOIN (SELECT at, payload FROM {schema}{prefix}saga_signal WHERE saga_id = ? AND name = ? \
                  ORDER BY seq LIMIT 1) AS f ON TRUE",
             )?,
@@ -155,7 +167,8 @@ impl Statements {
                 columns!(),
                 " FROM {schema}{prefix}saga WHERE (? IS NULL OR name = ?) ",
                 "AND (? IS NULL OR state = ?) AND (? IS NULL OR business_key = ?) ",
-                "AND (? IS NULL OR id < ?) ORDER BY id DESC LIMIT ?"
+                "AND (? IS NULL OR id < ?) ",
+                "AND (? IS NULL OR id IN (SELECT saga_id FROM {schema}{prefix}saga_child WHERE parent = ?)) ORDER BY id DESC LIMIT ?"
             ))?,
             census: render(concat!(
                 "SELECT name, version, shape, state, COUNT(*), MIN(due_at), ",
@@ -163,13 +176,16 @@ impl Statements {
                 " FROM {schema}{prefix}saga GROUP BY name, version, shape, state"
             ))?,
             old: render(concat!(
-                "SELECT id FROM {schema}{prefix}saga WHERE ended_at < ",
+                "SELECT s.id FROM {schema}{prefix}saga AS s WHERE s.ended_at < ",
                 now!(),
-                " - ? LIMIT ? FOR UPDATE SKIP LOCKED"
+                " - ? AND NOT EXISTS (SELECT 1 FROM {schema}{prefix}saga_child AS c ",
+                "JOIN {schema}{prefix}saga AS parent ON parent.id = c.parent WHERE c.saga_id = s.id) ",
+                "LIMIT ? FOR UPDATE SKIP LOCKED"
             ))?,
             prune_lines: render("DELETE FROM {schema}{prefix}saga_journal WHERE saga_id = ?")?,
             prune_signals: render("DELETE FROM {schema}{prefix}saga_signal WHERE saga_id = ?")?,
             prune_listens: render("DELETE FROM {schema}{prefix}saga_listens WHERE saga_id = ?")?,
+            prune_child: render("DELETE FROM {schema}{prefix}saga_child WHERE saga_id = ?")?,
             prune: render("DELETE FROM {schema}{prefix}saga WHERE id = ?")?,
         })
     }

@@ -1,5 +1,6 @@
 //! Sagas on PostgreSQL.
 
+mod reach;
 mod signal;
 mod statements;
 
@@ -12,7 +13,7 @@ use buttress_store::{
 };
 use sqlx::{PgConnection, PgPool};
 
-use self::statements::Statements;
+use self::{reach::reach, statements::Statements};
 use super::{
     Alone, Append, Ask, Census, Claimed, Filter, Hand, NewSaga, NewSignal, Record, Sent, Signals,
     Started, Store, Write,
@@ -34,6 +35,10 @@ const MIGRATIONS: &[Migration] = &[
     Migration::new(
         3,
         include_str!("../../../migrations/postgres/0003_signals.sql"),
+    ),
+    Migration::new(
+        4,
+        include_str!("../../../migrations/postgres/0004_children.sql"),
     ),
 ];
 
@@ -116,7 +121,8 @@ impl PostgresStore {
                 .bind(i64::from(new.definition.version))
                 .bind(&new.definition.shape[..])
                 .bind(key)
-                .bind(&new.input);
+                .bind(&new.input)
+                .bind(new.parent.map(|it| it.as_bytes().to_vec()));
             if insert.execute(&mut *connection).await?.rows_affected() > 0 {
                 return Ok(Started::New(new.id));
             }
@@ -143,10 +149,11 @@ impl PostgresStore {
     ) -> Result<bool, StoreError> {
         let entries = write.entries.iter().map(rows::text);
         let entries: Vec<Vec<u8>> = entries.collect::<Result<_, _>>()?;
-        let statement = if entries.is_empty() {
-            &self.sql.release
-        } else {
-            &self.sql.append
+        let reaches = write.reaches_others();
+        let statement = match entries.is_empty() {
+            _ if reaches => &self.sql.append_and_reach,
+            true => &self.sql.release,
+            false => &self.sql.append,
         };
         let (fence, after) = (rows::fence(by), rows::released(write.then));
         let mut query = sqlx::query(statement)
@@ -162,8 +169,11 @@ impl PostgresStore {
             .bind(write.progress)
             .bind(rows::place(write.expected, 0))
             .bind(rows::seen(write.then));
-        if !entries.is_empty() {
+        if reaches || !entries.is_empty() {
             query = query.bind(entries);
+        }
+        if reaches {
+            query = reach(query, write);
         }
         let done = query
             .execute(connection)
@@ -203,11 +213,7 @@ impl PostgresStore {
             .bind(each().map(|it| it.reason.as_deref()).collect::<Vec<_>>())
             .bind(each().map(|it| rows::released(it.then)).collect::<Vec<_>>())
             .bind(each().map(|it| it.progress).collect::<Vec<_>>())
-            .bind(
-                each()
-                    .map(|it| rows::place(it.expected, 0))
-                    .collect::<Vec<_>>(),
-            )
+            .bind(each().map(reach::expected).collect::<Vec<_>>())
             .bind(of)
             .bind(seq)
             .bind(entries)
@@ -408,6 +414,7 @@ impl Store for PostgresStore {
                     )
                     .bind(filter.before.map(|id| id.as_bytes().to_vec()))
                     .bind(i64::from(filter.limit))
+                    .bind(filter.parent.map(|id| id.as_bytes().to_vec()))
                     .fetch_all(&mut *loan);
                 let listed: Vec<SagaRow> = deadline.run(Phase::Read, list).await?;
                 loan.give_back();

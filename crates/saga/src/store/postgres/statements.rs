@@ -12,6 +12,7 @@ pub(super) struct Statements {
     pub(super) lines: Statement,
     pub(super) extend: Statement,
     pub(super) append: Statement,
+    pub(super) append_and_reach: Statement,
     pub(super) append_all: Statement,
     pub(super) release: Statement,
     pub(super) signal: Statement,
@@ -63,6 +64,8 @@ macro_rules! columns {
             "created_at, ",
             $of,
             "ended_at, ",
+            $of,
+            "parent, ",
             now!()
         )
     };
@@ -83,7 +86,7 @@ macro_rules! move_saga {
             "running_key = CASE WHEN $6 IN (2, 3) THEN NULL ELSE running_key END, ",
             "ended_at = CASE WHEN $6 IN (2, 3) THEN ",
             now!(),
-            " ELSE ended_at END ",
+            " END ",
             "WHERE id = $1 AND entries = $11 AND (NOT $2 OR (epoch = $3 AND token = $4))"
         )
     };
@@ -95,8 +98,8 @@ impl Statements {
         Ok(Self {
             insert: render(concat!(
                 "INSERT INTO {schema}{prefix}saga (id, name, version, shape, business_key, ",
-                "running_key, input, state, due_at, created_at) ",
-                "VALUES ($1, $2, $3, $4, $5, $5, $6, 0, ",
+                "running_key, input, parent, state, due_at, created_at) ",
+                "VALUES ($1, $2, $3, $4, $5, CASE WHEN $7::bytea IS NULL THEN $5 END, $6, $7, 0, ",
                 now!(),
                 ", ",
                 now!(),
@@ -148,6 +151,32 @@ impl Statements {
                 ", moved.epoch, line.entry ",
                 "FROM moved, unnest($13::bytea[]) WITH ORDINALITY AS line (entry, place)"
             ))?,
+            // A parent's row is locked behind its child's, and never the other way round: a child that
+            // is started is a new row.
+            append_and_reach: render(concat!(
+                "WITH moved AS (",
+                move_saga!(),
+                " RETURNING id, epoch), ",
+                "written AS (INSERT INTO {schema}{prefix}saga_journal (saga_id, seq, at, epoch, entry) ",
+                "SELECT moved.id, $11 + line.place - 1, ",
+                now!(),
+                ", moved.epoch, line.entry ",
+                "FROM moved, unnest($13::bytea[]) WITH ORDINALITY AS line (entry, place)), ",
+                "born AS (INSERT INTO {schema}{prefix}saga ",
+                "(id, name, version, shape, business_key, input, parent, state, due_at, created_at) ",
+                "SELECT new.id, new.name, new.version, new.shape, new.key, new.input, new.parent, 0, ",
+                now!(),
+                ", ",
+                now!(),
+                " FROM moved, unnest($14::bytea[], $15::text[], $16::bigint[], $17::bytea[], $18::bytea[], ",
+                "$19::bytea[], $20::bytea[]) AS new (id, name, version, shape, key, input, parent) ",
+                "ON CONFLICT DO NOTHING), ",
+                "woken AS (UPDATE {schema}{prefix}saga AS parent SET signals = parent.signals + 1, ",
+                "due_at = CASE WHEN parent.token IS NULL AND parent.listens THEN least(parent.due_at, ",
+                now!(),
+                ") ELSE parent.due_at END FROM moved WHERE parent.id = $21) ",
+                "SELECT id FROM moved"
+            ))?,
             // Whose row somebody locks is left out: nobody waits, so nobody can wait in a circle.
             append_all: render(concat!(
                 "WITH free AS MATERIALIZED (SELECT asked.* FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], ",
@@ -166,7 +195,7 @@ impl Statements {
                 "running_key = CASE WHEN free.state IN (2, 3) THEN NULL ELSE s.running_key END, ",
                 "ended_at = CASE WHEN free.state IN (2, 3) THEN ",
                 now!(),
-                " ELSE s.ended_at END ",
+                " END ",
                 "FROM free WHERE s.id = free.id AND s.epoch = free.epoch AND s.token = free.token ",
                 "AND s.entries = free.expected RETURNING s.id, s.epoch, free.expected, free.place), ",
                 "written AS (INSERT INTO {schema}{prefix}saga_journal (saga_id, seq, at, epoch, entry) ",
@@ -207,7 +236,7 @@ impl Statements {
                 columns!(""),
                 " FROM {schema}{prefix}saga WHERE ($1::text IS NULL OR name = $1) ",
                 "AND ($2::bigint IS NULL OR state = $2) AND ($3::bytea IS NULL OR business_key = $3) ",
-                "AND ($4::bytea IS NULL OR id < $4) ORDER BY id DESC LIMIT $5"
+                "AND ($4::bytea IS NULL OR id < $4) AND ($6::bytea IS NULL OR parent = $6) ORDER BY id DESC LIMIT $5"
             ))?,
             census: render(concat!(
                 "SELECT name, version, shape, state, count(*), min(due_at), ",
@@ -215,9 +244,10 @@ impl Statements {
                 " FROM {schema}{prefix}saga GROUP BY name, version, shape, state"
             ))?,
             prune: render(concat!(
-                "WITH old AS MATERIALIZED (SELECT id FROM {schema}{prefix}saga WHERE ended_at < ",
+                "WITH old AS MATERIALIZED (SELECT s.id FROM {schema}{prefix}saga AS s WHERE s.ended_at < ",
                 now!(),
-                " - $1 LIMIT $2 FOR UPDATE SKIP LOCKED), ",
+                " - $1 AND NOT EXISTS (SELECT FROM {schema}{prefix}saga AS parent WHERE parent.id = s.parent) ",
+                "LIMIT $2 FOR UPDATE OF s SKIP LOCKED), ",
                 "lines AS (DELETE FROM {schema}{prefix}saga_journal WHERE saga_id IN (SELECT id FROM old)), ",
                 "sent AS (DELETE FROM {schema}{prefix}saga_signal WHERE saga_id IN (SELECT id FROM old)) ",
                 "DELETE FROM {schema}{prefix}saga WHERE id IN (SELECT id FROM old)"

@@ -28,6 +28,10 @@ const MIGRATIONS: &[Migration] = &[
         2,
         include_str!("../../../migrations/sqlite/0002_signals.sql"),
     ),
+    Migration::new(
+        3,
+        include_str!("../../../migrations/sqlite/0003_children.sql"),
+    ),
 ];
 
 /// Sagas on SQLite, in a file of yours. It is told the time: by this host's clock.
@@ -142,6 +146,7 @@ impl SqliteStore {
             .bind(&new.definition.shape[..])
             .bind(key)
             .bind(&new.input)
+            .bind(new.parent.map(|it| it.as_bytes().to_vec()))
             .execute(&mut *connection);
         let inserted = insert.await.map_err(StoreError::in_transaction)?;
         if inserted.rows_affected() > 0 {
@@ -193,6 +198,17 @@ impl SqliteStore {
                 .bind(&id.as_bytes()[..])
                 .bind(rows::place(write.expected, 0))
                 .bind(rows::texts(&write.entries)?)
+                .execute(&mut *connection)
+                .await
+                .map_err(StoreError::in_transaction)?;
+        }
+        for new in &write.starts {
+            self.insert_on(connection, new).await?;
+        }
+        if let Some(parent) = write.wakes {
+            sqlx::query(&self.sql.wake_parent)
+                .bind(now)
+                .bind(&parent.as_bytes()[..])
                 .execute(connection)
                 .await
                 .map_err(StoreError::in_transaction)?;
@@ -284,7 +300,8 @@ impl Store for SqliteStore {
             let mut told = Vec::with_capacity(writes.len());
             for it in writes {
                 let by = Hand::Holder(it.fence);
-                told.push(self.append_on(connection, it.id, by, &it.write).await?);
+                let alone = it.write.reaches_others();
+                told.push(!alone && self.append_on(connection, it.id, by, &it.write).await?);
             }
             Ok(told)
         })
@@ -353,6 +370,7 @@ impl Store for SqliteStore {
                     )
                     .bind(filter.before.map(|id| id.as_bytes().to_vec()))
                     .bind(i64::from(filter.limit))
+                    .bind(filter.parent.map(|id| id.as_bytes().to_vec()))
                     .fetch_all(&mut *loan);
                 let listed: Vec<SagaRow> = deadline.run(Phase::Read, list).await?;
                 loan.give_back();

@@ -168,6 +168,7 @@ impl Suite {
             name: Some(definition.name.clone()),
             state: None,
             business_key: None,
+            parent: None,
             before: None,
             limit: 10,
         };

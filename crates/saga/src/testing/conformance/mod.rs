@@ -1,6 +1,7 @@
 //! The suite that every store passes: what is started, and who may claim it.
 
 mod batch;
+mod child;
 mod journal;
 mod signal;
 
@@ -56,6 +57,17 @@ pub async fn conformance(store: Arc<dyn Store>) -> Result<(), StoreError> {
         .await?;
     suite.signals_are_pruned_with_their_saga().await?;
     suite
+        .children_are_started_by_their_parents_write_or_not_at_all()
+        .await?;
+    suite.a_child_that_ends_wakes_who_listens().await?;
+    suite
+        .no_end_of_a_child_is_lost_between_a_look_and_a_release()
+        .await?;
+    suite.what_ended_can_be_turned_back().await?;
+    suite
+        .a_child_is_kept_as_long_as_its_parent_is_there()
+        .await?;
+    suite
         .what_ended_is_pruned_with_its_lines_and_nothing_else()
         .await?;
     suite.lists_and_counts_tell_what_there_is().await
@@ -80,6 +92,7 @@ pub(super) fn new(definition: &DefinitionKey, key: Option<&[u8]>) -> NewSaga {
         definition: definition.clone(),
         business_key: key.and_then(|key| Key::new(key).ok()),
         input: b"{\"input\":\"\xc3\xa4\"}".to_vec(),
+        parent: None,
     }
 }
 
@@ -109,6 +122,8 @@ pub(super) fn write(expected: u64, entries: Vec<Entry>) -> Write {
         reason: None,
         then: Then::Keep,
         progress: true,
+        starts: Vec::new(),
+        wakes: None,
     }
 }
 

@@ -31,7 +31,7 @@ impl History {
                 tally.completed += 1;
                 assert_eq!(
                     effects,
-                    self.steps,
+                    self.steps - usize::from(self.family.is_some()),
                     "completed and not all done: {}",
                     said()
                 );
@@ -47,6 +47,7 @@ impl History {
             }
             _ => panic!("it does not rest: {}", said()),
         }
+        self.judge_children(sagas, &history, number, tally).await;
         self.judge_sleep(&history);
         self.judge_order(&history);
         self.judge_wait(&history, tally).await;
@@ -99,7 +100,7 @@ impl History {
         for (_, entry) in &history.lines {
             match entry {
                 Entry::Succeeded { step, .. } => done.extend(of(*step)),
-                Entry::Started { step, .. } => {
+                Entry::Started { step, .. } | Entry::Calling { step, .. } => {
                     let step = of(*step).expect("only steps are started");
                     let ready = self.before(step).iter().all(|it| done.contains(it));
                     assert!(ready, "{step} began too early: {history:#?}");

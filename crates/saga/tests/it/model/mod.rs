@@ -1,6 +1,7 @@
 //! Random sagas on a store that suffers, driven by runners that die, stall and overlap: none ends
 //! half-done unseen.
 
+mod family;
 mod judge;
 mod unfenced;
 
@@ -12,14 +13,15 @@ use std::{
 
 use buttress_retry_backoff::Backoff;
 use buttress_saga::{
-    Output, RunnerPolicy, Saga, SagaBuilder, Sagas, StartOptions, StepPolicy, Waited,
+    Output, RunnerBuilder, RunnerPolicy, Saga, SagaBuilder, Sagas, StartOptions, StepPolicy,
+    Waited,
     store::{MemoryStore, Store},
 };
 use buttress_store::LeaseTerms;
 use buttress_testkit::{seed::Seed, short_or_long};
 use rand::{Rng as _, RngExt as _, SeedableRng as _, rngs::StdRng};
 
-use self::unfenced::Unfenced;
+use self::{family::Family, unfenced::Unfenced};
 use crate::{
     shaky::{Fate, Shaky},
     world::{Act, Scripted, Stopwatch, World},
@@ -44,8 +46,19 @@ struct History {
     wait: Option<(usize, Duration, bool)>,
     world: World,
     store: Arc<dyn Store>,
-    /// The planted bug: whoever was in a batch is told that he was written.
-    boasts: bool,
+    /// Which step is a saga itself.
+    family: Option<Family>,
+    planted: Planted,
+}
+
+/// A bug that is to be found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Planted {
+    None,
+    /// Whoever was in a batch is told that he was written.
+    Boasts,
+    /// A child that ends wakes nobody.
+    Deaf,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -56,6 +69,10 @@ struct Tally {
     came: u32,
     missed: u32,
     forked: u32,
+    /// Children that were completed, and not undone later.
+    children: u32,
+    /// Children that were undone because their parents were.
+    called_back: u32,
 }
 
 impl Tally {
@@ -66,11 +83,13 @@ impl Tally {
         self.came += one.came;
         self.missed += one.missed;
         self.forked += one.forked;
+        self.children += one.children;
+        self.called_back += one.called_back;
     }
 }
 
 impl History {
-    fn new(mut rng: StdRng, store: Arc<dyn Store>, boasts: bool) -> Self {
+    fn new(mut rng: StdRng, store: Arc<dyn Store>, planted: Planted) -> Self {
         let steps = rng.random_range(1..=NAMES.len());
         let pivot = rng.random_bool(0.5).then(|| rng.random_range(0..steps));
         let sleep = rng.random_bool(0.3).then(|| {
@@ -86,6 +105,9 @@ impl History {
             let within = Duration::from_millis(rng.random_range(0..3000));
             (rng.random_range(0..steps), within, rng.random_bool(0.5))
         });
+        let family = rng
+            .random_bool(0.3)
+            .then(|| Family::new(&mut rng, steps, pivot, fork));
         Self {
             rng,
             steps,
@@ -95,19 +117,23 @@ impl History {
             wait,
             world: World::default(),
             store,
-            boasts,
+            family,
+            planted,
         }
     }
 
-    fn saga(&self) -> Saga<u64> {
+    fn policy() -> StepPolicy {
         let backoff =
             Backoff::exponential(Duration::from_millis(20)).with_cap(Duration::from_millis(200));
-        let policy = StepPolicy::default()
+        StepPolicy::default()
             .attempts(3)
             .backoff(backoff.clone())
             .undo_backoff(backoff)
             .timeout(Duration::from_millis(300))
-            .undo_timeout(Duration::from_millis(300));
+            .undo_timeout(Duration::from_millis(300))
+    }
+
+    fn saga(&self, children: &[Saga<u64>]) -> Saga<u64> {
         let mut saga = Saga::define("random", 1);
         let mut place = 0;
         while place < self.steps {
@@ -117,7 +143,7 @@ impl History {
                         for from in (first..behind).step_by(length) {
                             fork.branch(|branch| {
                                 for place in from..behind.min(from + length) {
-                                    self.add(branch, place, &policy);
+                                    self.add(branch, place, children);
                                 }
                             });
                         }
@@ -132,7 +158,7 @@ impl History {
                     place = behind;
                 }
                 _ => {
-                    self.add(&mut saga, place, &policy);
+                    self.add(&mut saga, place, children);
                     if self.pivot == Some(place) {
                         saga.pivot();
                     }
@@ -144,7 +170,7 @@ impl History {
     }
 
     /// Adds a step, and what is waited for before it.
-    fn add(&self, saga: &mut SagaBuilder<u64>, place: usize, policy: &StepPolicy) {
+    fn add(&self, saga: &mut SagaBuilder<u64>, place: usize, children: &[Saga<u64>]) {
         if let Some((before, length)) = self.sleep
             && before == place
         {
@@ -160,7 +186,12 @@ impl History {
             }
         }
         let (name, world) = (NAMES[place], self.world.clone());
-        saga.step_with(name, Scripted { name, world }, policy.clone());
+        if let Some(family) = &self.family
+            && family.place == place
+        {
+            return family.call(saga, name, children);
+        }
+        saga.step_with(name, Scripted { name, world }, Self::policy());
     }
 
     fn acts(&mut self, refusals: f64) -> Vec<Act> {
@@ -206,12 +237,13 @@ impl History {
         };
         let at_once = self.rng.random_range(0..3);
         let mut shaky = Shaky::new(Arc::clone(&self.store), fate).gathering(at_once);
-        shaky.boasts = self.boasts;
+        shaky.boasts = self.planted == Planted::Boasts;
+        shaky.deaf = self.planted == Planted::Deaf;
         Arc::new(shaky)
     }
 
     /// A process: it drives, dies in the middle of whatever it does, and comes again.
-    fn process(&mut self, saga: Saga<u64>) -> impl Future<Output = ()> + Send + use<> {
+    fn process(&mut self, kinds: Vec<Saga<u64>>) -> impl Future<Output = ()> + Send + use<> {
         let store = self.shaky();
         let mut lives = Vec::new();
         for _ in 0..self.rng.random_range(0..5) {
@@ -227,7 +259,8 @@ impl History {
             let start = Stopwatch::start();
             let run = |left: Duration| {
                 let sagas = Sagas::shared(Arc::clone(&store));
-                let runner = sagas.runner().saga(&saga).policy(policy.clone());
+                let runner = sagas.runner().policy(policy.clone());
+                let runner = kinds.iter().fold(runner, RunnerBuilder::saga);
                 runner.build().unwrap().run_until(tokio::time::sleep(left))
             };
             for life in lives {
@@ -239,7 +272,9 @@ impl History {
     }
 
     async fn run(mut self) -> Tally {
-        let saga = self.saga();
+        let children = self.family.as_ref().map(|it| it.children(&self.world));
+        let children = children.unwrap_or_default();
+        let saga = self.saga(&children);
         let sagas = Sagas::shared(Arc::clone(&self.store));
         let count = self.rng.random_range(1..4);
         let mut ids = Vec::new();
@@ -249,6 +284,14 @@ impl History {
                 self.world.script(number, step, &acts);
                 let acts = self.acts(0.05);
                 self.world.undo_script(number, step, &acts);
+            }
+            if self.family.is_some() {
+                for (step, of) in family::STEPS {
+                    let acts = self.acts(0.1);
+                    self.world.script(number + of, step, &acts);
+                    let acts = self.acts(0.05);
+                    self.world.undo_script(number + of, step, &acts);
+                }
             }
             let started = sagas.start(&saga, &number, StartOptions::new()).await;
             let id = started.unwrap().id();
@@ -267,13 +310,21 @@ impl History {
         }
         let runners = self.rng.random_range(1..4);
         let mut processes = Vec::new();
-        for _ in 0..runners {
-            processes.push(self.process(saga.clone()));
+        for number in 0..runners {
+            // Some know only the parents, or only the children.
+            let mut kinds = [std::slice::from_ref(&saga), &children[..]].concat();
+            if number > 0 && !children.is_empty() && self.rng.random_bool(0.4) {
+                kinds = match self.rng.random_bool(0.5) {
+                    true => children.clone(),
+                    false => vec![saga.clone()],
+                };
+            }
+            processes.push(self.process(kinds));
         }
         // Once all of them rest nothing can happen any more, but for what comes late.
         let rest = async {
             for id in &ids {
-                while sagas.get(*id).await.unwrap().state.is_active() {
+                while self.goes_on(&sagas, &children, *id).await {
                     tokio::time::sleep(LEASE).await;
                 }
             }
@@ -296,7 +347,7 @@ fn histories(
     count: u64,
     seed: u64,
     store: fn() -> Arc<dyn Store>,
-    boasts: bool,
+    planted: Planted,
 ) -> Result<Tally, u64> {
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get);
     let worker = |first: usize| -> Result<Tally, u64> {
@@ -308,7 +359,7 @@ fn histories(
         let mut tally = Tally::default();
         for number in (first as u64..count).step_by(threads) {
             let rng = StdRng::seed_from_u64(seed.wrapping_add(number));
-            let run = || runtime.block_on(History::new(rng, store(), boasts).run());
+            let run = || runtime.block_on(History::new(rng, store(), planted).run());
             let one = catch_unwind(AssertUnwindSafe(run)).map_err(|_| number)?;
             tally.add(one);
         }
@@ -337,19 +388,20 @@ fn no_random_saga_ends_half_done_unseen() {
         count,
         seed.rng().next_u64(),
         || Arc::new(MemoryStore::new()),
-        false,
+        Planted::None,
     );
     let tally = tally.unwrap_or_else(|number| panic!("history {number} failed"));
     println!("{count} histories: {tally:?}");
     assert!(tally.completed > 0 && tally.undone > 0 && tally.parked > 0);
     assert!(tally.came > 0 && tally.missed > 0 && tally.forked > 0);
+    assert!(tally.children > 0 && tally.called_back > 0);
 }
 
 #[test]
 fn a_store_that_forgets_the_fence_is_found_out() {
     let tally = buttress_testkit::tally::suite("SG7");
     let unfenced = || Arc::new(Unfenced(MemoryStore::new())) as Arc<dyn Store>;
-    assert!(histories(2_000, 7, unfenced, false).is_err());
+    assert!(histories(2_000, 7, unfenced, Planted::None).is_err());
     tally.caught(1);
 }
 
@@ -357,6 +409,14 @@ fn a_store_that_forgets_the_fence_is_found_out() {
 fn a_batch_that_does_not_say_who_was_left_out_is_found_out() {
     let tally = buttress_testkit::tally::suite("SG7");
     let memory = || Arc::new(MemoryStore::new()) as Arc<dyn Store>;
-    assert!(histories(2_000, 7, memory, true).is_err());
+    assert!(histories(2_000, 7, memory, Planted::Boasts).is_err());
+    tally.caught(1);
+}
+
+#[test]
+fn a_child_whose_end_wakes_nobody_is_found_out() {
+    let tally = buttress_testkit::tally::suite("SG7");
+    let memory = || Arc::new(MemoryStore::new()) as Arc<dyn Store>;
+    assert!(histories(2_000, 7, memory, Planted::Deaf).is_err());
     tally.caught(1);
 }
