@@ -83,6 +83,7 @@ async fn writer_role() {
     let (kind, url) = kind_and_url();
     match &*kind {
         "postgres" => write(base::postgres_at(&url).await).await,
+        "ring" => write(base::ring_at(&url).await).await,
         "mariadb" => write(base::mariadb_at(&url).await).await,
         _ => write(base::sqlite_at(&url).await).await,
     }
@@ -94,6 +95,7 @@ async fn relay_role() {
     let (kind, url) = kind_and_url();
     match &*kind {
         "postgres" => deliver(base::postgres_at(&url).await, role).await,
+        "ring" => deliver(base::ring_at(&url).await, role).await,
         "mariadb" => deliver(base::mariadb_at(&url).await, role).await,
         _ => deliver(base::sqlite_at(&url).await, role).await,
     }
@@ -184,4 +186,35 @@ async fn ob1_ob2_ob3_nothing_is_lost_made_up_or_overtaken_when_processes_die_on_
 async fn ob1_ob2_ob3_nothing_is_lost_made_up_or_overtaken_when_processes_die_on_sqlite() {
     let base = base::on_sqlite().await.unwrap();
     nothing_is_lost(base, "sqlite", short_or_long(25, 3000)).await;
+}
+
+/// In a ring of small pieces, which is emptied all the while.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ob1_ob2_ob3_nothing_is_lost_made_up_or_overtaken_when_processes_die_in_a_ring() {
+    let Some(base) = base::on_ring(&[TOPIC], 20).await else {
+        return;
+    };
+    let (pool, store) = (base.pool.clone(), base.store.clone());
+    relay(&pool, &store)
+        .build()
+        .unwrap()
+        .run_once()
+        .await
+        .unwrap();
+    let emptied = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = std::sync::Arc::clone(&emptied);
+    let emptying = tokio::spawn(async move {
+        let outbox = Outbox::new(store);
+        loop {
+            // A server that is busy may refuse; and the next time it does not.
+            let pieces = outbox.truncate().await.unwrap_or_default();
+            count.fetch_add(pieces, std::sync::atomic::Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    nothing_is_lost(base, "ring", short_or_long(25, 3000)).await;
+    emptying.abort();
+    let emptied = emptied.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(emptied > 4, "{emptied} pieces were emptied");
+    println!("{emptied} pieces were emptied");
 }
