@@ -213,6 +213,10 @@ impl<'r> Keeper<'r> {
                         pieces: done.pieces,
                     });
                 }
+                if done.busy > 0 {
+                    // Who reads is kept waiting by who waits for the readers.
+                    self.truncate_at = now.saturating_add(PRUNE);
+                }
                 if done.pinned + done.busy > 0 {
                     run.tell(|| EventKind::Pinned {
                         pieces: done.pinned + done.busy,

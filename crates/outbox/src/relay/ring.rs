@@ -95,9 +95,12 @@ impl TopicRun {
     }
 
     /// Learns how far the streams of these lanes are settled. After they were claimed, for whoever
-    /// had them may have settled until then.
+    /// had them may have settled until then; and while nothing is known of the server, for it may be
+    /// another than before.
     pub(super) async fn locate(&self, work: &mut [Lane]) -> Result<(), StoreError> {
-        let unknown = work.iter().filter(|it| it.ring && it.position.is_none());
+        let nothing = self.bound().0.decided() == 0;
+        let unknown = work.iter().filter(|it| it.ring);
+        let unknown = unknown.filter(|it| nothing || it.position.is_none());
         let unknown: Vec<i16> = unknown.map(Lane::number).collect();
         if unknown.is_empty() {
             return Ok(());

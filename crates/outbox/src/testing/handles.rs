@@ -11,32 +11,7 @@ use crate::{
     Retention, Topic, TopicPolicy,
 };
 
-/// The topics of this part.
-const TOPICS: [&str; 10] = [
-    "conformance.commit",
-    "conformance.order",
-    "conformance.late",
-    "conformance.poison",
-    "conformance.dead",
-    "conformance.skip",
-    "conformance.requeue",
-    "conformance.down",
-    "conformance.delay",
-    "conformance.kept",
-];
-
-/// Where a ring is asked for, messages go there when a relay has made the lanes.
-async fn open_rings<DB: SqlDatabase>(suite: &Suite<DB>) {
-    for name in TOPICS {
-        if suite.outbox.store.has_ring(name) {
-            let relay = suite.relay(name, soon(), &Scribe::default());
-            pass(&relay).await;
-        }
-    }
-}
-
 pub(super) async fn all<DB: SqlDatabase>(suite: &Suite<DB>) {
-    open_rings(suite).await;
     in_one_commit(suite).await;
     in_order_by_bytes(suite).await;
     late_commits(suite).await;

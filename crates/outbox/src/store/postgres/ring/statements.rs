@@ -184,9 +184,10 @@ statements! {
     insert_into: "INSERT INTO {schema}{prefix}outbox_stream
            (topic, lane, key, created_at, attributes, payload)",
     opened: "{schema}{prefix}outbox_ring",
-    // Nobody holds it: whoever claims it next, learns with the claim what it is.
+    // Nobody holds it, and whoever did does not hold it any more: he thinks it is none. Whoever
+    // claims it next, learns with the claim what it is.
     convert: concat!(
-        "UPDATE {schema}{prefix}outbox_lane SET position = 0
+        "UPDATE {schema}{prefix}outbox_lane SET position = 0, epoch = epoch + 1
           WHERE topic = $1 AND position IS NULL AND lease_until <= ", now!()
     ),
     open: "INSERT INTO {schema}{prefix}outbox_ring (topic)
