@@ -35,6 +35,9 @@ fn main() {
 }
 
 async fn all() {
+    if std::env::args().any(|it| it == "ring") {
+        return ring().await;
+    }
     let Some(database) = postgres::fresh_database().await else {
         return println!("PostgreSQL is not there");
     };
@@ -82,6 +85,114 @@ async fn all() {
     )
     .await;
     pin.rollback().await.unwrap();
+    drop(database);
+    ring().await;
+}
+
+/// The table, where each message is deleted, and the ring, whose pieces are emptied: in turns.
+async fn ring() {
+    const MESSAGES: usize = 100_000;
+    println!(
+        "| of {MESSAGES} messages | appended and delivered at once /s | dead tuples behind it \
+         | of tables and indexes |"
+    );
+    for pinned in [false, true] {
+        let mut rates = [Vec::new(), Vec::new()];
+        let mut left = [(0, 0), (0, 0)];
+        for _ in 0..3 {
+            for (place, ring) in [false, true].into_iter().enumerate() {
+                let Some(database) = postgres::fresh_database().await else {
+                    return println!("PostgreSQL is not there");
+                };
+                let pool = PgPoolOptions::new().max_connections(20);
+                let pool = pool.connect(database.url()).await.unwrap();
+                let mut pin = pool.acquire().await.unwrap();
+                if pinned {
+                    let pinned = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1 FROM pg_class";
+                    sqlx::raw_sql(pinned).execute(&mut *pin).await.unwrap();
+                }
+                rates[place].push(at_once(&pool, ring, MESSAGES).await);
+                left[place] = behind(&pool).await;
+                sqlx::raw_sql("ROLLBACK").execute(&mut *pin).await.unwrap();
+                drop(pin);
+                pool.close().await;
+            }
+        }
+        let behind = if pinned {
+            ", an old snapshot pinned"
+        } else {
+            ""
+        };
+        for ((name, rates), (dead, size)) in ["table", "ring"].iter().zip(rates).zip(left) {
+            let rate = median(rates);
+            println!("| {name}{behind} | {rate:.0} | {dead} | {size} MiB |");
+        }
+    }
+}
+
+/// Four writers, fifty messages a commit, and a relay beside them: messages a second until all is
+/// delivered.
+async fn at_once(pool: &PgPool, ring: bool, messages: usize) -> f64 {
+    let mut store = OutboxStore::postgres(pool.clone()).unwrap();
+    store.migrate().await.unwrap();
+    if ring {
+        store = store.with_ring(["orders"]).unwrap();
+    }
+    let outbox = Outbox::new(store);
+    let relay = Relay::builder(&outbox).topic("orders", Nowhere);
+    let relay = relay.build().unwrap();
+    relay.run_once().await.unwrap();
+    let topic = buttress_outbox::Topic::new("orders").unwrap();
+    let begun = Instant::now();
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..4 {
+        let (pool, outbox) = (pool.clone(), outbox.clone());
+        writers.spawn(async move {
+            for first in (0..messages / 4).step_by(50) {
+                let some: Vec<Message> = (first..first + 50)
+                    .map(|n| note(writer * 250 + n, 1000))
+                    .collect();
+                let mut transaction = pool.begin().await.unwrap();
+                let wake = outbox.append_all_in(&mut *transaction, &some).await;
+                transaction.commit().await.unwrap();
+                wake.unwrap().fire();
+            }
+        });
+    }
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let done = async {
+        writers.join_all().await;
+        while outbox.counts(&topic).await.unwrap().depth > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let rate = rate(messages, begun);
+        if ring {
+            // What a relay that runs does each 5 s.
+            outbox.truncate().await.unwrap();
+        }
+        drop(stop);
+        rate
+    };
+    let relaying = relay.run_until(async {
+        let _ = stopped.await;
+    });
+    tokio::join!(done, relaying).0
+}
+
+/// Dead tuples, and MiB, of all tables of the outbox.
+async fn behind(pool: &PgPool) -> (i64, i64) {
+    // A connection tells what it did when it does something, at most once a second.
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    let mut all = Vec::new();
+    for _ in 0..pool.num_idle() {
+        let mut one = pool.acquire().await.unwrap();
+        sqlx::raw_sql("SELECT 1").execute(&mut *one).await.unwrap();
+        all.push(one);
+    }
+    let sql =
+        "SELECT sum(n_dead_tup)::bigint, (sum(pg_total_relation_size(relid)) / 1048576)::bigint
+         FROM pg_stat_user_tables WHERE relname LIKE 'buttress_outbox%'";
+    sqlx::query_as(sql).fetch_one(pool).await.unwrap()
 }
 
 /// What goes with the change of one row.

@@ -97,6 +97,22 @@ pub enum EventKind {
         /// The message's place.
         sequence: i64,
     },
+    /// Pieces of [the ring](crate::OutboxStore::with_ring) were emptied.
+    #[non_exhaustive]
+    Truncated {
+        /// How many.
+        pieces: usize,
+    },
+    /// Pieces of [the ring](crate::OutboxStore::with_ring) could not be emptied though they should:
+    /// what is in them is not settled, or somebody reads or writes there. It costs space, until
+    /// they are. Told with each attempt, every 5 s.
+    #[non_exhaustive]
+    Pinned {
+        /// How many.
+        pieces: usize,
+        /// Of them, those in which all is settled and a transaction is at work.
+        busy: usize,
+    },
     /// The store failed; it is asked again.
     #[non_exhaustive]
     StoreFailed {
@@ -170,6 +186,19 @@ impl Observer<Event> for TraceEvents {
                 outbox.topic = topic,
                 sequence,
                 "whoever published this message alone died over it"
+            ),
+            EventKind::Truncated { pieces } => {
+                tracing::debug!(
+                    outbox.topic = topic,
+                    pieces,
+                    "pieces of the ring were emptied"
+                );
+            }
+            EventKind::Pinned { pieces, busy } => tracing::warn!(
+                outbox.topic = topic,
+                pieces,
+                busy,
+                "pieces of the ring cannot be emptied"
             ),
             EventKind::StoreFailed { operation, class } => tracing::warn!(
                 outbox.topic = topic,

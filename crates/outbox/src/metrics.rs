@@ -18,6 +18,8 @@ use crate::{Counts, Event, EventKind, Topic};
 /// | `buttress_outbox_lapsed_total` | |
 /// | `buttress_outbox_outages_total` | `kind`: down, gone, hung |
 /// | `buttress_outbox_lanes_total` | `kind`: claimed, lapsed, `handed_back`, lost |
+/// | `buttress_outbox_truncated_total`: pieces of the ring | |
+/// | `buttress_outbox_pinned_total`: attempts that left one | |
 /// | `buttress_outbox_store_failures_total` | `operation` |
 ///
 /// What is true now is told by [`MetricsObserver::gauges`], from [`Outbox::counts`](crate::Outbox::counts):
@@ -90,6 +92,8 @@ impl Observer<Event> for MetricsObserver {
             EventKind::Gone => of_kind(outages, "gone", 1),
             EventKind::Hung { .. } => of_kind(outages, "hung", 1),
             EventKind::Back => {}
+            EventKind::Truncated { pieces } => add("buttress_outbox_truncated_total", pieces),
+            EventKind::Pinned { .. } => add("buttress_outbox_pinned_total", 1),
             EventKind::StoreFailed { operation, .. } => {
                 counter!("buttress_outbox_store_failures_total", "topic" => topic.clone(),
                     "operation" => operation)
@@ -247,6 +251,14 @@ mod tests {
                 &[("outages_total topic=t kind=hung", 1.0)],
             ),
             (EventKind::Back, &[]),
+            (
+                EventKind::Truncated { pieces: 2 },
+                &[("truncated_total topic=t", 2.0)],
+            ),
+            (
+                EventKind::Pinned { pieces: 3, busy: 1 },
+                &[("pinned_total topic=t", 1.0)],
+            ),
             (
                 EventKind::StoreFailed {
                     operation: "turn",

@@ -327,6 +327,17 @@ impl Outbox {
         Ok(())
     }
 
+    /// Empties the pieces of [the ring](crate::OutboxStore::with_ring) in which all is settled.
+    /// Returns how many. A relay that runs does so by itself; for one that makes single passes.
+    /// It waits for nobody longer than 50 ms. Elsewhere than on PostgreSQL there are none.
+    ///
+    /// # Errors
+    ///
+    /// [`OutboxError::Store`].
+    pub async fn truncate(&self) -> Result<usize, OutboxError> {
+        Ok(self.store.store.truncate().await?.pieces)
+    }
+
     /// Removes what was kept after delivery for longer than `kept`, at most `most` messages.
     /// Returns how many. A relay does so by itself, by its topic's policy.
     ///

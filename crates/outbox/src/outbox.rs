@@ -66,10 +66,17 @@ impl Outbox {
         }
         let store = &self.store.store;
         let lanes = store.lanes();
-        let rows: Vec<NewRow<'_>> = messages.iter().map(|it| row(it, lanes)).collect();
+        let rows: Vec<NewRow<'_>> = messages.iter().map(|it| self.row(it, lanes)).collect();
         store.append(connection.lend(), &rows).await?;
         let store = self.store.clone();
         Ok(AfterCommit::new(move || store.hint()))
+    }
+
+    fn row<'m>(&self, message: &'m Message, lanes: i16) -> NewRow<'m> {
+        NewRow {
+            ring: self.store.has_ring(message.topic.as_str()),
+            ..row(message, lanes)
+        }
     }
 
     /// Has relays of this process look at once, and those of others
@@ -93,5 +100,6 @@ pub(crate) fn row(message: &Message, lanes: i16) -> NewRow<'_> {
         attributes: message.attributes.to_bytes(),
         payload: &message.payload,
         due: message.due,
+        ring: false,
     }
 }

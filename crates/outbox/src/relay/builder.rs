@@ -88,6 +88,9 @@ impl RelayBuilder {
             if served.policy.is_one_line() && self.store.dialect() != Dialect::Postgres {
                 return Err(PolicyError::new("order", "by key, unless on PostgreSQL").into());
             }
+            if served.policy.is_one_line() && self.store.has_ring(served.topic.as_str()) {
+                return Err(PolicyError::new("order", "by key, in a ring").into());
+            }
             if topics[..place].iter().any(|it| it.topic == served.topic) {
                 return Err(PolicyError::new("topic", "one publisher a topic").into());
             }

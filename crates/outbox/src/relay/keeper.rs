@@ -1,6 +1,6 @@
 //! Keeping lanes: heartbeats, claims, and handing over to relays that come.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use buttress_core::Moment;
 use buttress_store::StoreError;
@@ -17,11 +17,14 @@ const BUSY: Duration = Duration::from_millis(20);
 const PRUNE: Duration = Duration::from_secs(30);
 /// How much at once, and how often in a row.
 const PRUNED: (u32, u32) = (1000, 20);
+/// How often pieces of the ring are looked at.
+const TRUNCATE: Duration = Duration::from_secs(5);
 
 pub(super) struct Keeper<'r> {
     run: &'r TopicRun,
     beat_at: Moment,
     prune_at: Moment,
+    truncate_at: Moment,
     share: usize,
 }
 
@@ -32,6 +35,7 @@ impl<'r> Keeper<'r> {
             run,
             beat_at: now,
             prune_at: now.saturating_add(PRUNE),
+            truncate_at: now.saturating_add(TRUNCATE),
             share: 0,
         }
     }
@@ -55,6 +59,7 @@ impl<'r> Keeper<'r> {
             };
             if !stopping {
                 self.prune().await;
+                self.truncate().await;
             }
             tokio::select! {
                 biased;
@@ -99,6 +104,10 @@ impl<'r> Keeper<'r> {
         }
         let held = self.run.lanes().count();
         let next = self.beat_at.saturating_since(self.run.clock.now());
+        let next = match run_has_ring(self.run) {
+            true => next.min(TRUNCATE),
+            false => next,
+        };
         Ok(if held < self.share {
             next.min(LOOK)
         } else if held > self.share {
@@ -139,6 +148,7 @@ impl<'r> Keeper<'r> {
 
     async fn claim(&self, most: usize) -> Result<(), StoreError> {
         let run = self.run;
+        run.open_ring().await?;
         let trusted = self.trusted();
         let most = u32::try_from(most).unwrap_or(u32::MAX);
         let store = &run.store.store;
@@ -156,6 +166,9 @@ impl<'r> Keeper<'r> {
             for claim in &claimed {
                 lanes.claimed(claim, trusted, now, run.relay.batch);
             }
+        }
+        if claimed.iter().any(|it| it.ring) {
+            run.has_ring.store(true, Ordering::Relaxed);
         }
         let lapsed = claimed.iter().filter(|it| it.lapsed).count();
         run.tell(|| EventKind::Claimed {
@@ -185,6 +198,36 @@ impl<'r> Keeper<'r> {
         self.run.clock.now().saturating_add(lease - lease / 10)
     }
 
+    /// Empties pieces of the ring in which all is settled: its topics' relays take turns.
+    async fn truncate(&mut self) {
+        let run = self.run;
+        let now = run.clock.now();
+        if now < self.truncate_at || !run_has_ring(run) {
+            return;
+        }
+        self.truncate_at = now.saturating_add(TRUNCATE);
+        match run.store.store.truncate().await {
+            Ok(done) => {
+                if done.pieces > 0 {
+                    run.tell(|| EventKind::Truncated {
+                        pieces: done.pieces,
+                    });
+                }
+                if done.busy > 0 {
+                    // Who reads is kept waiting by who waits for the readers.
+                    self.truncate_at = now.saturating_add(PRUNE);
+                }
+                if done.pinned + done.busy > 0 {
+                    run.tell(|| EventKind::Pinned {
+                        pieces: done.pinned + done.busy,
+                        busy: done.busy,
+                    });
+                }
+            }
+            Err(error) => run.failed("truncate", &error),
+        }
+    }
+
     async fn prune(&mut self) {
         let run = self.run;
         if run.clock.now() < self.prune_at {
@@ -204,4 +247,8 @@ impl<'r> Keeper<'r> {
             }
         }
     }
+}
+
+fn run_has_ring(run: &TopicRun) -> bool {
+    run.has_ring.load(Ordering::Relaxed)
 }

@@ -38,6 +38,10 @@ pub(super) struct Lane {
     pub(super) empty: bool,
     /// There are more keys set aside than are remembered: every read is a full one.
     pub(super) crowded: bool,
+    /// It may have messages in the stream.
+    pub(super) ring: bool,
+    /// What is in its stream up to here is settled. `None`: to be asked.
+    pub(super) position: Option<i64>,
 }
 
 /// A key that is set aside.
@@ -57,6 +61,7 @@ impl Lane {
         self.low = 0;
         self.full_at = now;
         self.deep_at = now;
+        self.position = None;
     }
 
     /// The lowest id that may be left: of the keys that were set aside, the heads.
@@ -113,6 +118,8 @@ impl Lanes {
             aside: HashMap::new(),
             empty: false,
             crowded: false,
+            ring: claimed.ring,
+            position: None,
         };
         let slot = Slot {
             held,
@@ -222,6 +229,7 @@ mod tests {
                 held: Held { lane, fence },
                 lapsed: false,
                 alone: None,
+                ring: false,
             };
             lanes.claimed(&claimed, now.saturating_add(FULL_READ), now, 10);
         }

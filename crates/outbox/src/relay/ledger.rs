@@ -1,6 +1,6 @@
 //! What became of a turn's messages, until it is settled.
 
-use std::time::Duration;
+use std::{collections::HashMap, sync::atomic::Ordering, time::Duration};
 
 use buttress_core::{Class, Moment};
 use buttress_store::StoreError;
@@ -9,6 +9,7 @@ use tokio::time::sleep;
 use super::{
     Pass,
     lanes::{Known, Lane},
+    ring::{Fate, Stretch},
     run::TopicRun,
     send::Item,
 };
@@ -27,6 +28,8 @@ const LATER: Duration = Duration::from_millis(2);
 pub(super) struct Ledger<'r> {
     run: &'r TopicRun,
     settlement: Settlement,
+    /// What was read of the stream, and what became of it.
+    stretches: Vec<Stretch>,
     /// When the first entry was made.
     since: Option<Moment>,
     noted: usize,
@@ -37,6 +40,7 @@ impl<'r> Ledger<'r> {
         Self {
             run,
             settlement: Settlement::default(),
+            stretches: Vec::new(),
             since: None,
             noted: 0,
         }
@@ -45,6 +49,23 @@ impl<'r> Ledger<'r> {
     /// How much was written into it so far.
     pub(super) const fn noted(&self) -> usize {
         self.noted
+    }
+
+    /// What was read of the stream.
+    pub(super) fn follow(&mut self, stretches: impl IntoIterator<Item = Stretch>) {
+        self.stretches.extend(stretches);
+    }
+
+    /// A message of the stream whose key is set aside.
+    pub(super) fn moves(&mut self, lane: i16, id: i64) {
+        self.noted += 1;
+        self.fate(lane, id, Fate::Moves);
+    }
+
+    fn fate(&mut self, lane: i16, id: i64, fate: Fate) {
+        if let Some(stretch) = self.stretches.iter_mut().find(|it| it.lane == lane) {
+            stretch.set(id, fate);
+        }
     }
 
     fn write(&mut self) -> &mut Settlement {
@@ -78,6 +99,7 @@ impl<'r> Ledger<'r> {
         error: String,
     ) {
         let then = self.run.policy().after_death;
+        self.fate(lane, id, Fate::Noted);
         let settlement = self.write();
         match then {
             AfterDeath::Block => settlement.aside.push(SetAside {
@@ -111,14 +133,18 @@ impl<'r> Ledger<'r> {
         let (lane, id) = (item.lane, item.id);
         match judge(outcome, item.history, &self.run.policy().limits()) {
             Step::Done => {
+                self.fate(lane, id, Fate::Delivered);
                 let settlement = self.write();
-                settlement.delivered.push((lane, id));
+                if !item.stream {
+                    settlement.delivered.push((lane, id));
+                }
                 if item.known {
                     settlement.forget.push((lane, item.key.clone()));
                 }
             }
             Step::Wait { history, nth } => {
                 let wait = self.run.delay(&self.run.policy().backoff, nth, told);
+                self.fate(lane, id, Fate::Noted);
                 self.write().aside.push(SetAside {
                     lane,
                     key: item.key.clone(),
@@ -151,16 +177,69 @@ impl<'r> Ledger<'r> {
     }
 
     /// Writes it all in one commit, again and again while the lanes are held: a settlement that
-    /// was done already is done again without harm.
+    /// was done already is done again without harm. What is about messages of the stream waits
+    /// until all before them has come to something.
     pub(super) async fn settle(
         &mut self,
         work: &mut [Lane],
         pass: &mut Pass,
     ) -> Result<(), StoreError> {
-        if self.since.take().is_none() {
+        self.settle_as(false, work, pass).await
+    }
+
+    /// The same when the turn is done.
+    pub(super) async fn finish(
+        &mut self,
+        work: &mut [Lane],
+        pass: &mut Pass,
+    ) -> Result<(), StoreError> {
+        self.settle_as(true, work, pass).await
+    }
+
+    /// What can be written now; what cannot stays.
+    fn take(&mut self, done: bool) -> Settlement {
+        let mut settlement = std::mem::take(&mut self.settlement);
+        for stretch in &self.stretches {
+            if let Some(upto) = stretch.upto(done) {
+                settlement.passed.push((stretch.lane, upto));
+                let delivered = stretch.delivered(upto);
+                let delivered = delivered.map(|id| (stretch.lane, id));
+                settlement.streamed.extend(delivered);
+            }
+        }
+        let passed: HashMap<i16, i64> = settlement.passed.iter().copied().collect();
+        let waits = |lane: i16, id: i64| {
+            let stretch = self.stretches.iter().find(|it| it.lane == lane);
+            stretch.is_some_and(|it| it.contains(id))
+                && passed.get(&lane).is_none_or(|upto| id > *upto)
+        };
+        let (later, now) = settlement
+            .aside
+            .into_iter()
+            .partition(|it| waits(it.lane, it.head));
+        (self.settlement.aside, settlement.aside) = (later, now);
+        let (later, now) = settlement
+            .died
+            .into_iter()
+            .partition(|it| waits(it.lane, it.id));
+        (self.settlement.died, settlement.died) = (later, now);
+        settlement
+    }
+
+    async fn settle_as(
+        &mut self,
+        done: bool,
+        work: &mut [Lane],
+        pass: &mut Pass,
+    ) -> Result<(), StoreError> {
+        let since = self.since.take();
+        let mut settlement = self.take(done);
+        if !self.settlement.aside.is_empty() || !self.settlement.died.is_empty() {
+            self.since = since.map(|_| self.run.clock.now());
+        }
+        if settlement.is_empty() {
             return Ok(());
         }
-        let mut settlement = std::mem::take(&mut self.settlement);
         settlement.keep = matches!(self.run.policy().retention, Retention::Keep(_));
         settlement.held = held(work, &settlement);
         let store = &self.run.store.store;
@@ -180,14 +259,38 @@ impl<'r> Ledger<'r> {
             pause = (pause * 2).min(AGAIN[1]);
         };
         self.learn(work, &settlement, &mine, pass);
+        self.passed(work, &settlement, &mine);
         Ok(())
+    }
+
+    /// How far the stream is settled is known from here on.
+    fn passed(&mut self, work: &mut [Lane], settlement: &Settlement, mine: &[i16]) {
+        for (number, upto) in &settlement.passed {
+            if !mine.contains(number) {
+                self.stretches.retain(|it| it.lane != *number);
+                continue;
+            }
+            let stretches = self.stretches.iter_mut();
+            let moved = stretches
+                .filter(|it| it.lane == *number)
+                .map(|it| it.settled(*upto));
+            let moved = u64::try_from(moved.sum::<usize>()).unwrap_or(u64::MAX);
+            self.run.moved.fetch_add(moved, Ordering::Relaxed);
+            if let Some(lane) = work.iter_mut().find(|it| it.number() == *number) {
+                // What was moved is read from there, if nothing holds it.
+                let from = lane.position.unwrap_or_default().saturating_add(1);
+                lane.low = lane.low.min(from);
+                lane.position = lane.position.max(Some(*upto));
+            }
+        }
     }
 
     /// What was settled is known from here on.
     fn learn(&self, work: &mut [Lane], settlement: &Settlement, mine: &[i16], pass: &mut Pass) {
         let run = self.run;
         let is_mine = |lane: i16| mine.contains(&lane);
-        let delivered = settlement.delivered.iter().map(|(lane, _)| *lane);
+        let delivered = settlement.delivered.iter().chain(&settlement.streamed);
+        let delivered = delivered.map(|(lane, _)| *lane);
         let aside = settlement.aside.iter().map(|it| it.lane);
         let died = settlement.died.iter().map(|it| it.lane);
         let count = |lanes: &mut dyn Iterator<Item = i16>| lanes.filter(|it| is_mine(*it)).count();
@@ -252,7 +355,9 @@ fn held(work: &[Lane], settlement: &Settlement) -> Vec<Held> {
     let aside = settlement.aside.iter().map(|it| it.lane);
     let died = settlement.died.iter().map(|it| it.lane);
     let alone = settlement.not_alone.iter().copied();
-    let mut lanes: Vec<i16> = delivered.chain(aside).chain(died).chain(alone).collect();
+    let passed = settlement.passed.iter().map(|(lane, _)| *lane);
+    let lanes = delivered.chain(aside).chain(died).chain(alone);
+    let mut lanes: Vec<i16> = lanes.chain(passed).collect();
     lanes.sort_unstable();
     lanes.dedup();
     let held = |lane: i16| work.iter().find(|it| it.number() == lane).map(|it| it.held);

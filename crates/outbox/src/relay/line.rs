@@ -43,8 +43,13 @@ impl TopicRun {
         limit: u32,
         pass: &mut Pass,
     ) -> Result<Round, StoreError> {
-        self.charge(work, pass).await?;
         let mut round = Round::default();
+        if work.iter().any(|lane| lane.ring) {
+            // It was a topic of the ring, and what it has in the stream is in no line.
+            round.held_back = true;
+            return Ok(round);
+        }
+        self.charge(work, pass).await?;
         let Some(mut rows) = self.read_line(work, limit).await? else {
             round.held_back = true;
             self.tell_of_stall();
@@ -73,7 +78,7 @@ impl TopicRun {
                 lane.pace.went_well();
             }
         }
-        ledger.settle(work, pass).await?;
+        ledger.finish(work, pass).await?;
         Ok(round)
     }
 

@@ -11,6 +11,7 @@ mod ledger;
 mod line;
 mod publish;
 mod read;
+mod ring;
 mod round;
 mod run;
 mod send;

@@ -10,9 +10,10 @@ use buttress_store::StoreError;
 
 use super::{
     lanes::{DEEP_READ, FULL_READ, Known, Lane},
+    ring::Stretch,
     run::TopicRun,
 };
-use crate::store::{Bounds, LeaveOut, Row};
+use crate::store::{Bounds, LeaveOut, Reach, Row};
 
 /// So many set-aside keys a turn's lanes are remembered; with more, every read is a full one.
 const REMEMBERED: u32 = 10_000;
@@ -32,6 +33,15 @@ const DEEP_PART: u32 = 20;
 struct Part {
     rows: Vec<Row>,
     reached: HashSet<i16>,
+    /// Of which there is no more up to where they are read.
+    complete: HashSet<i16>,
+}
+
+/// What a turn has read.
+pub(super) struct Read {
+    pub(super) rows: HashMap<i16, Vec<Row>>,
+    /// The same of the stream alone, of lanes that have any of it.
+    pub(super) stretches: Vec<Stretch>,
 }
 
 impl TopicRun {
@@ -43,14 +53,17 @@ impl TopicRun {
         work: &mut [Lane],
         limit: u32,
         busy: bool,
-    ) -> Result<HashMap<i16, Vec<Row>>, StoreError> {
+    ) -> Result<Read, StoreError> {
         // Known before it is read: what is decided by now, this read sees.
-        let undecided = self.undecided().await;
+        let undecided = match work.iter().any(|lane| lane.ring) {
+            true => self.undecided_now(busy).await,
+            false => self.undecided().await,
+        };
         let now = self.clock.now();
         let whole = |lane: &Lane| lane.crowded || now >= lane.full_at;
         let passed_over = |lane: &Lane| busy && lane.empty && !whole(lane);
         for lane in work.iter_mut() {
-            lane.low = lane.low.min(undecided);
+            lane.low = lane.low.min(lane.undecided(undecided));
         }
         work.sort_by_key(|lane| (!whole(lane), passed_over(lane)));
         let wholes = work.iter().filter(|lane| whole(lane)).count();
@@ -63,33 +76,51 @@ impl TopicRun {
             // Known before it is read: a key that somebody frees in between is passed over once
             // more, and none is overtaken.
             self.remember(wholes, now).await?;
-            self.read_part(wholes, true, limit, &mut part).await?;
+            self.read_part(wholes, true, undecided, limit, &mut part)
+                .await?;
             self.note_full_read(wholes, &part, now);
         }
         if !others.is_empty() {
-            self.read_part(others, false, limit, &mut part).await?;
+            self.read_part(others, false, undecided, limit, &mut part)
+                .await?;
         }
         let mut by_lane: HashMap<i16, Vec<Row>> = HashMap::new();
         for row in part.rows {
             by_lane.entry(row.lane).or_default().push(row);
         }
         let watched = self.store.store.bounds() == Bounds::Watched;
+        let mut stretches = Vec::new();
         for lane in work {
+            let reach = lane.reach(undecided);
+            let undecided = lane.undecided(undecided);
             if let Some(rows) = by_lane.get_mut(&lane.number()) {
                 rows.sort_unstable_by_key(|row| row.id);
                 if let (Some(first), Some(last)) = (rows.first(), rows.last()) {
                     lane.low = first.id.min(undecided);
                     self.bound().0.read(last.id);
                 }
+                if lane.ring {
+                    let complete = part.complete.contains(&lane.number());
+                    stretches.extend(lane.stretch(rows, reach, complete));
+                }
                 if !full.contains(&lane.number()) {
-                    rows.retain(|row| !lane.aside.contains_key(&row.key));
+                    for row in rows.iter_mut().filter(|row| row.stream) {
+                        row.held |= lane.aside.contains_key(&row.key);
+                    }
+                    rows.retain(|row| row.stream || !lane.aside.contains_key(&row.key));
                 }
                 lane.empty = false;
             } else if watched && part.reached.contains(&lane.number()) {
                 lane.low = undecided;
+                if lane.ring && part.complete.contains(&lane.number()) {
+                    lane.position = lane.position.max(Some(reach.upto));
+                }
             }
         }
-        Ok(by_lane)
+        Ok(Read {
+            rows: by_lane,
+            stretches,
+        })
     }
 
     /// The lowest id that may still be undecided. Reads begin there at the latest.
@@ -108,7 +139,10 @@ impl TopicRun {
     }
 
     /// Looks who writes, if it is time. One at a time: of two looks the later must be told last.
-    async fn look(&self) {
+    pub(super) async fn look(&self) {
+        let Ok(_one) = self.seeing.try_acquire() else {
+            return;
+        };
         let now = self.clock.now();
         let before = {
             let mut bound = self.bound();
@@ -146,6 +180,7 @@ impl TopicRun {
         &self,
         lanes: &[Lane],
         whole: bool,
+        undecided: i64,
         limit: u32,
         part: &mut Part,
     ) -> Result<(), StoreError> {
@@ -168,11 +203,17 @@ impl TopicRun {
             }
             let (some, more) = rest.split_at(self.stretch().min(rest.len()));
             rest = more;
-            let from: Vec<(i16, i64)> = some.iter().map(|it| (it.number(), it.low)).collect();
             let begun = self.clock.now();
             let store = &self.store.store;
-            let rows = store.window(self.topic(), &from, leave_out, per_lane, left);
-            let rows = rows.await;
+            let rows = if some.iter().any(|it| it.ring) {
+                let from: Vec<Reach> = some.iter().map(|it| it.reach(undecided)).collect();
+                let rows = store.ring_window(self.topic(), &from, leave_out, per_lane, left);
+                rows.await
+            } else {
+                let from: Vec<(i16, i64)> = some.iter().map(|it| (it.number(), it.low)).collect();
+                let rows = store.window(self.topic(), &from, leave_out, per_lane, left);
+                rows.await
+            };
             let took = self.clock.now().saturating_since(begun);
             self.read_took(rows.is_ok().then_some(took), some.len());
             let rows = rows?;
@@ -181,6 +222,10 @@ impl TopicRun {
             part.reached.extend(rows.iter().map(|row| row.lane));
             if !cut {
                 part.reached.extend(some.iter().map(Lane::number));
+                let many = |lane: i16| rows.iter().filter(|row| row.lane == lane).count();
+                let most = usize::try_from(per_lane.min(left)).unwrap_or(usize::MAX);
+                let complete = some.iter().map(Lane::number).filter(|it| many(*it) < most);
+                part.complete.extend(complete);
             }
             part.rows.extend(rows);
         }

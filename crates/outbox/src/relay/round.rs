@@ -8,13 +8,14 @@ use super::{
     Pass,
     lanes::{Known, Lane},
     ledger::Ledger,
+    ring::Stretch,
     run::TopicRun,
     send::Item,
 };
 use crate::{
     Delivery, EventKind, Message,
     machine::{self, History, Outcome},
-    store::{Held, LeaveOut, Row, SetAside, Until},
+    store::{Held, LeaveOut, Reach, Row, SetAside, Until},
 };
 
 /// What a turn did.
@@ -40,9 +41,12 @@ impl TopicRun {
         busy: bool,
         pass: &mut Pass,
     ) -> Result<Round, StoreError> {
+        self.locate(work).await?;
         self.charge(work, pass).await?;
-        let mut rows = self.read(work, limit, busy).await?;
+        let read = self.read(work, limit, busy).await?;
+        let mut rows = read.rows;
         let mut ledger = Ledger::new(self);
+        ledger.follow(read.stretches);
         let mut round = Round::default();
         let mut runs = Vec::new();
         let mut alone = Vec::new();
@@ -74,7 +78,7 @@ impl TopicRun {
             }
             round.held_up = self.send_alone(work, held, item, &mut ledger, pass).await?;
         }
-        ledger.settle(work, pass).await?;
+        ledger.finish(work, pass).await?;
         Ok(round)
     }
 
@@ -90,10 +94,26 @@ impl TopicRun {
             };
             let number = work[place].number();
             let store = &self.store.store;
-            let at = [(number, id)];
-            let rows = store.window(self.topic(), &at, LeaveOut::Nothing, 1, 1);
-            let row = rows.await?.into_iter().find(|row| row.id == id);
+            let rows = if let Some(position) = work[place].position {
+                // It was decided when it was tried.
+                let at = [Reach {
+                    lane: number,
+                    low: id,
+                    position: position.max(id.saturating_sub(1)),
+                    upto: id,
+                }];
+                let rows = store.ring_window(self.topic(), &at, LeaveOut::Nothing, 1, 1);
+                rows.await?
+            } else {
+                let at = [(number, id)];
+                let rows = store.window(self.topic(), &at, LeaveOut::Nothing, 1, 1);
+                rows.await?
+            };
+            let row = rows.into_iter().find(|row| row.id == id);
             let mut ledger = Ledger::new(self);
+            if row.as_ref().is_some_and(|row| row.stream) {
+                ledger.follow([Stretch::new(number, std::iter::once(id), id)]);
+            }
             ledger.not_alone(number);
             if let Some(row) = row {
                 let now = self.clock.now();
@@ -106,7 +126,7 @@ impl TopicRun {
                     ledger.note(&item, Outcome::Lapsed, reason, None);
                 }
             }
-            ledger.settle(work, pass).await?;
+            ledger.finish(work, pass).await?;
             work[place].charge = None;
         }
         Ok(())
@@ -118,7 +138,13 @@ impl TopicRun {
         let mut begun: HashSet<Vec<u8>> = HashSet::new();
         let mut items = Vec::with_capacity(rows.len());
         for row in rows {
+            if row.held {
+                stopped.insert(row.key.clone());
+            }
             if stopped.contains(&row.key) {
+                if row.stream {
+                    ledger.moves(row.lane, row.id);
+                }
                 continue;
             }
             let head = !begun.contains(&row.key);
@@ -158,7 +184,7 @@ impl TopicRun {
         known: Option<Known>,
         ledger: Option<&mut Ledger<'_>>,
     ) -> Option<Item> {
-        let lane = row.lane;
+        let (lane, stream) = (row.lane, row.stream);
         let history = known.filter(|known| known.head == row.id);
         let history = history.map_or_else(History::default, |known| known.history);
         let topic = self.topic().clone();
@@ -175,6 +201,7 @@ impl TopicRun {
             lane,
             id: row.id,
             key: row.key,
+            stream,
             known: known.is_some_and(|known| known.head <= row.id),
             history,
             delivery: Delivery::new(message, row.id, attempt, created_at),

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -61,6 +61,14 @@ pub(super) struct TopicRun {
     stretch: AtomicU32,
     bound: Mutex<(Bound, Moment)>,
     stall: Mutex<Option<Stall>>,
+    /// One at a time looks who writes: of two looks the later must be told last.
+    pub(super) seeing: Semaphore,
+    /// It holds or held a lane of the ring.
+    pub(super) has_ring: AtomicBool,
+    /// All lanes are lanes of the ring.
+    pub(super) opened: AtomicBool,
+    /// Messages that were moved out of the stream.
+    pub(super) moved: AtomicU64,
 }
 
 impl TopicRun {
@@ -76,6 +84,10 @@ impl TopicRun {
             outage: Mutex::new((Outage::default(), clock.now())),
             bound: Mutex::new((Bound::default(), clock.now())),
             stall: Mutex::default(),
+            seeing: Semaphore::new(1),
+            has_ring: AtomicBool::new(false),
+            opened: AtomicBool::new(false),
+            moved: AtomicU64::new(0),
             stretch: AtomicU32::new(MOST_LANES),
             call: AtomicU32::new(FIRST_CALL.min(relay.batch)),
             store,
@@ -237,7 +249,11 @@ impl TopicRun {
     async fn prepared(&self, mut stop: watch::Receiver<bool>) -> bool {
         let mut pause = Duration::from_millis(50);
         loop {
-            let Err(error) = self.store.store.prepare(self.topic()).await else {
+            let prepared = async {
+                self.store.store.prepare(self.topic()).await?;
+                self.open_ring().await
+            };
+            let Err(error) = prepared.await else {
                 return true;
             };
             self.failed("prepare", &error);
@@ -253,6 +269,7 @@ impl TopicRun {
     /// One pass over all that is due.
     pub(super) async fn pass(&self) -> Result<Pass, StoreError> {
         self.store.store.prepare(self.topic()).await?;
+        self.open_ring().await?;
         let mut keeper = Keeper::new(self);
         keeper.once().await?;
         let mut pass = Pass::default();
@@ -269,7 +286,7 @@ impl TopicRun {
         let mut all = true;
         let mut idle = 0;
         while idle < FRUITLESS {
-            let before = pass.delivered + pass.died;
+            let before = self.done_by(pass);
             let most = self.lanes().count();
             match self.turn(most, !all, pass).await {
                 After::Failed(error) => return Err(error),
@@ -279,7 +296,7 @@ impl TopicRun {
                 }
                 After::Rows(_) => {
                     all = false;
-                    let fruitless = pass.delivered + pass.died == before;
+                    let fruitless = self.done_by(pass) == before;
                     idle = if fruitless { idle + 1 } else { 0 };
                 }
                 After::Nothing if all => return Ok(()),
@@ -290,6 +307,12 @@ impl TopicRun {
             }
         }
         Ok(())
+    }
+
+    /// Grows with all that cannot come again in the same way.
+    fn done_by(&self, pass: &Pass) -> u64 {
+        let done = u64::try_from(pass.delivered + pass.died).unwrap_or(u64::MAX);
+        done.saturating_add(self.moved.load(Ordering::Relaxed))
     }
 
     async fn hand_all_back(&self) {

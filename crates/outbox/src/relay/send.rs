@@ -15,6 +15,8 @@ pub(super) struct Item {
     pub(super) lane: i16,
     pub(super) id: i64,
     pub(super) key: Vec<u8>,
+    /// It is in the stream.
+    pub(super) stream: bool,
     /// Its key is set aside, for this message or one before it.
     pub(super) known: bool,
     pub(super) history: crate::machine::History,

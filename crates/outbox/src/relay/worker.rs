@@ -75,7 +75,10 @@ impl TopicRun {
     }
 
     fn until_something_is_due(&self, idle: Duration) -> Duration {
-        let idle = idle.min(self.relay.poll);
+        let mut idle = idle.min(self.relay.poll);
+        if self.is_held_back() {
+            idle = idle.min(HELD_BACK * 2);
+        }
         let now = self.clock.now();
         let due = self.lanes().next_full();
         due.map_or(idle, |due| due.saturating_since(now).max(COLLECT).min(idle))

@@ -10,12 +10,13 @@ mod sqlite;
 #[cfg(feature = "postgres")]
 pub use self::postgres::AppendAfter;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use buttress_store::{Dialect, Fence, Lent, MigrateError, StoreError};
 
 use crate::{
+    OutboxError, PolicyError,
     machine::History,
     message::{Due, Topic},
     operations::{Counts, DeadRow, PastRow, WaitingRow},
@@ -32,6 +33,8 @@ pub struct OutboxStore {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) wake: Wake,
     pub(crate) announcer: Option<Announcer>,
+    /// Topics whose messages go to the stream.
+    pub(crate) rings: Arc<BTreeSet<String>>,
 }
 
 impl OutboxStore {
@@ -41,7 +44,46 @@ impl OutboxStore {
             store: Arc::new(store),
             wake: Wake::default(),
             announcer: None,
+            rings: Arc::default(),
         }
+    }
+
+    /// PostgreSQL: messages of these topics go to a *ring* of four pieces of a table, and are never
+    /// deleted one by one. A piece in which all is settled is truncated as a whole: there is no dead
+    /// tuple a message and nothing for vacuum to do, and the space comes back though an old
+    /// snapshot is held open.
+    ///
+    /// Choose it for a topic with many messages a second. It costs latency: a message is delivered
+    /// when no transaction can commit one before it any more, so each that has appended, to
+    /// whichever topic of these tables, and does not end holds back what was appended after it.
+    ///
+    /// Say it where messages are appended and where relays run. Relays come first: not before one
+    /// that says it has made all lanes of the topic lanes of the ring does an append go there, and
+    /// relays of a version that knows no ring must be gone by then. In a ring or not, and whoever
+    /// says what, messages of a key are delivered in the order of their places. The role of the
+    /// relays needs TRUNCATE on the pieces, that of writers USAGE on the sequence.
+    ///
+    /// # Errors
+    ///
+    /// [`OutboxError::Policy`] on other databases; [`OutboxError::Message`] for a topic that cannot
+    /// be one.
+    pub fn with_ring(
+        mut self,
+        topics: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Result<Self, OutboxError> {
+        if self.dialect() != Dialect::Postgres {
+            return Err(PolicyError::new("ring", "none, unless on PostgreSQL").into());
+        }
+        let mut rings = BTreeSet::clone(&self.rings);
+        for topic in topics {
+            rings.insert(Topic::new(topic)?.as_str().to_owned());
+        }
+        self.rings = Arc::new(rings);
+        Ok(self)
+    }
+
+    pub(crate) fn has_ring(&self, topic: &str) -> bool {
+        self.rings.contains(topic)
     }
 
     /// Its SQL.
@@ -94,6 +136,12 @@ pub(crate) struct NewRow<'m> {
     pub(crate) attributes: Vec<u8>,
     pub(crate) payload: &'m [u8],
     pub(crate) due: Due,
+    /// It may go to the stream.
+    #[cfg_attr(
+        not(feature = "postgres"),
+        allow(dead_code, reason = "no other dialect has one")
+    )]
+    pub(crate) ring: bool,
 }
 
 impl NewRow<'_> {
@@ -123,6 +171,30 @@ pub(crate) struct Claimed {
     pub(crate) lapsed: bool,
     /// The one message that its last owner was publishing by itself.
     pub(crate) alone: Option<i64>,
+    /// It may have messages in the stream.
+    pub(crate) ring: bool,
+}
+
+/// From where to where a lane of the ring is read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reach {
+    pub(crate) lane: i16,
+    /// In the table of messages: from this id on.
+    pub(crate) low: i64,
+    /// In the stream: behind this id.
+    pub(crate) position: i64,
+    /// In both: up to this id.
+    pub(crate) upto: i64,
+}
+
+/// What became of the pieces of the ring.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Truncated {
+    pub(crate) pieces: usize,
+    /// Pieces that hold something which is not settled, though their time has passed.
+    pub(crate) pinned: usize,
+    /// Somebody reads in them, or has written and not ended.
+    pub(crate) busy: usize,
 }
 
 /// What a heartbeat learned.
@@ -188,6 +260,10 @@ pub(crate) struct Row {
     pub(crate) early: Option<i64>,
     pub(crate) attributes: Vec<u8>,
     pub(crate) payload: Vec<u8>,
+    /// It is in the stream.
+    pub(crate) stream: bool,
+    /// It is in the stream, and its key is set aside.
+    pub(crate) held: bool,
 }
 
 /// A key that is set aside, as it was read.
@@ -255,9 +331,29 @@ pub(crate) struct Settlement {
     pub(crate) died: Vec<Died>,
     /// Lanes whose lone message has come to something.
     pub(crate) not_alone: Vec<i16>,
+    /// How far lanes of the ring have settled their stream. What is not among `streamed` up to
+    /// there is moved to the table of messages, whatever was believed about it.
+    pub(crate) passed: Vec<(i16, i64)>,
+    /// What was delivered of the stream.
+    pub(crate) streamed: Vec<(i16, i64)>,
 }
 
 impl Settlement {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.delivered.is_empty()
+            && self.forget.is_empty()
+            && self.aside.is_empty()
+            && self.died.is_empty()
+            && self.not_alone.is_empty()
+            && self.passed.is_empty()
+    }
+
+    /// Nothing but the stream.
+    #[cfg(feature = "postgres")]
+    fn is_stream_alone(&self) -> bool {
+        self.is_plain() && self.delivered.is_empty() && !self.keep && !self.passed.is_empty()
+    }
+
     /// Nothing but deliveries, which is the rule.
     #[cfg(feature = "postgres")]
     fn is_plain(&self) -> bool {
@@ -276,6 +372,8 @@ impl Settlement {
         self.aside.retain(|it| own(&it.lane));
         self.died.retain(|it| own(&it.lane));
         self.not_alone.retain(own);
+        self.passed.retain(|(lane, _)| own(lane));
+        self.streamed.retain(|(lane, _)| own(lane));
     }
 }
 
@@ -314,6 +412,15 @@ pub(crate) trait Store: Send + Sync {
         allow(dead_code, reason = "no other dialect can do it")
     )]
     fn insert_into(&self) -> Option<&str> {
+        None
+    }
+
+    /// The same into the stream, and the table of topics that may use it.
+    #[cfg_attr(
+        not(feature = "postgres"),
+        allow(dead_code, reason = "no other dialect can do it")
+    )]
+    fn insert_into_stream(&self) -> Option<(&str, &str)> {
         None
     }
 
@@ -378,6 +485,35 @@ pub(crate) trait Store: Send + Sync {
         _limit: u32,
     ) -> Result<Vec<Row>, StoreError> {
         Ok(Vec::new())
+    }
+    /// Makes lanes of the topic that nobody holds lanes of the ring. True: all are, and messages go
+    /// to the stream from now on.
+    async fn ring(&self, _topic: &Topic) -> Result<bool, StoreError> {
+        Ok(true)
+    }
+    /// How far these lanes have settled their stream. They must be held.
+    async fn positions(
+        &self,
+        _topic: &Topic,
+        _lanes: &[i16],
+    ) -> Result<Vec<(i16, i64)>, StoreError> {
+        Ok(Vec::new())
+    }
+    /// [`window`](Self::window) of both tables as if they were one, of lanes of the ring; of the
+    /// stream nothing is left out.
+    async fn ring_window(
+        &self,
+        _topic: &Topic,
+        _from: &[Reach],
+        _leave_out: LeaveOut,
+        _per_lane: u32,
+        _limit: u32,
+    ) -> Result<Vec<Row>, StoreError> {
+        Ok(Vec::new())
+    }
+    /// Empties pieces of the ring in which all is settled.
+    async fn truncate(&self) -> Result<Truncated, StoreError> {
+        Ok(Truncated::default())
     }
     /// Who writes into the table, where that [bounds](Bounds::Watched) what may yet be committed.
     async fn sight(&self) -> Result<Sighting, StoreError> {

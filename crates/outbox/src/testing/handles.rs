@@ -126,6 +126,13 @@ async fn late_commits<DB: SqlDatabase>(suite: &Suite<DB>) {
         .await;
     drop(appended.expect("it is appended"));
     suite.append(&[message(name, "a", "soon")]).await;
+    if suite.outbox.store.has_ring(name) {
+        assert_eq!(pass(&relay).await.delivered, 0, "an id below it is open");
+        late.commit().await.expect("it is committed");
+        assert_eq!(pass(&relay).await.delivered, 2);
+        assert_eq!(scribe.heard(), ["late", "soon"]);
+        return;
+    }
     assert_eq!(pass(&relay).await.delivered, 1);
     late.commit().await.expect("it is committed");
     assert_eq!(pass(&relay).await.delivered, 1);

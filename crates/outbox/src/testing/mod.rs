@@ -3,6 +3,7 @@
 mod claims;
 mod fences;
 mod handles;
+mod ring;
 mod taking;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +18,8 @@ use crate::{
 };
 
 /// Runs the whole suite on the tables of `store`, which must be migrated and are on the database
-/// of `pool`. It uses topics and consumers of its own, whose names begin with `conformance`.
+/// of `pool`. It uses topics and consumers of its own, whose names begin with `conformance`; those
+/// that `store` has [in a ring](OutboxStore::with_ring) are tried there.
 ///
 /// # Panics
 ///
@@ -27,6 +29,7 @@ pub async fn conformance<DB: SqlDatabase>(pool: &Pool<DB>, store: &OutboxStore) 
         pool: pool.clone(),
         outbox: Outbox::new(store.clone()),
     };
+    ring::all(&suite).await;
     handles::all(&suite).await;
     fences::all(&suite).await;
     claims::all(&suite).await;

@@ -143,6 +143,19 @@ async fn ob6_a_backlog_behind_a_broker_that_was_down_drains_in_order_on_postgres
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ob6_a_backlog_behind_a_broker_that_was_down_drains_in_order_in_a_ring() {
+    let Some(base) = base::on_ring(&["many"], 10_000).await else {
+        return;
+    };
+    let nobody = Broker::default();
+    let relay = Relay::builder(&Outbox::new(base.store.clone())).topic("many", nobody);
+    relay.build().unwrap().run_once().await.unwrap();
+    let pool = base.pool.clone();
+    drains(base, "a ring", short_or_long(100_000, 3_000_000), 1000).await;
+    assert_eq!(base::rows(&pool, "buttress_outbox").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ob6_a_backlog_behind_a_broker_that_was_down_drains_in_order_on_mariadb() {
     let Some(base) = base::on_mariadb().await else {
         return;

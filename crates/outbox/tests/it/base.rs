@@ -33,6 +33,30 @@ pub(crate) async fn on_postgres() -> Option<Base<Postgres>> {
     })
 }
 
+/// With these topics in a ring whose pieces are so many ids long, of the default 250,000.
+pub(crate) async fn on_ring(topics: &[&str], piece: u32) -> Option<Base<Postgres>> {
+    const STEP: &str = include_str!("../../migrations/postgres/0003_ring.sql");
+    let mut base = on_postgres().await?;
+    let (tables, _) = STEP.split_once("-- A lane that may").unwrap();
+    let tables = tables
+        .replace("{schema}", "")
+        .replace("{prefix}", "buttress_");
+    let sql = format!(
+        "DROP TABLE buttress_outbox_stream; DROP TABLE buttress_outbox_mark; {}",
+        tables.replace("250000", &piece.to_string())
+    );
+    let sql = sqlx::AssertSqlSafe(sql);
+    sqlx::raw_sql(sql).execute(&base.pool).await.unwrap();
+    base.store = base.store.with_ring(topics).unwrap();
+    Some(base)
+}
+
+/// As many rows as these tables have.
+pub(crate) async fn rows(pool: &Pool<Postgres>, table: &str) -> i64 {
+    let sql = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM {table}"));
+    sqlx::query_scalar(sql).fetch_one(pool).await.unwrap()
+}
+
 pub(crate) async fn on_mariadb() -> Option<Base<MySql>> {
     let database = mysql::fresh_database().await?;
     let url = database.url().to_owned();
@@ -67,6 +91,11 @@ pub(crate) async fn postgres_at(url: &str) -> (Pool<Postgres>, OutboxStore) {
     let pool = options.connect(url).await.unwrap();
     let store = OutboxStore::postgres(pool.clone()).unwrap();
     (pool, store)
+}
+
+pub(crate) async fn ring_at(url: &str) -> (Pool<Postgres>, OutboxStore) {
+    let (pool, store) = postgres_at(url).await;
+    (pool, store.with_ring([crate::lab::TOPIC]).unwrap())
 }
 
 pub(crate) async fn mariadb_at(url: &str) -> (Pool<MySql>, OutboxStore) {

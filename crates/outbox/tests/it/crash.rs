@@ -83,6 +83,7 @@ async fn writer_role() {
     let (kind, url) = kind_and_url();
     match &*kind {
         "postgres" => write(base::postgres_at(&url).await).await,
+        "ring" => write(base::ring_at(&url).await).await,
         "mariadb" => write(base::mariadb_at(&url).await).await,
         _ => write(base::sqlite_at(&url).await).await,
     }
@@ -94,12 +95,13 @@ async fn relay_role() {
     let (kind, url) = kind_and_url();
     match &*kind {
         "postgres" => deliver(base::postgres_at(&url).await, role).await,
+        "ring" => deliver(base::ring_at(&url).await, role).await,
         "mariadb" => deliver(base::mariadb_at(&url).await, role).await,
         _ => deliver(base::sqlite_at(&url).await, role).await,
     }
 }
 
-async fn nothing_is_lost<DB: Lab>(base: Base<DB>, kind: &str, kills: usize) {
+async fn nothing_is_lost<DB: Lab>(base: &Base<DB>, kind: &str, kills: usize) {
     let tally = buttress_testkit::tally::suite("OB1 OB3 X5");
     lab::furnish(&base.pool, KEYS).await;
     let seed = Seed::new();
@@ -169,7 +171,7 @@ async fn ob1_ob2_ob3_nothing_is_lost_made_up_or_overtaken_when_processes_die_on_
     let Some(base) = base::on_postgres().await else {
         return;
     };
-    nothing_is_lost(base, "postgres", short_or_long(25, 3000)).await;
+    nothing_is_lost(&base, "postgres", short_or_long(25, 3000)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -177,11 +179,44 @@ async fn ob1_ob2_ob3_nothing_is_lost_made_up_or_overtaken_when_processes_die_on_
     let Some(base) = base::on_mariadb().await else {
         return;
     };
-    nothing_is_lost(base, "mariadb", short_or_long(25, 3000)).await;
+    nothing_is_lost(&base, "mariadb", short_or_long(25, 3000)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ob1_ob2_ob3_nothing_is_lost_made_up_or_overtaken_when_processes_die_on_sqlite() {
     let base = base::on_sqlite().await.unwrap();
-    nothing_is_lost(base, "sqlite", short_or_long(25, 3000)).await;
+    nothing_is_lost(&base, "sqlite", short_or_long(25, 3000)).await;
+}
+
+/// In a ring of small pieces, which is emptied all the while.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ob1_ob2_ob3_nothing_is_lost_made_up_or_overtaken_when_processes_die_in_a_ring() {
+    let Some(base) = base::on_ring(&[TOPIC], 20).await else {
+        return;
+    };
+    let (pool, store) = (base.pool.clone(), base.store.clone());
+    relay(&pool, &store)
+        .build()
+        .unwrap()
+        .run_once()
+        .await
+        .unwrap();
+    let emptied = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = std::sync::Arc::clone(&emptied);
+    let emptying = tokio::spawn(async move {
+        let outbox = Outbox::new(store);
+        loop {
+            // A server that is busy may refuse; and the next time it does not.
+            let pieces = outbox.truncate().await.unwrap_or_default();
+            count.fetch_add(pieces, std::sync::atomic::Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    nothing_is_lost(&base, "ring", short_or_long(25, 3000)).await;
+    emptying.abort();
+    // All is settled by now, and nobody is at work.
+    let last = Outbox::new(base.store.clone()).truncate().await.unwrap();
+    let emptied = emptied.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(emptied + last > 0, "no piece was ever emptied");
+    println!("{emptied} pieces were emptied meanwhile, {last} at the end");
 }

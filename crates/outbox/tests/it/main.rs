@@ -26,6 +26,7 @@ mod planted;
 mod rebalance;
 mod restart;
 mod retention;
+mod ring;
 mod trouble;
 mod vectors;
 mod webhook;

@@ -110,10 +110,23 @@ async fn ob2_a_relay_that_reads_on_from_the_last_id_fails_the_checker() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ob2_eight_writers_that_hold_and_roll_back_lose_nothing_to_two_relays() {
-    let tally = buttress_testkit::tally::suite("OB2");
     let Some(base) = base::on_postgres().await else {
         return;
     };
+    lose_nothing(&base).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ob2_eight_writers_that_hold_and_roll_back_lose_nothing_in_a_ring() {
+    let Some(base) = base::on_ring(&[lab::TOPIC], 100).await else {
+        return;
+    };
+    lose_nothing(&base).await;
+    assert!(base::rows(&base.pool, "buttress_outbox_mark").await > 0);
+}
+
+async fn lose_nothing(base: &base::Base<sqlx::Postgres>) {
+    let tally = buttress_testkit::tally::suite("OB2");
     lab::furnish(&base.pool, KEYS).await;
     let outbox = Outbox::new(base.store.clone());
     let stop = tokio::sync::watch::Sender::new(false);

@@ -59,6 +59,8 @@ struct Stage<DB: SqlDatabase> {
     store: OutboxStore,
     /// What hangs is ended then, as by a store's own deadline.
     deadline: Duration,
+    /// Its topics are in a ring.
+    ring: bool,
 }
 
 impl Stage<Sqlite> {
@@ -73,6 +75,7 @@ impl Stage<Sqlite> {
             pool,
             store,
             deadline,
+            ring: false,
         }
     }
 }
@@ -103,6 +106,11 @@ impl<DB: SqlDatabase> Story<DB> {
             }),
             wake: Wake::default(),
             announcer: None,
+            rings: Arc::new(if stage.ring {
+                BTreeSet::from([topic.as_str().to_owned()])
+            } else {
+                BTreeSet::new()
+            }),
         };
         Self {
             pool,
@@ -205,8 +213,13 @@ impl<DB: SqlDatabase> Story<DB> {
         Self::again("pause", async || self.outbox.pause(&topic, "a look").await).await;
         let _ = relay.run_once().await;
         Self::again("resume", async || self.outbox.resume(&topic).await).await;
-        for _ in 0..PATIENCE {
+        let ring = !self.outbox.store.rings.is_empty();
+        for _ in 0..if ring { 20 * PATIENCE } else { PATIENCE } {
             let _ = relay.run_once().await;
+            if ring {
+                // Transactions of other stories hold it back.
+                tokio::time::sleep(LEASE / 20).await;
+            }
             let count = async || self.outbox.counts(&topic).await;
             let counts = Self::again("counts", count).await;
             if counts.depth == 0 && counts.dead == 0 {
@@ -308,6 +321,11 @@ type Told = (Option<&'static str>, Vec<&'static str>);
 async fn told<DB: SqlDatabase>(stage: &Stage<DB>, injection: Option<Injection>) -> Told {
     let plan = injection.map_or_else(Plan::none, |it| Plan::new([it], error));
     let story = Story::on(stage, plan.clone());
+    if stage.ring {
+        let store = &stage.store.store;
+        store.prepare(&story.topic).await.unwrap();
+        assert!(store.ring(&story.topic).await.unwrap());
+    }
     story.tell().await;
     let names = plan.names();
     let effects = story.effects().await;
@@ -361,10 +379,41 @@ async fn every_store_operation_may_fail_on_postgres() {
         pool,
         store,
         deadline,
+        ring: false,
     };
     let faults = short_or_long(&[Fault::DoneThenError][..], &Fault::ALL[..]);
     let tell = async |injection| told(&stage, injection).await;
     sweep("postgres", faults, &OFTEN, tell).await;
+}
+
+/// The same of topics in a ring.
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_store_operation_may_fail_in_a_ring() {
+    const MUST: [&str; 6] = [
+        "append",
+        "claim",
+        "positions",
+        "ring_window",
+        "settle",
+        "take",
+    ];
+    let Some(database) = buttress_testkit::postgres::fresh_database().await else {
+        return;
+    };
+    let pool = sqlx::postgres::PgPoolOptions::new().max_connections(32);
+    let pool = pool.connect(database.url()).await.unwrap();
+    let store = OutboxStore::postgres(pool.clone()).unwrap();
+    store.migrate().await.unwrap();
+    let stage = Stage {
+        pool,
+        store,
+        deadline: Duration::from_secs(2),
+        ring: true,
+    };
+    let faults = short_or_long(&[Fault::DoneThenError][..], &Fault::ALL[..]);
+    let tell = async |injection| told(&stage, injection).await;
+    sweep("a ring", faults, &MUST, tell).await;
 }
 
 #[cfg(feature = "mysql")]
@@ -382,6 +431,7 @@ async fn every_store_operation_may_fail_on_mariadb() {
         pool,
         store,
         deadline,
+        ring: false,
     };
     let faults = short_or_long(&[Fault::DoneThenError][..], &Fault::ALL[..]);
     let tell = async |injection| told(&stage, injection).await;

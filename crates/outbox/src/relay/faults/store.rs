@@ -11,7 +11,8 @@ use crate::{
     message::Topic,
     operations::{Counts, DeadRow, PastRow, WaitingRow},
     store::{
-        AsideRow, Beat, Bounds, Claimed, Held, LeaveOut, NewRow, Row, Settlement, Sighting, Store,
+        AsideRow, Beat, Bounds, Claimed, Held, LeaveOut, NewRow, Reach, Row, Settlement, Sighting,
+        Store, Truncated,
     },
 };
 
@@ -58,6 +59,33 @@ impl Store for FaultStore {
 
     async fn sight(&self) -> Result<Sighting, StoreError> {
         self.around("sight", self.inner.sight()).await
+    }
+
+    async fn ring(&self, topic: &Topic) -> Result<bool, StoreError> {
+        self.around("ring", self.inner.ring(topic)).await
+    }
+
+    async fn positions(&self, topic: &Topic, lanes: &[i16]) -> Result<Vec<(i16, i64)>, StoreError> {
+        let done = self.inner.positions(topic, lanes);
+        self.around("positions", done).await
+    }
+
+    async fn ring_window(
+        &self,
+        topic: &Topic,
+        from: &[Reach],
+        leave_out: LeaveOut,
+        per_lane: u32,
+        limit: u32,
+    ) -> Result<Vec<Row>, StoreError> {
+        let done = self
+            .inner
+            .ring_window(topic, from, leave_out, per_lane, limit);
+        self.around("ring_window", done).await
+    }
+
+    async fn truncate(&self) -> Result<Truncated, StoreError> {
+        self.around("truncate", self.inner.truncate()).await
     }
 
     fn lanes(&self) -> i16 {

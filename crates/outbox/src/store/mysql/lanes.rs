@@ -129,6 +129,7 @@ impl MySqlStore {
                         },
                         lapsed,
                         alone,
+                        ring: false,
                     });
                 Ok(claimed.collect())
             };
@@ -192,6 +193,8 @@ impl MySqlStore {
                     early,
                     attributes,
                     payload,
+                    stream: false,
+                    held: false,
                 };
                 window.extend(rows.into_iter().map(row));
             }

@@ -6,13 +6,14 @@ use buttress_store::Name;
 use sqlx::{Postgres, postgres::PgArguments, query::Query};
 
 use super::LANES;
-use crate::{Message, MessageError, Outbox, OutboxError, outbox::row};
+use crate::{Message, MessageError, Outbox, OutboxError, message::Due, outbox::row};
 
 /// An append as the end of a statement of yours: one round trip for both. Made by
 /// [`Outbox::append_after`].
 #[derive(Clone)]
 pub struct AppendAfter {
     sql: Arc<str>,
+    stream: bool,
 }
 
 impl Outbox {
@@ -46,14 +47,9 @@ impl Outbox {
     /// [`OutboxError::Message`], when `cte` is no name of `[a-z_][a-z0-9_]{0,40}`, `first` is not 1
     /// to 1000, or the outbox is on another dialect: its statements cannot do it.
     pub fn append_after(&self, cte: &str, first: u16) -> Result<AppendAfter, OutboxError> {
-        let wrong = |field, rule| MessageError::Field { field, rule };
-        let name = Name::new(cte);
-        let cte = name.map_err(|_| wrong("cte", "[a-z_][a-z0-9_]{0,40}"))?;
-        if !(1..=1000).contains(&first) {
-            return Err(wrong("first", "1 to 1000").into());
-        }
+        let cte = checked(cte, first)?;
         let into = self.store.store.insert_into();
-        let into = into.ok_or_else(|| wrong("outbox", "on PostgreSQL"))?;
+        let into = into.ok_or(NOT_HERE)?;
         let [topic, lane, key, delay, not_before, attributes, payload] =
             [0, 1, 2, 3, 4, 5, 6].map(|place: u16| first + place);
         // From your part, so that its first row is locked before the place is given.
@@ -64,8 +60,53 @@ impl Outbox {
              FROM (SELECT 1 FROM {cte} LIMIT 1) AS yours, \
              (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now) AS c"
         );
-        Ok(AppendAfter { sql: sql.into() })
+        Ok(AppendAfter {
+            sql: sql.into(),
+            stream: false,
+        })
     }
+
+    /// The same for messages of topics [in a ring](crate::OutboxStore::with_ring), and no others:
+    /// five values. (By [`append_after`](Self::append_after) such a topic's messages go to the table,
+    /// and come in order all the same.)
+    ///
+    /// For a message of a topic whose lanes are not all lanes of the ring yet, or one that is not due
+    /// at once, your statement fails, as a whole: `topic` is NULL then, which the table refuses. So
+    /// have a relay run first.
+    ///
+    /// # Errors
+    ///
+    /// As [`append_after`](Self::append_after).
+    pub fn append_after_in_ring(&self, cte: &str, first: u16) -> Result<AppendAfter, OutboxError> {
+        let cte = checked(cte, first)?;
+        let into = self.store.store.insert_into_stream();
+        let (into, opened) = into.ok_or(NOT_HERE)?;
+        let [topic, lane, key, attributes, payload] = [0, 1, 2, 3, 4].map(|it: u16| first + it);
+        let sql = format!(
+            "{into} SELECT (SELECT ring.topic FROM {opened} AS ring WHERE ring.topic = ${topic}), \
+             ${lane}, ${key}, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, \
+             ${attributes}, ${payload} FROM (SELECT 1 FROM {cte} LIMIT 1) AS yours"
+        );
+        Ok(AppendAfter {
+            sql: sql.into(),
+            stream: true,
+        })
+    }
+}
+
+const NOT_HERE: MessageError = MessageError::Field {
+    field: "outbox",
+    rule: "on PostgreSQL",
+};
+
+fn checked(cte: &str, first: u16) -> Result<Name, MessageError> {
+    let wrong = |field, rule| MessageError::Field { field, rule };
+    let name = Name::new(cte);
+    let cte = name.map_err(|_| wrong("cte", "[a-z_][a-z0-9_]{0,40}"))?;
+    if !(1..=1000).contains(&first) {
+        return Err(wrong("first", "1 to 1000"));
+    }
+    Ok(cte)
 }
 
 impl AppendAfter {
@@ -76,13 +117,22 @@ impl AppendAfter {
         &self.sql
     }
 
-    /// Binds the message behind the parameters of your own: seven values.
+    /// Binds the message behind the parameters of your own: seven values, in a ring five.
     pub fn bind<'q>(
         &self,
         query: Query<'q, Postgres, PgArguments>,
         message: &'q Message,
     ) -> Query<'q, Postgres, PgArguments> {
         let row = row(message, LANES);
+        if self.stream {
+            let topic = matches!(row.due, Due::Now).then_some(row.topic);
+            return query
+                .bind(topic)
+                .bind(row.lane)
+                .bind(row.key)
+                .bind(row.attributes)
+                .bind(row.payload);
+        }
         let (delay, not_before) = row.due_parts();
         query
             .bind(row.topic)

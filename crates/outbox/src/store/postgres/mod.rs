@@ -1,9 +1,11 @@
 //! The tables on PostgreSQL.
 
 mod after;
+mod append;
 mod hints;
 mod line;
 mod operations;
+mod ring;
 mod settle;
 mod statements;
 
@@ -20,10 +22,10 @@ use sqlx::{
 };
 
 pub use self::after::AppendAfter;
-use self::statements::Statements;
+use self::{ring::RingStatements, statements::Statements};
 use super::{
-    AsideRow, Beat, Bounds, Claimed, Heard, Held, LeaveOut, NewRow, OutboxStore, Row, Settlement,
-    Sighting, Store, history, micros,
+    AsideRow, Beat, Bounds, Claimed, Heard, Held, LeaveOut, NewRow, OutboxStore, Reach, Row,
+    Settlement, Sighting, Store, Truncated, history, micros,
 };
 use crate::{
     message::Topic,
@@ -38,6 +40,10 @@ const STEPS: &[Migration] = &[
     Migration::new(
         2,
         include_str!("../../../migrations/postgres/0002_history.sql"),
+    ),
+    Migration::new(
+        3,
+        include_str!("../../../migrations/postgres/0003_ring.sql"),
     ),
 ];
 
@@ -63,6 +69,7 @@ impl OutboxStore {
         Ok(Self::new(PostgresStore {
             migrations: Migrations::new("outbox", STEPS, tables, Dialect::Postgres)?,
             sql: Statements::new(tables)?,
+            ring: RingStatements::new(tables)?,
             channel: hints::channel(tables),
             gate: Gate::sql(),
             pool,
@@ -74,6 +81,7 @@ struct PostgresStore {
     pool: PgPool,
     gate: Gate,
     sql: Statements,
+    ring: RingStatements,
     channel: String,
     migrations: Migrations,
 }
@@ -83,16 +91,17 @@ type QueryAs<'q, T> = sqlx::query::QueryAs<'q, Postgres, T, PgArguments>;
 
 type RowParts = (i16, i64, Vec<u8>, i64, Option<i64>, Vec<u8>, Vec<u8>);
 
-type ClaimParts = (i16, i64, bool, Option<i64>);
+type ClaimParts = (i16, i64, bool, Option<i64>, bool);
 
 fn claimed(rows: Vec<ClaimParts>, token: Token) -> Vec<Claimed> {
-    let claimed = |(lane, epoch, lapsed, alone)| Claimed {
+    let claimed = |(lane, epoch, lapsed, alone, ring)| Claimed {
         held: Held {
             lane,
             fence: Fence::new(epoch, token),
         },
         lapsed,
         alone,
+        ring,
     };
     rows.into_iter().map(claimed).collect()
 }
@@ -106,6 +115,8 @@ fn row((lane, id, key, created_at, early, attributes, payload): RowParts) -> Row
         early,
         attributes,
         payload,
+        stream: false,
+        held: false,
     }
 }
 
@@ -181,35 +192,15 @@ impl Store for PostgresStore {
     }
 
     async fn append(&self, connection: Lent<'_>, rows: &[NewRow<'_>]) -> Result<(), StoreError> {
-        let connection = connection.postgres()?;
-        let query = if let [row] = rows {
-            let (delay, not_before) = row.due_parts();
-            sqlx::query(&self.sql.append)
-                .bind(row.topic)
-                .bind(row.lane)
-                .bind(&row.key[..])
-                .bind(delay)
-                .bind(not_before)
-                .bind(&row.attributes[..])
-                .bind(row.payload)
-        } else {
-            let due: Vec<(i64, i64)> = rows.iter().map(NewRow::due_parts).collect();
-            let (delays, times): (Vec<_>, Vec<_>) = due.into_iter().unzip();
-            sqlx::query(&self.sql.append_all)
-                .bind(rows.iter().map(|it| it.topic).collect::<Vec<_>>())
-                .bind(rows.iter().map(|it| it.lane).collect::<Vec<_>>())
-                .bind(rows.iter().map(|it| &it.key[..]).collect::<Vec<_>>())
-                .bind(delays)
-                .bind(times)
-                .bind(rows.iter().map(|it| &it.attributes[..]).collect::<Vec<_>>())
-                .bind(rows.iter().map(|it| it.payload).collect::<Vec<_>>())
-        };
-        let done = query.execute(connection).await;
-        done.map(drop).map_err(StoreError::in_transaction)
+        self.append_now(connection.postgres()?, rows).await
     }
 
     fn insert_into(&self) -> Option<&str> {
         Some(self.sql.insert_into.as_str())
+    }
+
+    fn insert_into_stream(&self) -> Option<(&str, &str)> {
+        Some((self.ring.insert_into.as_str(), self.ring.opened.as_str()))
     }
 
     async fn notify(&self, sender: &str) -> Result<(), StoreError> {
@@ -339,6 +330,30 @@ impl Store for PostgresStore {
         limit: u32,
     ) -> Result<Vec<Row>, StoreError> {
         self.line_now(topic, from, limit).await
+    }
+
+    async fn ring(&self, topic: &Topic) -> Result<bool, StoreError> {
+        self.ring_now(topic).await
+    }
+
+    async fn positions(&self, topic: &Topic, lanes: &[i16]) -> Result<Vec<(i16, i64)>, StoreError> {
+        self.positions_now(topic, lanes).await
+    }
+
+    async fn ring_window(
+        &self,
+        topic: &Topic,
+        from: &[Reach],
+        leave_out: LeaveOut,
+        per_lane: u32,
+        limit: u32,
+    ) -> Result<Vec<Row>, StoreError> {
+        self.ring_window_now(topic, from, leave_out, per_lane, limit)
+            .await
+    }
+
+    async fn truncate(&self) -> Result<Truncated, StoreError> {
+        self.truncate_now().await
     }
 
     async fn sight(&self) -> Result<Sighting, StoreError> {

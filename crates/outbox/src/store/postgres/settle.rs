@@ -16,7 +16,12 @@ impl PostgresStore {
         topic: &Topic,
         mut settlement: Settlement,
     ) -> Result<Vec<i16>, StoreError> {
-        if settlement.is_plain() {
+        if settlement.is_stream_alone()
+            && let Some(mine) = self.pass(topic, &settlement).await?
+        {
+            return Ok(mine);
+        }
+        if settlement.is_plain() && settlement.passed.is_empty() {
             return self.settle_plainly(topic, &settlement).await;
         }
         let run = async |deadline: Deadline| {
@@ -70,6 +75,10 @@ impl PostgresStore {
         let mine: Vec<(i16,)> = deadline.run(work, mine).await?;
         let mine: Vec<i16> = mine.into_iter().map(|(lane,)| lane).collect();
         settlement.keep_to(&mine);
+        if !settlement.passed.is_empty() {
+            // First, so that what is moved is there for what is said about it below.
+            self.pass_and_move(transaction, topic, settlement).await?;
+        }
         if !settlement.delivered.is_empty() {
             let sql = if settlement.keep {
                 &self.sql.settle_keep

@@ -52,6 +52,18 @@ macro_rules! window {
     };
 }
 
+/// How far each of the topic's lanes has settled its stream, if it may have one.
+macro_rules! streams {
+    () => {
+        "(SELECT pl.lane, greatest(pl.position,
+             (SELECT pm.position FROM {schema}{prefix}outbox_mark pm
+               WHERE pm.topic = pl.topic AND pm.lane = pl.lane
+               ORDER BY pm.position DESC LIMIT 1)) AS position
+            FROM {schema}{prefix}outbox_lane pl
+           WHERE pl.topic = $1 AND pl.position IS NOT NULL OFFSET 0) p"
+    };
+}
+
 macro_rules! statements {
     ($($name:ident: $sql:expr,)*) => {
         /// All statements.
@@ -107,7 +119,7 @@ statements! {
          UPDATE {schema}{prefix}outbox_lane l
             SET epoch = l.epoch + 1, token = $3, lease_until = ", now!(), " + $4
            FROM free WHERE l.topic = $1 AND l.lane = free.lane
-         RETURNING l.lane, l.epoch, free.lapsed, free.alone"
+         RETURNING l.lane, l.epoch, free.lapsed, free.alone, l.position IS NOT NULL"
     ),
     // Locked in the order in which all lock them, and judged as they are then.
     claim_all: concat!(
@@ -118,7 +130,7 @@ statements! {
             SET epoch = l.epoch + 1, token = $2, lease_until = ", now!(), " + $3
            FROM each WHERE l.topic = $1 AND l.lane = each.lane
             AND (SELECT bool_and(free) FROM each)
-         RETURNING l.lane, l.epoch, each.lapsed, each.alone"
+         RETURNING l.lane, l.epoch, each.lapsed, each.alone, l.position IS NOT NULL"
     ),
     release: concat!(
         "WITH mine AS MATERIALIZED (", mine!(), ")
@@ -146,7 +158,8 @@ statements! {
                  THEN pg_sequence_last_value(s.seqrelid) END,
             ARRAY(SELECT l.virtualtransaction FROM pg_locks l
                    WHERE l.locktype = 'relation' AND l.mode = 'RowExclusiveLock' AND l.granted
-                     AND l.relation = '{schema}{prefix}outbox'::regclass
+                     AND l.relation IN ('{schema}{prefix}outbox'::regclass,
+                                        '{schema}{prefix}outbox_stream'::regclass)
                      AND l.database = (SELECT d.oid FROM pg_database d
                                         WHERE d.datname = current_database()))
        FROM pg_sequence s
@@ -161,7 +174,8 @@ statements! {
                    WHERE t.locktype = 'transactionid' AND t.pid IS NULL) p
          ON l.pid IS NULL AND p.virtualtransaction = l.virtualtransaction
       WHERE l.locktype = 'relation' AND l.mode = 'RowExclusiveLock' AND l.granted
-        AND l.relation = '{schema}{prefix}outbox'::regclass
+        AND l.relation IN ('{schema}{prefix}outbox'::regclass,
+                           '{schema}{prefix}outbox_stream'::regclass)
         AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())",
     // The lowest ids of all lanes, by an index that has them lane by lane, and then their rows.
     line: concat!(
@@ -232,10 +246,19 @@ statements! {
          SELECT topic, lane, key, created_at, 0, attributes, payload FROM gone",
     not_alone: "UPDATE {schema}{prefix}outbox_lane SET alone = NULL
                  WHERE topic = $1 AND lane = ANY($2) AND alone IS NOT NULL",
+    // One statement, one snapshot: a message that is moved from one table to the other is in one.
     counts: concat!(
-        "SELECT (SELECT count(*) FROM {schema}{prefix}outbox WHERE topic = $1),
-                coalesce((SELECT ", now!(), " - min(created_at)
-                   FROM {schema}{prefix}outbox WHERE topic = $1), 0),
+        "WITH stream AS MATERIALIZED (
+           SELECT coalesce(sum(x.number), 0)::bigint AS number, min(x.oldest) AS oldest
+             FROM ", streams!(), " CROSS JOIN LATERAL (
+               SELECT count(*) AS number, min(s.created_at) AS oldest
+                 FROM {schema}{prefix}outbox_stream s
+                WHERE s.topic = $1 AND s.lane = p.lane AND s.id > p.position) x)
+         SELECT (SELECT count(*) FROM {schema}{prefix}outbox WHERE topic = $1)
+                  + (SELECT number FROM stream),
+                coalesce(", now!(), " - least((SELECT min(created_at)
+                   FROM {schema}{prefix}outbox WHERE topic = $1),
+                  (SELECT oldest FROM stream)), 0),
                 (SELECT count(*) FROM {schema}{prefix}outbox_aside
                   WHERE topic = $1 AND until > ", now!(), "),
                 (SELECT count(*) FROM {schema}{prefix}outbox_aside
@@ -246,17 +269,24 @@ statements! {
                 EXISTS (SELECT 1 FROM {schema}{prefix}outbox_topic
                   WHERE topic = $1 AND paused_at IS NOT NULL)"
     ),
-    // One statement, one snapshot: a message that is being settled is in one of the three.
-    history: "SELECT * FROM (SELECT id, key, created_at, NULL::bigint AS delivered_at,
+    // One statement, one snapshot: a message that is being settled is in one of the four.
+    history: concat!("SELECT * FROM (SELECT id, key, created_at, NULL::bigint AS delivered_at,
                   attributes, payload
              FROM {schema}{prefix}outbox WHERE topic = $1 AND id > $2 ORDER BY id LIMIT $3) AS x
+         UNION ALL SELECT * FROM (SELECT s.id, s.key, s.created_at, NULL::bigint AS delivered_at,
+                  s.attributes, s.payload
+             FROM ", streams!(), " CROSS JOIN LATERAL (
+               SELECT * FROM {schema}{prefix}outbox_stream s
+                WHERE s.topic = $1 AND s.lane = p.lane AND s.id > greatest(p.position, $2)
+                ORDER BY s.topic, s.lane, s.id LIMIT $3) s
+            ORDER BY s.id LIMIT $3) AS s
          UNION ALL SELECT * FROM (SELECT id, key, created_at, delivered_at,
                   attributes, payload
              FROM {schema}{prefix}outbox_kept WHERE topic = $1 AND id > $2 ORDER BY id LIMIT $3) AS t
          UNION ALL SELECT * FROM (SELECT id, key, created_at, NULL::bigint AS delivered_at,
                   attributes, payload
              FROM {schema}{prefix}outbox_dead WHERE topic = $1 AND id > $2 ORDER BY id LIMIT $3) AS d
-          ORDER BY id LIMIT $3",
+          ORDER BY id LIMIT $3"),
     dead: "SELECT id, key, created_at, died_at, failures, lapses, attributes, payload, error
              FROM {schema}{prefix}outbox_dead WHERE topic = $1 AND id > $2
             ORDER BY topic, id LIMIT $3",

@@ -110,6 +110,7 @@ impl SqliteStore {
                         held: Held { lane, fence },
                         lapsed,
                         alone,
+                        ring: false,
                     });
                 }
                 Ok(claimed)
@@ -180,6 +181,8 @@ impl SqliteStore {
                     early,
                     attributes,
                     payload,
+                    stream: false,
+                    held: false,
                 };
                 window.extend(rows.into_iter().map(row));
             }
