@@ -16,6 +16,7 @@ mod keyed;
 mod oracle;
 mod outage;
 mod over_http;
+mod same_moment;
 mod shared;
 mod stand;
 mod stores;
