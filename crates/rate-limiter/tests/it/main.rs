@@ -17,6 +17,7 @@ mod oracle;
 mod outage;
 mod over_http;
 mod same_moment;
+mod share;
 mod shared;
 mod stand;
 mod stores;
