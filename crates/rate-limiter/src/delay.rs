@@ -101,9 +101,12 @@ impl<K: Hash + Eq> ProgressiveDelay<K> {
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        let now = self.now();
-        let visit = self.inside.table.visit(key, now, |rule, state| {
-            *state = rule.attempt(*state, now)?;
+        let clock = || {
+            let now = self.now();
+            (now, now)
+        };
+        let visit = self.inside.table.visit(key, clock, |rule, state, at| {
+            *state = rule.attempt(*state, at.0)?;
             Ok::<(), u64>(())
         });
         visit.result.map_err(|wait| {
@@ -128,9 +131,12 @@ impl<K: Hash + Eq> ProgressiveDelay<K> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let now = self.now();
         let table = &self.inside.table;
-        table.peek(key, |rule, state| rule.remembered(*state, now))
+        table.peek(
+            key,
+            || self.now(),
+            |rule, state, now| rule.remembered(*state, now),
+        )
     }
 
     /// How long the key has to wait now.
@@ -140,9 +146,8 @@ impl<K: Hash + Eq> ProgressiveDelay<K> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let now = self.now();
         let table = &self.inside.table;
-        Duration::from_nanos(table.peek(key, |_, state| state.wait(now)))
+        Duration::from_nanos(table.peek(key, || self.now(), |_, state, now| state.wait(now)))
     }
 
     /// The wait after so many failures.

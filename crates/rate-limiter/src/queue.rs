@@ -46,6 +46,16 @@ impl Queue {
         self.waiting.load(Relaxed)
     }
 
+    /// Takes permits at once, if they are there and nobody is in line before them: without a place, and
+    /// without a timer.
+    #[inline]
+    pub(crate) fn at_once(&self, ask: impl Fn() -> Decision) -> Option<Decision> {
+        if self.waiting() > 0 {
+            return None;
+        }
+        Some(ask()).filter(Decision::is_allowed)
+    }
+
     /// Waits for `permits`. `ask` takes them if they are there; `flow` says after how long so many
     /// will have flowed in, as far as that is known.
     pub(crate) async fn wait(

@@ -234,6 +234,38 @@ impl Clock {
     }
 }
 
+impl Clock {
+    /// The time now, read after whatever this thread has loaded before: so it is no earlier than a
+    /// reading by another thread that was published (`Release`) and loaded (`Acquire`).
+    ///
+    /// [`now`](Self::now) is that as well, but for [`Clock::quanta`]: a processor may read its counter
+    /// some nanoseconds before a load that comes earlier in the program has ended. For that clock this
+    /// one takes four times as long; it is for the second look, not for the first.
+    #[must_use]
+    #[inline]
+    pub fn now_in_order(&self) -> Moment {
+        #[cfg(feature = "quanta")]
+        if let Source::Quanta(..) = &self.source {
+            wait_for_loads();
+        }
+        self.now()
+    }
+}
+
+/// Lets no later reading of the processor's counter begin before the loads so far have ended.
+#[cfg(feature = "quanta")]
+#[cold]
+#[inline(never)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the time that it tells is not looked at"
+)]
+fn wait_for_loads() {
+    // On x86 the fence does it, on Arm the system's clock, which is read behind a barrier of its own.
+    std::sync::atomic::fence(Ordering::SeqCst);
+    std::hint::black_box(std::time::Instant::now());
+}
+
 impl Default for Clock {
     fn default() -> Self {
         Self::tokio()
@@ -349,6 +381,40 @@ mod tests {
         let (clock, hand) = Clock::manual();
         hand.advance(Duration::from_nanos(7));
         assert_eq!(clock.bounds(), (clock.now(), clock.now()));
+    }
+
+    /// Each thread publishes what it read, and reads again when it has seen what the other published.
+    fn is_in_order(clock: &Clock) {
+        let newest = Arc::new(AtomicU64::new(0));
+        let threads: Vec<_> = (0..2)
+            .map(|_| {
+                let (clock, newest) = (clock.clone(), Arc::clone(&newest));
+                std::thread::spawn(move || {
+                    for _ in 0..50_000 {
+                        let seen = newest.load(Ordering::Acquire);
+                        let now = clock.now_in_order().as_nanos();
+                        assert!(now >= seen, "{now} after {seen}");
+                        newest.fetch_max(now, Ordering::AcqRel);
+                    }
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_read_in_order_is_no_earlier_than_what_another_thread_has_told() {
+        is_in_order(&Clock::tokio());
+        is_in_order(&Clock::ticked(Duration::from_micros(100)).unwrap());
+        #[cfg(feature = "quanta")]
+        is_in_order(&Clock::quanta());
+        #[cfg(feature = "coarse")]
+        is_in_order(&Clock::coarse());
+        let (clock, hand) = Clock::manual();
+        hand.advance(Duration::from_nanos(7));
+        assert_eq!(clock.now_in_order(), clock.now());
     }
 
     #[cfg(feature = "quanta")]

@@ -25,17 +25,17 @@ const fn bounds(now: u64) -> (u64, u64) {
 /// Decides as the handle does, and checks that whatever is said without the exact time is said with it.
 /// Whether it was allowed, and whether the exact time was asked.
 fn decide(gcra: &Gcra, now: u64, permits: u64) -> (bool, bool) {
-    let exact = gcra.look(now, permits);
+    let exact = gcra.look(|| now, permits);
     let asked = Cell::new(false);
     let ask = || {
         asked.set(true);
         now
     };
-    let (judged, owed, wait) = gcra.judge(bounds(now), ask, permits, 0);
+    let (judged, owed, wait) = gcra.judge(|| bounds(now), ask, permits, 0);
     assert_ne!(judged, Judged::Elsewhere);
     let ruling = gcra.ruling(judged, owed, wait);
     assert_eq!(ruling.allowed, exact.allowed, "at {now}: {ruling:?}");
-    let (roughly, exactly) = (ruling.look, gcra.look(now, permits).look);
+    let (roughly, exactly) = (ruling.look, gcra.look(|| now, permits).look);
     assert!(
         roughly.free <= exactly.free,
         "it says no more than is there"
@@ -100,7 +100,7 @@ fn a_full_bucket_and_a_long_debt_need_no_exact_time() {
     for _ in 0..50_000 {
         assert_eq!(decide(&gcra, now, 1), (true, false));
     }
-    let _owed = gcra.force(now, 100_000);
+    let _owed = gcra.force(|| now, 100_000);
     for _ in 0..1_000 {
         assert_eq!(decide(&gcra, now + TICK, 1), (false, false));
     }

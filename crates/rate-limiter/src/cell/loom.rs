@@ -28,7 +28,7 @@ pub(crate) fn explore(name: &str, model: impl Fn() + Sync + Send + 'static) {
 
 fn took(gcra: &Gcra, times: u64) -> u64 {
     (0..times)
-        .map(|_| u64::from(gcra.take(1000, 1, 0).allowed))
+        .map(|_| u64::from(gcra.take(|| 1000, || 1000, 1, 0).allowed))
         .sum()
 }
 
@@ -50,7 +50,7 @@ fn loom_what_is_given_back_can_be_had_once() {
         assert_eq!(took(&gcra, 1), 1);
         let other = Arc::clone(&gcra);
         let there = thread::spawn(move || took(&other, 1));
-        gcra.give_back(1000, 1);
+        gcra.give_back(|| 1000, 1);
         let here = took(&gcra, 1);
         assert_eq!(here + there.join().unwrap(), 1);
     });
@@ -62,7 +62,7 @@ fn loom_a_change_of_quota_loses_no_debt() {
         let gcra = Arc::new(Gcra::new(plan(10, 2)));
         let other = Arc::clone(&gcra);
         let there = thread::spawn(move || took(&other, 1));
-        gcra.set_plan(1000, plan(10, 3), Carry::AsItIs);
+        gcra.set_plan(|| 1000, plan(10, 3), Carry::AsItIs);
         there.join().unwrap();
         // One was taken of two or of three: as it is carried, one or two are left.
         let left = took(&gcra, 3);
@@ -78,10 +78,33 @@ fn loom_a_change_to_another_kind_leaves_no_call_on_the_old_word() {
         let window = Plan::in_process(&window).unwrap();
         let other = Arc::clone(&gcra);
         let there = thread::spawn(move || took(&other, 2));
-        gcra.set_plan(1000, window, Carry::AsItIs);
+        gcra.set_plan(|| 1000, window, Carry::AsItIs);
         let here = took(&gcra, 2);
         let there = there.join().unwrap();
         assert!(here + there <= 2, "{here} {there}");
         assert!(here + there >= 1, "{here} {there}");
+    });
+}
+
+/// The time is an atomic as well, which one moves on while both take: whoever comes last has seen no less of
+/// it than the word has.
+#[test]
+fn loom_a_burst_that_two_ask_for_while_time_goes_on_is_given_whole() {
+    use loom::sync::atomic::{AtomicU64, Ordering::Relaxed};
+    explore("time goes on", || {
+        let gcra = Arc::new(Gcra::new(plan(1, 2)));
+        let time = Arc::new(AtomicU64::new(1000));
+        let (other, hand) = (Arc::clone(&gcra), Arc::clone(&time));
+        let take = |gcra: &Gcra, time: &AtomicU64| {
+            let now = || time.load(Relaxed);
+            gcra.take(now, now, 1, 0).allowed
+        };
+        let there = thread::spawn(move || {
+            hand.store(1_000_000, Relaxed);
+            take(&other, &hand)
+        });
+        assert!(take(&gcra, &time));
+        assert!(there.join().unwrap());
+        assert!(!take(&gcra, &time));
     });
 }

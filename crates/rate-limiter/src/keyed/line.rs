@@ -3,7 +3,10 @@
 use std::{
     collections::HashMap,
     hash::Hash,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use crate::queue::Queue;
@@ -12,11 +15,12 @@ use crate::queue::Queue;
 pub(super) struct Lines<K> {
     inside: Mutex<Inside<K>>,
     longest: usize,
+    /// Over all lines. Changed under the lock, and read without it.
+    waiting: AtomicUsize,
 }
 
 struct Inside<K> {
     lines: HashMap<K, (Arc<Queue>, usize)>,
-    waiting: usize,
 }
 
 /// One who is in the line of `key`; dropping it leaves the line.
@@ -30,16 +34,16 @@ impl<K> Lines<K> {
     pub(super) fn new(longest: usize) -> Self {
         let inside = Inside {
             lines: HashMap::new(),
-            waiting: 0,
         };
         Self {
             inside: Mutex::new(inside),
             longest,
+            waiting: AtomicUsize::new(0),
         }
     }
 
     pub(super) fn waiting(&self) -> usize {
-        self.lock().waiting
+        self.waiting.load(Relaxed)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inside<K>> {
@@ -51,10 +55,10 @@ impl<K: Hash + Eq + Clone> Lines<K> {
     /// Enters the line of `key`, unless too many wait already.
     pub(super) fn of(&self, key: K) -> Option<Line<'_, K>> {
         let mut inside = self.lock();
-        if inside.waiting >= self.longest {
+        if self.waiting() >= self.longest {
             return None;
         }
-        inside.waiting += 1;
+        self.waiting.fetch_add(1, Relaxed);
         let new = || (Arc::new(Queue::new(self.longest)), 0);
         let (queue, count) = inside.lines.entry(key.clone()).or_insert_with(new);
         *count += 1;
@@ -75,7 +79,7 @@ impl<K: Hash + Eq> Line<'_, K> {
 impl<K: Hash + Eq> Drop for Line<'_, K> {
     fn drop(&mut self) {
         let mut inside = self.lines.lock();
-        inside.waiting -= 1;
+        self.lines.waiting.fetch_sub(1, Relaxed);
         let Some((_, count)) = inside.lines.get_mut(&self.key) else {
             return;
         };

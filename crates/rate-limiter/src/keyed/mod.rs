@@ -2,6 +2,8 @@
 
 mod builder;
 mod line;
+#[cfg(all(test, not(buttress_loom)))]
+mod order;
 mod sets;
 mod state;
 pub(crate) mod table;
@@ -24,11 +26,11 @@ use self::{
     line::Lines,
     sets::Sets,
     state::{Cells, Limited, Word},
-    table::{Table, Visit},
+    table::{Between, Table, Visit},
 };
 use crate::{
     Carry, Decision, EventKind, PolicyError, Quota,
-    cell::{Judged, ruling},
+    cell::{EARLY, Judged, ruling},
     machine::{Bucket, Plan, Ruling},
     told::Told,
 };
@@ -121,15 +123,25 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
         let family = &*self.family;
-        let (earliest, latest) = family.clock.bounds();
-        let between = (earliest.as_nanos(), latest.as_nanos());
-        let judge = |bucket: &Arc<Bucket>, word: &mut Word| {
-            let (judged, owed, wait) = word.judge(bucket, between, || self.now(), permits);
+        let between = || {
+            let (earliest, latest) = family.clock.bounds();
+            (earliest.as_nanos(), latest.as_nanos())
+        };
+        let judge = |bucket: &Arc<Bucket>, word: &mut Word, at: &mut Between| {
+            let (judged, owed, wait) = word.judge(bucket, at, || self.again(), permits);
             (judged, owed, wait, bucket.cost, bucket.most, bucket.gain)
         };
         let visit = match &family.tables {
-            Tables::Words(table) => table.visit(key, between.0, judge),
-            Tables::Sets(sets) => sets.visit(key, between.0, judge),
+            Tables::Words(table) => table.visit(key, between, judge),
+            Tables::Sets(sets) => sets.visit(key, between, |bucket, word, at| {
+                let first = judge(bucket, word, at);
+                if first.0 != Judged::Refused || first.2 > EARLY.saturating_mul(bucket.gain) {
+                    return first;
+                }
+                let now = self.again();
+                *at = (now, now);
+                judge(bucket, word, at)
+            }),
             Tables::Cells(_) => return self.slow(key, permits),
         };
         let (judged, owed, wait, cost, most, gain) = visit.result;
@@ -151,9 +163,8 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let now = self.now();
         let ruling = on_any!(&self.family.tables, table =>
-            table.peek(key, |rules, state| state.look(rules, now, permits)));
+            table.peek(key, || self.now(), |rules, state, now| state.look(rules, now, permits)));
         Decision::new(ruling, 1)
     }
 
@@ -163,9 +174,8 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        let now = self.now();
         let visit = on_any!(&self.family.tables, table =>
-            table.visit(key, now, |rules, state| state.force(rules, now, permits)));
+            table.visit(key, || self.between(), |rules, state, at| state.force(rules, at.0, permits)));
         Decision::new(self.visited(visit), 1)
     }
 
@@ -175,9 +185,8 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let now = self.now();
         on_any!(&self.family.tables, table =>
-            table.peek(key, |rules, state| state.give_back(rules, now, permits)));
+            table.peek(key, || self.now(), |rules, state, now| state.give_back(rules, now, permits)));
     }
 
     /// Waits for so many permits of `key`, in the line of that key, and no longer than `patience`.
@@ -199,11 +208,6 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
         let family = &*self.family;
-        let Some(line) = family.lines.of(key.to_owned()) else {
-            return Err(family
-                .told
-                .turned_away(self.peek_n(key, permits).retry_after()));
-        };
         let ask = || {
             let ruling = self.take(key, permits);
             let decision = Decision::new(ruling, 1);
@@ -212,6 +216,18 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
                 return family.told.decided(decision, permits, shadow);
             }
             decision
+        };
+        // Nobody is in any line: whoever finds his permits there needs no place in one.
+        if family.lines.waiting() == 0 {
+            let decision = ask();
+            if decision.is_allowed() {
+                return Ok(decision);
+            }
+        }
+        let Some(line) = family.lines.of(key.to_owned()) else {
+            return Err(family
+                .told
+                .turned_away(self.peek_n(key, permits).retry_after()));
         };
         let flow = |all| self.flow(key, all);
         line.queue()
@@ -232,7 +248,7 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
         let family = &*self.family;
         {
             let mut held = family.quota.write().unwrap_or_else(PoisonError::into_inner);
-            let now = self.now();
+            let now = || self.now();
             match (&family.tables, plan.single_bucket()) {
                 (Tables::Words(table), Some(bucket)) => {
                     change(table, now, &Arc::new(*bucket), carry);
@@ -335,9 +351,15 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        let now = self.now();
         let visit = on_any!(&self.family.tables, table =>
-            table.visit(key, now, |rules, state| state.take(rules, now, permits)));
+        table.visit(key, || self.between(), |rules, state, at| {
+            let ruling = state.take(rules, at.0, permits);
+            if ruling.allowed || ruling.look.wait_ticks() > EARLY {
+                return ruling;
+            }
+            *at = (self.again().max(at.0), at.1);
+            state.take(rules, at.0, permits)
+        }));
         self.visited(visit)
     }
 
@@ -355,9 +377,8 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let now = self.now();
         let ticks = on_any!(&self.family.tables, table =>
-            table.peek(key, |rules, state| state.flow(rules, now, permits)));
+            table.peek(key, || self.now(), |rules, state, now| state.flow(rules, now, permits)));
         Duration::from_nanos(ticks)
     }
 
@@ -374,10 +395,28 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
     fn now(&self) -> u64 {
         self.family.clock.now().as_nanos()
     }
+
+    fn between(&self) -> Between {
+        let now = self.now();
+        (now, now)
+    }
+
+    /// The second look: in order, and off the path of those who need only one.
+    #[cold]
+    #[inline(never)]
+    fn again(&self) -> u64 {
+        self.family.clock.now_in_order().as_nanos()
+    }
 }
 
-fn change<K: Hash + Eq, S: Limited>(table: &Table<K, S>, now: u64, to: &S::Rules, carry: Carry) {
+fn change<K: Hash + Eq, S: Limited>(
+    table: &Table<K, S>,
+    now: impl Fn() -> u64,
+    to: &S::Rules,
+    carry: Carry,
+) {
     table.change(|rules, states| {
+        let now = now();
         for state in states {
             state.carry(rules, now, to, carry);
         }

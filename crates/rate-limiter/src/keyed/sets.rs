@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     state::Word,
-    table::{Hashing, State as _, Visit},
+    table::{Between, Hashing, State as _, Visit},
 };
 use crate::{
     cell::sync::{AtomicU64, Mutex, MutexGuard, Ordering},
@@ -64,17 +64,18 @@ impl Sets {
         }
     }
 
-    /// Shows `act` the word of `key`, made if it is not there and `act` leaves something in it. `act`
-    /// is asked again when another call came between.
+    /// Shows `act` the word of `key`, made if it is not there and `act` leaves something in it, and when it
+    /// is: `clock` is asked after the word was looked at, and again when another call came between, as
+    /// `act` is. So it is no earlier than any time that the word was written by.
     #[expect(clippy::inline_always, reason = "see `Judged`")]
     #[inline(always)]
     pub(super) fn visit<Q: Hash + ?Sized, R>(
         &self,
         key: &Q,
-        now: u64,
-        act: impl Fn(&Arc<Bucket>, &mut Word) -> R,
+        clock: impl Fn() -> Between,
+        act: impl Fn(&Arc<Bucket>, &mut Word, &mut Between) -> R,
     ) -> Visit<R> {
-        self.visit_hash(self.hashing.of(key), now, act)
+        self.visit_hash(self.hashing.of(key), clock, act)
     }
 
     #[expect(clippy::inline_always, reason = "see `Judged`")]
@@ -82,18 +83,23 @@ impl Sets {
     fn visit_hash<R>(
         &self,
         hash: u64,
-        now: u64,
-        act: impl Fn(&Arc<Bucket>, &mut Word) -> R,
+        clock: impl Fn() -> Between,
+        act: impl Fn(&Arc<Bucket>, &mut Word, &mut Between) -> R,
     ) -> Visit<R> {
+        let timed = |bucket: &Arc<Bucket>, word: &mut Word| {
+            let mut at = clock();
+            let result = act(bucket, word, &mut at);
+            (result, at.0)
+        };
         loop {
-            if let Some(result) = self.act(hash, &act) {
+            if let Some((result, _)) = self.act(hash, &timed) {
                 return Visit {
                     result,
                     forgotten: 0,
                 };
             }
             let mut word = Word::fresh(&self.bucket);
-            let result = act(&self.bucket, &mut word);
+            let (result, now) = timed(&self.bucket, &mut word);
             if word.left(&self.bucket, now) == 0 {
                 return Visit {
                     result,
@@ -110,11 +116,13 @@ impl Sets {
     pub(super) fn peek<Q: Hash + ?Sized, R>(
         &self,
         key: &Q,
-        act: impl Fn(&Arc<Bucket>, &mut Word) -> R,
+        now: impl Fn() -> u64,
+        act: impl Fn(&Arc<Bucket>, &mut Word, u64) -> R,
     ) -> R {
         let hash = self.hashing.of(key);
-        self.act(hash, &act)
-            .unwrap_or_else(|| act(&self.bucket, &mut Word::fresh(&self.bucket)))
+        let timed = |bucket: &Arc<Bucket>, word: &mut Word| act(bucket, word, now());
+        self.act(hash, &timed)
+            .unwrap_or_else(|| timed(&self.bucket, &mut Word::fresh(&self.bucket)))
     }
 
     /// Forgets a key. Whether it was known.
@@ -278,9 +286,10 @@ mod orders {
     }
 
     fn takes(sets: &Sets, hash: u64, now: u64) -> bool {
-        sets.visit_hash(hash, now, |bucket, word| word.take(bucket, now, 1))
-            .result
-            .allowed
+        let take =
+            |bucket: &Arc<Bucket>, word: &mut Word, at: &mut Between| word.take(bucket, at.0, 1);
+        let visit = sets.visit_hash(hash, || (now, now), take);
+        visit.result.allowed
     }
 
     #[test]
@@ -300,9 +309,11 @@ mod orders {
         explore("a place changes hands", || {
             let sets = Shared::new(sets());
             assert!(takes(&sets, 1, SECOND));
-            let busy = |bucket: &Arc<Bucket>, word: &mut Word| word.force(bucket, SECOND, 9);
+            let busy = |bucket: &Arc<Bucket>, word: &mut Word, at: &mut Between| {
+                word.force(bucket, at.0, 9)
+            };
             for key in 2..=4 {
-                let _held = sets.visit_hash(key, SECOND, busy);
+                let _held = sets.visit_hash(key, || (SECOND, SECOND), busy);
             }
             // The first key is idle by now, and a fifth takes its place while it is asked for.
             let now = 3 * SECOND;

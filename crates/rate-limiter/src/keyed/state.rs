@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::table::State;
+use super::table::{Between, State};
 use crate::{
     Carry,
-    cell::Judged,
+    cell::{Judged, withholds_a_permit},
     machine::{Bucket, Cell, Plan, Ruling},
 };
 
@@ -31,15 +31,17 @@ impl Word {
     }
 
     /// Takes permits of a bucket that is refilled evenly, as a direct limiter does it: see `Gcra::judge`.
+    /// `at` is no earlier than any time that the word was written by.
     #[expect(clippy::inline_always, reason = "see `Judged`")]
     #[inline(always)]
     pub(super) fn judge(
         &mut self,
         bucket: &Bucket,
-        (earliest, latest): (u64, u64),
+        at: &mut Between,
         now: impl Fn() -> u64,
         permits: u64,
     ) -> (Judged, u64, u64) {
+        let (earliest, latest) = *at;
         let (gain, most) = (bucket.gain, bucket.most);
         let price = match permits.checked_mul(bucket.cost) {
             Some(price) if price <= most && permits > 0 && bucket.length == 1 => price,
@@ -50,7 +52,8 @@ impl Word {
             let (early, late) = (earliest.saturating_mul(gain), latest.saturating_mul(gain));
             let next = self.0.max(late).saturating_add(price);
             let owed = next - early;
-            if (late - early).saturating_mul(4) <= most {
+            let wide = (late - early).saturating_mul(4) > most;
+            if !wide && !withholds_a_permit(self.0, early, late, bucket.cost) {
                 if owed <= most {
                     self.0 = next;
                     return (Judged::Allowed, owed, 0);
@@ -59,7 +62,8 @@ impl Word {
                     return (Judged::Refused, self.0.saturating_sub(early), owed - most);
                 }
             }
-            exact = now();
+            exact = now().max(earliest);
+            *at = (exact, exact);
         }
         let now = exact.saturating_mul(gain);
         let next = self.0.max(now).saturating_add(price);
@@ -213,15 +217,15 @@ mod tests {
                 now += step;
                 let at = now + width / 2;
                 let (mut quickly, mut slowly) = (word, word);
-                let (quick, owed, wait) = quickly.judge(&bucket, (at, at), || at, wanted);
+                let (quick, owed, wait) = quickly.judge(&bucket, &mut (at, at), || at, wanted);
                 let slow = slowly.take(&bucket, at, wanted);
                 prop_assert_eq!(quick == Judged::Elsewhere, wanted > burst);
                 if wanted <= burst {
                     prop_assert_eq!(gcra.ruling(quick, owed, wait), slow);
                     prop_assert_eq!(quickly.0, slowly.0);
                 }
-                let one = word.judge(&bucket, (now, now + width), || at, wanted);
-                let other = gcra.judge((now, now + width), || at, wanted, 0);
+                let one = word.judge(&bucket, &mut (now, now + width), || at, wanted);
+                let other = gcra.judge(|| (now, now + width), || at, wanted, 0);
                 prop_assert_eq!(one, other);
                 prop_assert_eq!(one.0, quick);
             }

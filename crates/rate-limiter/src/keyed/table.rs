@@ -63,7 +63,13 @@ struct Shard<K, S: State> {
 pub(crate) struct Inside<K, S: State> {
     rules: S::Rules,
     entries: HashTable<(K, S)>,
+    /// The newest time by which a key of these was judged. One who read the clock before, and came to the
+    /// lock after, is judged by this: what flowed in between is not missed by him.
+    newest: u64,
 }
+
+/// The earliest and the latest that it can be now.
+pub(crate) type Between = (u64, u64);
 
 /// What came of a visit, and how many keys had to be forgotten for it that were not idle.
 #[derive(Clone, Copy)]
@@ -81,6 +87,7 @@ impl<K: Hash + Eq, S: State> Table<K, S> {
             inside: Mutex::new(Inside {
                 rules: rules.clone(),
                 entries: HashTable::new(),
+                newest: 0,
             }),
         };
         Self {
@@ -92,52 +99,76 @@ impl<K: Hash + Eq, S: State> Table<K, S> {
         }
     }
 
-    /// Shows `act` the state of `key`, made if it is not there and `act` leaves something in it.
+    /// Shows `act` the state of `key`, made if it is not there and `act` leaves something in it, and the time
+    /// that it is to be judged by: what `clock` says before the lock is taken, for it is not to be held
+    /// longer, or what was seen already. If `act` comes to know more exactly when it is, it leaves that
+    /// there.
     #[expect(clippy::inline_always, reason = "see `Judged`")]
     #[inline(always)]
     pub(crate) fn visit<Q, R>(
         &self,
         key: &Q,
-        now: u64,
-        act: impl FnOnce(&S::Rules, &mut S) -> R,
+        clock: impl FnOnce() -> Between,
+        act: impl FnOnce(&S::Rules, &mut S, &mut Between) -> R,
     ) -> Visit<R>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
+        let at = clock();
         let hash = self.hashing.of(key);
         let mut inside = self.shard(hash);
-        let Inside { rules, entries } = &mut *inside;
+        let mut at = inside.later(at);
+        let Inside {
+            rules,
+            entries,
+            newest,
+        } = &mut *inside;
         if let Some((_, state)) = entries.find_mut(hash, |(held, _)| held.borrow() == key) {
-            return Visit {
-                result: act(rules, state),
-                forgotten: 0,
-            };
-        }
-        let mut state = S::fresh(rules);
-        let result = act(rules, &mut state);
-        if state.left(rules, now) == 0 {
+            let result = act(rules, state, &mut at);
+            *newest = at.0;
             return Visit {
                 result,
                 forgotten: 0,
             };
         }
-        let forgotten = self.insert(&mut inside, hash, key.to_owned(), state, now);
+        let mut state = S::fresh(rules);
+        let result = act(rules, &mut state, &mut at);
+        *newest = at.0;
+        if state.left(rules, at.0) == 0 {
+            return Visit {
+                result,
+                forgotten: 0,
+            };
+        }
+        let forgotten = self.insert(&mut inside, hash, key.to_owned(), state, at.0);
         Visit { result, forgotten }
     }
 
-    /// Shows `act` the state of `key`, or of one never seen, and keeps nothing of it.
-    pub(crate) fn peek<Q, R>(&self, key: &Q, act: impl FnOnce(&S::Rules, &mut S) -> R) -> R
+    /// Shows `act` the state of `key`, or of one never seen, and when it is; a key never seen is not kept.
+    pub(crate) fn peek<Q, R>(
+        &self,
+        key: &Q,
+        now: impl FnOnce() -> u64,
+        act: impl FnOnce(&S::Rules, &mut S, u64) -> R,
+    ) -> R
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
+        let now = now();
         let hash = self.hashing.of(key);
         let mut inside = self.shard(hash);
-        let Inside { rules, entries } = &mut *inside;
+        let (now, _) = inside.later((now, now));
+        let Inside {
+            rules,
+            entries,
+            newest,
+        } = &mut *inside;
+        *newest = now;
         match entries.find_mut(hash, |(held, _)| held.borrow() == key) {
-            Some((_, state)) => act(rules, state),
-            None => act(rules, &mut S::fresh(rules)),
+            Some((_, state)) => act(rules, state, now),
+            None => act(rules, &mut S::fresh(rules), now),
         }
     }
 
@@ -168,7 +199,7 @@ impl<K: Hash + Eq, S: State> Table<K, S> {
     ) {
         for shard in &self.shards {
             let mut inside = lock(shard);
-            let Inside { rules, entries } = &mut *inside;
+            let Inside { rules, entries, .. } = &mut *inside;
             change(rules, &mut entries.iter_mut().map(|(_, state)| state));
         }
     }
@@ -228,6 +259,18 @@ impl<K: Hash + Eq, S: State> Table<K, S> {
 }
 
 impl<K, S: State> Inside<K, S> {
+    /// No earlier than what was seen here.
+    #[inline]
+    const fn later(&self, at: Between) -> Between {
+        let earliest = if at.0 < self.newest {
+            self.newest
+        } else {
+            at.0
+        };
+        let latest = if at.1 < earliest { earliest } else { at.1 };
+        (earliest, latest)
+    }
+
     fn sweep(&mut self, now: u64) {
         let rules = &self.rules;
         self.entries.retain(|(_, state)| state.left(rules, now) > 0);

@@ -80,9 +80,11 @@ impl RateLimiter {
     #[inline]
     pub fn check_n(&self, permits: u64) -> Decision {
         let core = &*self.core;
-        let (earliest, latest) = core.clock.bounds();
-        let between = (earliest.as_nanos(), latest.as_nanos());
-        let (judged, owed, wait) = core.gcra.judge(between, || self.now(), permits, 0);
+        let between = || {
+            let (earliest, latest) = core.clock.bounds();
+            (earliest.as_nanos(), latest.as_nanos())
+        };
+        let (judged, owed, wait) = core.gcra.judge(between, || self.again(), permits, 0);
         let allowed = judged == Judged::Allowed;
         if judged == Judged::Elsewhere {
             return self.slow(permits);
@@ -100,7 +102,7 @@ impl RateLimiter {
 
     /// What [`check_n`](Self::check_n) would say, without taking anything.
     pub fn peek_n(&self, permits: u64) -> Decision {
-        Decision::new(self.core.gcra.look(self.now(), permits), 1)
+        Decision::new(self.core.gcra.look(|| self.now(), permits), 1)
     }
 
     /// One permit as `?` likes it.
@@ -155,6 +157,9 @@ impl RateLimiter {
     ) -> Result<Decision, Rejection> {
         let core = &*self.core;
         let (ask, flow) = (|| self.check_quietly(permits), |all| self.flow(all));
+        if let Some(decision) = core.queue.at_once(ask) {
+            return Ok(decision);
+        }
         core.queue
             .wait(&core.told, permits, patience, ask, flow)
             .await
@@ -173,6 +178,9 @@ impl RateLimiter {
     ) -> Result<Decision, Rejection> {
         let core = &*self.core;
         let (ask, flow) = (|| self.check_quietly(permits), |all| self.flow(all));
+        if let Some(decision) = core.queue.at_once(ask) {
+            return Ok(decision);
+        }
         core.queue
             .wait_blocking(&core.told, permits, patience, ask, flow)
     }
@@ -185,9 +193,9 @@ impl RateLimiter {
     /// The refusal, when it would take longer, or there can never be so many at once.
     pub fn reserve(&self, permits: u64, patience: Duration) -> Result<Reservation, Decision> {
         let patience = u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX - 1);
+        let decision = Decision::new(self.take(permits, patience), 1);
+        // What it waits for counts from the time it was judged by, which was no later.
         let now = self.core.clock.now();
-        let ruling = self.core.gcra.take(now.as_nanos(), permits, patience);
-        let decision = Decision::new(ruling, 1);
         if !decision.is_allowed() {
             return Err(self.core.told.decided(decision, permits, false));
         }
@@ -198,12 +206,12 @@ impl RateLimiter {
     /// Takes permits whether they are there or not: debt. For costs that are known only afterwards.
     /// The decision refuses while more is owed than the burst, and its wait is until then.
     pub fn force(&self, permits: u64) -> Decision {
-        Decision::new(self.core.gcra.force(self.now(), permits), 1)
+        Decision::new(self.core.gcra.force(|| self.now(), permits), 1)
     }
 
     /// Gives permits back that were taken and not used. Never more than a full burst is there.
     pub fn give_back(&self, permits: u64) {
-        self.core.gcra.give_back(self.now(), permits);
+        self.core.gcra.give_back(|| self.now(), permits);
     }
 
     /// Goes on by another quota, at once, with what is left as `carry` says.
@@ -218,7 +226,7 @@ impl RateLimiter {
         {
             let held = self.core.quota.write();
             let mut held = held.unwrap_or_else(PoisonError::into_inner);
-            self.core.gcra.set_plan(self.now(), plan, carry);
+            self.core.gcra.set_plan(|| self.now(), plan, carry);
             *held = quota;
         }
         self.core.told.tell(EventKind::QuotaChanged);
@@ -252,7 +260,7 @@ impl RateLimiter {
     #[cold]
     #[inline(never)]
     fn slow(&self, permits: u64) -> Decision {
-        let ruling = self.core.gcra.take(self.now(), permits, 0);
+        let ruling = self.take(permits, 0);
         self.decided(ruling, permits)
     }
 
@@ -271,20 +279,32 @@ impl RateLimiter {
 
     /// For one who waits: a refusal is no event, for he asks again.
     fn check_quietly(&self, permits: u64) -> Decision {
-        let ruling = self.core.gcra.take(self.now(), permits, 0);
+        let ruling = self.take(permits, 0);
         if ruling.allowed || self.core.shadow.load(Relaxed) {
             return self.decided(ruling, permits);
         }
         Decision::new(ruling, 1)
     }
 
+    fn take(&self, permits: u64, patience: u64) -> Ruling {
+        let (now, again) = (|| self.now(), || self.again());
+        self.core.gcra.take(now, again, permits, patience)
+    }
+
     fn flow(&self, permits: u64) -> Duration {
-        Duration::from_nanos(self.core.gcra.flow(self.now(), permits))
+        Duration::from_nanos(self.core.gcra.flow(|| self.now(), permits))
     }
 
     #[inline]
     fn now(&self) -> u64 {
         self.core.clock.now().as_nanos()
+    }
+
+    /// The second look: in order, and off the path of those who need only one.
+    #[cold]
+    #[inline(never)]
+    fn again(&self) -> u64 {
+        self.core.clock.now_in_order().as_nanos()
     }
 
     fn clock(&self) -> &Clock {
@@ -311,12 +331,12 @@ impl Registered for Core {
     }
 
     fn state(&self) -> &'static str {
-        let look = self.gcra.look(self.clock.now().as_nanos(), 1);
+        let look = self.gcra.look(|| self.clock.now().as_nanos(), 1);
         if look.allowed { "open" } else { "used_up" }
     }
 
     fn gauges(&self, each: &mut dyn FnMut(&'static str, u64)) {
-        let look = self.gcra.look(self.clock.now().as_nanos(), 0);
+        let look = self.gcra.look(|| self.clock.now().as_nanos(), 0);
         let now = Decision::new(look, 1);
         each("buttress_rate_limiter_limit", now.limit());
         each("buttress_rate_limiter_remaining", now.remaining());

@@ -1,6 +1,6 @@
 //! One bandwidth: so many permits per so long, and how they are counted.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use crate::{PolicyError, machine::Rule};
 
@@ -149,6 +149,46 @@ impl Bandwidth {
         }
     }
 
+    /// What each of so many instances may give out, so that together they keep to this. Rounded down,
+    /// but for the one permit that each has.
+    pub(super) fn shared_by(self, instances: NonZeroU32) -> Self {
+        let (count, of) = (u64::from(instances.get()), instances.get());
+        let burst = self.burst.map(|burst| (burst / count).max(1));
+        if self.permits.is_multiple_of(count) {
+            let permits = self.permits / count;
+            return Self {
+                permits,
+                burst,
+                ..self
+            };
+        }
+        if self.algorithm == Algorithm::TokenBucket {
+            // It flows in evenly: as many in so many times the period are exactly the rate.
+            return Self {
+                period: self.period.saturating_mul(of),
+                burst: Some((self.most() / count).max(1)),
+                ..self
+            };
+        }
+        if self.permits > count {
+            let permits = self.permits / count;
+            return Self {
+                permits,
+                burst,
+                ..self
+            };
+        }
+        // Less than one in a period: one in so many of them.
+        let periods = count.div_ceil(self.permits);
+        let periods = u32::try_from(periods).unwrap_or(of);
+        Self {
+            permits: 1,
+            period: self.period.saturating_mul(periods),
+            burst: burst.map(|_| 1),
+            ..self
+        }
+    }
+
     pub(super) fn check(&self) -> Result<(), PolicyError> {
         if !(1..=Self::MOST_PERMITS).contains(&self.permits) {
             return Err(PolicyError::new("permits", "1 to 1000000000"));
@@ -173,5 +213,54 @@ impl Bandwidth {
             Algorithm::FixedWindow | Algorithm::SlidingWindow | Algorithm::SlidingLog => {}
         }
         Rule::in_process(self).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn bandwidths() -> impl Strategy<Value = Bandwidth> {
+        let algorithm = prop_oneof![
+            Just(Algorithm::TokenBucket),
+            Just(Algorithm::Interval),
+            Just(Algorithm::FixedWindow),
+            Just(Algorithm::SlidingWindow),
+        ];
+        let (permits, burst) = (1_u64..100_000, prop::option::of(1_u64..100_000));
+        (algorithm, permits, 1_u64..86_400, burst).prop_map(
+            |(algorithm, permits, period, burst)| {
+                let bandwidth = Bandwidth::per(permits, Duration::from_secs(period));
+                let bandwidth = bandwidth.algorithm(algorithm);
+                match (algorithm, burst) {
+                    (Algorithm::TokenBucket | Algorithm::Interval, Some(burst)) => {
+                        bandwidth.burst(burst)
+                    }
+                    _ => bandwidth,
+                }
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn shares_are_together_no_more_than_the_whole(whole in bandwidths(), instances in 1_u32..300) {
+            let share = whole.shared_by(NonZeroU32::new(instances).unwrap());
+            share.check().unwrap();
+            let all = u128::from(instances);
+            // In permits a nanosecond, by the other's period.
+            let rate = all * u128::from(share.permits) * whole.period.as_nanos();
+            prop_assert!(rate <= u128::from(whole.permits) * share.period.as_nanos());
+            let most = u128::from(whole.most()).max(all);
+            prop_assert!(all * u128::from(share.most()) <= most);
+            if whole.algorithm == Algorithm::TokenBucket {
+                prop_assert_eq!(rate, u128::from(whole.permits) * share.period.as_nanos());
+            }
+            if instances == 1 {
+                prop_assert_eq!(share, whole);
+            }
+        }
     }
 }

@@ -4,7 +4,7 @@ mod bandwidth;
 #[cfg(feature = "serde")]
 mod written;
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 pub use self::bandwidth::{Algorithm, Bandwidth};
 use crate::PolicyError;
@@ -91,6 +91,20 @@ impl Quota {
     /// As [`Quota::new`].
     pub fn per(permits: u64, period: Duration) -> Result<Self, PolicyError> {
         Self::new(Bandwidth::per(permits, period))
+    }
+
+    /// What each of so many instances may give out by itself.
+    pub(crate) fn shared_by(&self, instances: NonZeroU32) -> Result<Self, PolicyError> {
+        let bandwidths = self.bandwidths.iter().map(|it| it.shared_by(instances));
+        let bandwidths: Vec<_> = bandwidths.collect();
+        for bandwidth in &bandwidths {
+            let too_little = |_| {
+                let range = "instances of which each has a permit in 366 days";
+                PolicyError::new("when_down.share", range)
+            };
+            bandwidth.check().map_err(too_little)?;
+        }
+        Ok(Self { bandwidths })
     }
 
     /// What must allow.

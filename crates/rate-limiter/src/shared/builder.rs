@@ -127,8 +127,8 @@ impl SharedRateLimiterBuilder {
     /// # Errors
     ///
     /// A quota that cannot work in a store: a sliding log, a period that is no whole number of
-    /// microseconds, numbers beyond what a store's arithmetic holds exactly. A lease, a number of keys or a
-    /// length out of its range.
+    /// microseconds, numbers beyond what a store's arithmetic holds exactly. A share of it that cannot work:
+    /// less than one permit in 366 days. A lease, a number of keys or a length out of its range.
     pub fn build(self) -> Result<SharedRateLimiter, PolicyError> {
         let plan = Plan::shared(&self.quota)?;
         if !self.told.name.is_ascii() || !(1..=100).contains(&self.told.name.len()) {
@@ -159,14 +159,14 @@ impl SharedRateLimiterBuilder {
                 Some(Leases::new(LeaseRule { slice, life }, self.keys))
             }
         };
-        let local = match self.when_down {
-            WhenDown::Local => Some(
-                KeyedRateLimiter::builder(self.told.name.clone(), self.quota.clone())
-                    .max_keys(self.keys)
-                    .clock(self.clock.clone())
-                    .build()?,
-            ),
-            _ => None,
+        let local = match self.when_down.share() {
+            Some(instances) => {
+                let quota = self.quota.shared_by(instances)?;
+                let local = KeyedRateLimiter::builder(self.told.name.clone(), quota);
+                let local = local.max_keys(self.keys).clock(self.clock.clone());
+                Some(local.build()?)
+            }
+            None => None,
         };
         let core = Arc::new(Core {
             store: self.store,

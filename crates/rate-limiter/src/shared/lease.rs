@@ -99,9 +99,9 @@ impl Leases {
         if permits == 0 {
             return None;
         }
-        let now = clock.now().as_nanos();
+        let now = || clock.now().as_nanos();
         self.table
-            .peek(key, |_, leased| leased.decide(permits, now))
+            .peek(key, now, |_, leased, now| leased.decide(permits, now))
     }
 
     /// Takes `permits` of what is leased, or asks the store for a slice: one at a time for each key.
@@ -128,20 +128,24 @@ impl Leases {
         let now = clock.now().as_nanos();
         let answer = ask(permits, self.rule.slice.max(permits)).await?;
         let (decision, granted) = (answer.decision, answer.granted);
-        let visit = self.table.visit(key, now, |rule, leased| {
-            leased.last = Some(decision);
-            if granted >= permits && decision.is_allowed() {
-                let kept = if now < leased.until { leased.left } else { 0 };
-                leased.left = kept.saturating_add(granted - permits);
-                leased.until = now.saturating_add(rule.life);
-                leased.refused = None;
-            } else if let Some(wait) = decision.retry_after() {
-                // No longer than a slice lives: another may give permits back.
-                let wait = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
-                let until = now.saturating_add(wait.min(rule.life));
-                leased.refused = Some((until, permits, decision));
-            }
-        });
+        let visit = self.table.visit(
+            key,
+            || (now, now),
+            |rule, leased, _| {
+                leased.last = Some(decision);
+                if granted >= permits && decision.is_allowed() {
+                    let kept = if now < leased.until { leased.left } else { 0 };
+                    leased.left = kept.saturating_add(granted - permits);
+                    leased.until = now.saturating_add(rule.life);
+                    leased.refused = None;
+                } else if let Some(wait) = decision.retry_after() {
+                    // No longer than a slice lives: another may give permits back.
+                    let wait = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
+                    let until = now.saturating_add(wait.min(rule.life));
+                    leased.refused = Some((until, permits, decision));
+                }
+            },
+        );
         let () = visit.result;
         Ok(decision)
     }
@@ -152,15 +156,19 @@ impl Leases {
 
     fn local(&self, key: &[u8], permits: u64, clock: &Clock) -> Local {
         let now = clock.now().as_nanos();
-        let visit = self.table.visit(key, now, |_, leased| {
-            if let Some(decision) = leased.decide(permits, now) {
-                return Local::Decided(decision);
-            }
-            let asking = leased
-                .asking
-                .get_or_insert_with(|| Arc::new(Semaphore::new(1)));
-            Local::Ask(Arc::clone(asking))
-        });
+        let visit = self.table.visit(
+            key,
+            || (now, now),
+            |_, leased, at| {
+                if let Some(decision) = leased.decide(permits, at.0) {
+                    return Local::Decided(decision);
+                }
+                let asking = leased
+                    .asking
+                    .get_or_insert_with(|| Arc::new(Semaphore::new(1)));
+                Local::Ask(Arc::clone(asking))
+            },
+        );
         visit.result
     }
 }

@@ -7,6 +7,7 @@ mod pruner;
 use std::{
     borrow::Cow,
     fmt,
+    num::NonZeroU32,
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -33,6 +34,11 @@ pub enum WhenDown {
     /// may give out a whole quota by itself.
     #[default]
     Local,
+    /// The same, with one of so many shares of the quota: so all instances together give out no more than
+    /// the quota, though none knows of the others. How many there are is the caller's to know. A share
+    /// has one permit at least: together they may give out as many at once as there are instances. A key
+    /// whose calls all come to one instance has that one's share alone.
+    Share(NonZeroU32),
     /// Lets everything through.
     Open,
     /// Refuses everything, as unavailable.
@@ -40,9 +46,20 @@ pub enum WhenDown {
 }
 
 impl WhenDown {
+    /// How much of the quota this process gives out by itself, as one of how many; `None`, if nothing is
+    /// counted here.
+    const fn share(self) -> Option<NonZeroU32> {
+        match self {
+            Self::Local => Some(NonZeroU32::MIN),
+            Self::Share(instances) => Some(instances),
+            Self::Open | Self::Closed => None,
+        }
+    }
+
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Local => "local",
+            Self::Share(_) => "share",
             Self::Open => "open",
             Self::Closed => "closed",
         }
@@ -262,8 +279,9 @@ impl SharedRateLimiter {
     /// change to: see [`KeyedRateLimiter::set_quota`]. The old one holds then.
     pub fn set_quota(&self, quota: Quota) -> Result<(), PolicyError> {
         let plan = Arc::new(Plan::shared(&quota)?);
-        if let Some(local) = &self.core.local {
-            local.set_quota(quota.clone(), crate::Carry::AsItIs)?;
+        let share = self.core.when_down.share();
+        if let (Some(local), Some(instances)) = (&self.core.local, share) {
+            local.set_quota(quota.shared_by(instances)?, crate::Carry::AsItIs)?;
         }
         {
             let held = self.core.plan.write();
@@ -364,7 +382,7 @@ impl Core {
             _ => permits,
         };
         let decision = match (self.when_down, &self.local) {
-            (WhenDown::Local, Some(local)) => match what {
+            (WhenDown::Local | WhenDown::Share(_), Some(local)) => match what {
                 What::Take { .. } => local.take_quietly(&key[..], wanted),
                 What::Peek => local.peek_n(&key[..], wanted),
                 What::Force => local.force(&key[..], wanted),

@@ -65,8 +65,9 @@ impl fmt::Debug for MemoryStore {
 #[async_trait]
 impl Store for MemoryStore {
     async fn decide(&self, key: &Key, ask: &Ask, _: Deadline) -> Result<Answer, StoreError> {
-        let now = self.now();
         let mut inside = self.lock();
+        // In the lock's order: who came first is not judged by a later time.
+        let now = self.now();
         let held = inside.keys.get(key).map_or(&[][..], |(slots, _)| slots);
         let decided = ask.decide(held, now);
         if let Some(slots) = decided.slots {

@@ -16,6 +16,8 @@ mod keyed;
 mod oracle;
 mod outage;
 mod over_http;
+mod same_moment;
+mod share;
 mod shared;
 mod stand;
 mod stores;

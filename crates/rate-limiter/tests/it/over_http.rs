@@ -316,7 +316,7 @@ async fn in_shadow_all_is_let_through_and_told() {
 }
 
 #[derive(Debug)]
-struct Down;
+pub(crate) struct Down;
 
 #[async_trait::async_trait]
 impl Store for Down {

@@ -8,6 +8,7 @@ use std::{
 use buttress_core::{Clock, RejectionKind};
 use buttress_rate_limiter::{Bandwidth, KeyedRateLimiter, Quota, RateLimiter};
 use buttress_testkit::cancel_sweep;
+use futures_util::FutureExt as _;
 
 fn slow(permits: u64, period: Duration) -> RateLimiter {
     let quota = Quota::new(Bandwidth::per(permits, period).burst(1)).unwrap();
@@ -138,8 +139,42 @@ fn a_thread_can_wait_as_well() {
         })
         .collect();
     assert!(threads.into_iter().all(|thread| thread.join().unwrap()));
-    let short = limiter.until_ready_blocking(1, Duration::from_millis(1));
+    let slower = slow(1, Duration::from_secs(3600));
+    assert!(slower.until_ready_blocking(1, Duration::ZERO).is_ok());
+    let short = slower.until_ready_blocking(1, Duration::from_millis(1));
     assert!(short.is_err());
+}
+
+/// Who finds his permit there stands in no line, and sleeps by no timer: there is none outside a runtime.
+#[test]
+fn what_is_there_is_taken_without_a_place_unless_somebody_is_in_line() {
+    let (clock, hand) = Clock::manual();
+    let quota = || Quota::new(Bandwidth::per_hour(1)).unwrap();
+    let limiter = RateLimiter::builder("one", quota()).clock(clock.clone());
+    let limiter = limiter.max_waiting(1).build().unwrap();
+    let keys = KeyedRateLimiter::<u8>::builder("keys", quota()).clock(clock);
+    let keys = keys.max_waiting(1).build().unwrap();
+    let now = |limiter: &RateLimiter| limiter.until_ready().now_or_never();
+    let of_key = |key: u8| {
+        let patience = Duration::from_secs(86_400);
+        keys.until_ready_within(&key, 1, patience).now_or_never()
+    };
+    assert!(now(&limiter).unwrap().is_ok());
+    assert!(of_key(1).unwrap().is_ok() && of_key(2).unwrap().is_ok());
+
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let _guard = runtime.enter();
+    let mut first = std::pin::pin!(limiter.until_ready());
+    let mut first_of_key = std::pin::pin!(keys.until_ready_within(&1, 1, Duration::MAX));
+    assert!(first.as_mut().now_or_never().is_none());
+    assert!(first_of_key.as_mut().now_or_never().is_none());
+    hand.advance(Duration::from_secs(3600));
+    // The permits are there, and theirs who wait.
+    assert!(now(&limiter).unwrap().is_err(), "the line is full");
+    assert!(of_key(2).unwrap().is_err(), "the lines are full");
 }
 
 #[tokio::test(start_paused = true)]
