@@ -42,7 +42,6 @@ async fn ride(
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // A second is soon over; half a minute is the default.
     let lease = LeaseTerms::new(Duration::from_secs(1))?;
     let policy = Policy::builder().lease(lease).build()?;
     let idempotency = Idempotency::builder(MemoryStore::new()).policy(policy);
