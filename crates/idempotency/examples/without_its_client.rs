@@ -42,7 +42,6 @@ async fn ride(
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // A second is soon over; half a minute is the default.
     let lease = LeaseTerms::new(Duration::from_secs(1))?;
     let policy = Policy::builder().lease(lease).build()?;
     let idempotency = Idempotency::builder(MemoryStore::new()).policy(policy);
@@ -58,20 +57,19 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         Some(Scope::of([&head.extensions.get::<Caller>()?.0]))
     });
     let layer = layer.keep_requests(kept)?;
-    let app = Router::new()
-        .route("/rides", post(ride))
-        .layer(layer.clone());
+    let app = Router::new().route("/rides", post(ride));
+    let app = app.layer(layer.clone());
     let ask = || {
-        let request = Request::post("/rides").header("idempotency-key", "7d0c");
-        let request = request.extension(Caller("alice".into()));
-        request.body(Body::empty())
+        let request = Request::post("/rides").extension(Caller("alice".into()));
+        request
+            .header("idempotency-key", "7d0c")
+            .body(Body::empty())
     };
     println!("at first: {}", app.clone().oneshot(ask()?).await?.status());
 
-    // In each instance of the service, as long as it runs.
     let completer = layer.completer(app.clone())?.idle(Duration::ZERO)?;
-    let completer = completer.every(Duration::from_millis(200))?;
     let shutdown = tokio::time::sleep(Duration::from_secs(3));
+    let completer = completer.every(Duration::from_millis(200))?;
     completer.run_until(shutdown).await;
 
     let later = app.oneshot(ask()?).await?;

@@ -72,10 +72,12 @@ pub(super) struct Exchange {
     redriven: Option<Redriven>,
 }
 
-/// Reads the request, claims its key and has it done.
-///
-/// A block, and its arguments one by one: what an async function is given stands in its future
-/// twice, and this one is moved to where it is polled for each request.
+/// Reads the request, claims its key and has it done. Head and body apart, for both together would
+/// be there whole and in parts.
+#[expect(
+    clippy::manual_async_fn,
+    reason = "what an async function is given stands in its future twice"
+)]
 pub(super) fn answer<S, B, R>(
     service: S,
     settings: Arc<Settings>,

@@ -19,7 +19,6 @@ use sqlx::Pool;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    time::timeout,
 };
 
 use crate::{
@@ -431,21 +430,18 @@ async fn a_request_that_kills_its_process_is_parked_and_its_neighbours_are_finis
         let completer = child("sqlite", &file).environment("COMPLETES", "yes");
         let mut completer = completer.spawn();
         completer.until("completes").await;
-        let left = async {
-            eventually("the others are finished", 60 * SECOND, async || {
-                let left = idempotency.unfinished(Duration::ZERO, 10).await.ok()?;
-                (left.len() == 1 && left[0].parked).then_some(left)
-            })
-            .await
-        };
+        let left = eventually("the others are finished", 60 * SECOND, async || {
+            let left = idempotency.unfinished(Duration::ZERO, 10).await.ok()?;
+            (left.len() == 1 && left[0].parked).then_some(left)
+        });
         tokio::select! {
             _ = completer.end() => deaths += 1,
-            left = timeout(50 * SECOND, left) => break left.unwrap(),
+            left = left => break left,
         }
     };
     // A drive whose lease a slow machine let lapse has counted as well.
     assert!((1..=3).contains(&deaths), "{deaths}");
-    assert_eq!((parked[0].drives, parked[0].parked), (3, true));
+    assert_eq!(parked[0].drives, 3);
     for number in [1, 3, 4] {
         assert_eq!(rides.count("rides", number).await, 1);
         assert_eq!(rides.count("charges", number).await, 1);
