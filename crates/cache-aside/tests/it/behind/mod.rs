@@ -420,3 +420,23 @@ fn a_policy_that_cannot_work_is_refused() {
         assert_eq!(refused.unwrap_err().field(), field);
     }
 }
+
+/// What was handed back is written by nobody: who waits for that would wait for ever.
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_what_a_stop_hands_back_is_told() {
+    let (cache, _) = cache(CachePolicy::default());
+    let source = Source::default();
+    source.is_down.store(true, SeqCst);
+    let behind = behind(&cache, &source, WriteBehindPolicy::default());
+    behind.put("a", 1).await.unwrap();
+    let flushing = tokio::spawn({
+        let behind = behind.clone();
+        async move { behind.flush().await }
+    });
+    tokio::time::sleep(SECOND).await;
+    assert!(!flushing.is_finished(), "the source is down");
+    assert_eq!(behind.stop(SECOND).await.len(), 1);
+    let told = tokio::time::timeout(LONG, flushing).await;
+    told.expect("it waits for what is written by nobody")
+        .unwrap();
+}
