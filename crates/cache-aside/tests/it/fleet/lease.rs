@@ -203,6 +203,30 @@ async fn a_load_that_hangs_keeps_the_others_away_until_the_ceiling() {
     hangs.abort();
 }
 
+/// Beats that the store answers slowly make a term's third longer, and not the ceiling.
+#[tokio::test(start_paused = true)]
+async fn a_slow_store_does_not_lift_the_ceiling() {
+    let fleet = Loads::new();
+    let lease = LeasePolicy {
+        term: SECOND,
+        wait: 600 * SECOND,
+        ceiling: 12 * SECOND,
+    };
+    let cache = instance(
+        fleet.shelf.clone(),
+        CachePolicy::builder().no_hard_timeout().build().unwrap(),
+        lease,
+    );
+    *fleet.shelf.slow.lock().unwrap() = 400 * MILLISECOND;
+    let hangs = tokio::spawn(fleet.ask(&cache, 1000 * SECOND, plain));
+    tokio::time::sleep(500 * MILLISECOND).await;
+    let asked = fleet.ask(&fleet.instance(lease), SECOND, plain);
+    let (found, took) = fleet.timed(asked).await;
+    assert_eq!((found.unwrap(), fleet.count()), (2, 2));
+    assert!(took > 10 * SECOND && took < 15 * SECOND, "{took:?}");
+    hangs.abort();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_load_that_nobody_polls_keeps_nobody_away_for_longer_than_a_term() {
     let fleet = Loads::new();
