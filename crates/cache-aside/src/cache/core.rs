@@ -91,11 +91,15 @@ impl<V: Clone + Send + Sync + 'static> Core<V> {
         {
             return Standing::Expired;
         }
-        let is_drawn = standing == Standing::Early && !life.scale.is_zero();
-        if is_drawn && !xfetch_is_due(life.scale, life.fresh_until, now, self.random()) {
+        if standing == Standing::Early && !self.is_due_early(life, now) {
             return Standing::Quiet;
         }
         standing
+    }
+
+    /// Whether what may be loaded anew early is to be. Where early refreshes are drawn, it draws.
+    pub(crate) fn is_due_early(&self, life: &Life, now: Moment) -> bool {
+        life.scale.is_zero() || xfetch_is_due(life.scale, life.fresh_until, now, self.random())
     }
 
     /// Joins the flight of this key, or begins one.

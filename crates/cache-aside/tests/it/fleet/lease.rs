@@ -1,6 +1,6 @@
 //! One load for all instances, and what ends it. Time is paused: it passes only where everybody waits.
 
-use buttress_cache_aside::{CacheError, LeasePolicy};
+use buttress_cache_aside::{CacheError, EarlyRefresh, LeasePolicy};
 use futures_util::future::join_all;
 
 use super::*;
@@ -225,6 +225,38 @@ async fn a_slow_store_does_not_lift_the_ceiling() {
     assert_eq!((found.unwrap(), fleet.count()), (2, 2));
     assert!(took > 10 * SECOND && took < 15 * SECOND, "{took:?}");
     hangs.abort();
+}
+
+/// Where loads are slow, an entry may be drawn for an early load at any time. One that another instance has just loaded
+/// is as good as a load.
+#[tokio::test(start_paused = true)]
+async fn what_another_instance_has_just_renewed_early_is_not_loaded_again() {
+    let fleet = Loads::new();
+    let make = || {
+        let policy = CachePolicy::builder()
+            .ttl(60 * SECOND)
+            .jitter_percent(0)
+            .early_refresh(EarlyRefresh::xfetch(1.0));
+        let second = SecondLevel::new(fleet.shelf.clone(), framing());
+        let second = second.staleness(3600 * SECOND).unwrap();
+        Cache::builder("fleet", policy.build().unwrap())
+            // A tenth: 2.3 times what the load took before the end.
+            .random(|| u64::MAX / 10)
+            .second_level(second.one_load(LEASE).unwrap())
+            .build()
+    };
+    let (a, b) = (make(), make());
+    let takes = 4 * SECOND;
+    for cache in [&a, &b] {
+        assert_eq!(fleet.ask(cache, takes, plain).await.unwrap(), 1);
+    }
+    tokio::time::sleep(52 * SECOND).await;
+    for cache in [&a, &b] {
+        assert_eq!(fleet.ask(cache, takes, plain).await.unwrap(), 1);
+        tokio::time::sleep(takes + MILLISECOND).await;
+        assert_eq!(cache.get("k").await, Some(2));
+    }
+    assert_eq!(fleet.count(), 2);
 }
 
 #[tokio::test(start_paused = true)]
