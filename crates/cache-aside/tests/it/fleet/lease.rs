@@ -203,6 +203,33 @@ async fn a_load_that_hangs_keeps_the_others_away_until_the_ceiling() {
     hangs.abort();
 }
 
+/// A second level that fails must not make each caller load for himself, as those of others do; nor must a leader who goes.
+#[tokio::test(start_paused = true)]
+async fn while_the_second_level_is_away_a_process_makes_one_load_of_a_key() {
+    for lease in [false, true] {
+        let fleet = Loads::new();
+        let second = SecondLevel::new(fleet.shelf.clone(), framing());
+        let second = match lease {
+            true => second.one_load(LEASE).unwrap(),
+            false => second,
+        };
+        let cache = Cache::builder("fleet", policy()).second_level(second);
+        let cache = cache.build();
+        fleet.shelf.set_down(true);
+        let leader = tokio::spawn(fleet.ask(&cache, SECOND / 2, plain));
+        tokio::time::sleep(MILLISECOND).await;
+        let asked: Vec<_> = (0..100)
+            .map(|_| tokio::spawn(fleet.ask(&cache, SECOND / 2, plain)))
+            .collect();
+        tokio::time::sleep(MILLISECOND).await;
+        leader.abort();
+        for found in join_all(asked).await {
+            assert_eq!(found.unwrap().unwrap(), 1);
+        }
+        assert_eq!(fleet.count(), 1, "a lease: {lease}");
+    }
+}
+
 /// Beats that the store answers slowly make a term's third longer, and not the ceiling.
 #[tokio::test(start_paused = true)]
 async fn a_slow_store_does_not_lift_the_ceiling() {
