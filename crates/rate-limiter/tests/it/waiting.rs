@@ -138,7 +138,10 @@ fn a_thread_can_wait_as_well() {
         })
         .collect();
     assert!(threads.into_iter().all(|thread| thread.join().unwrap()));
-    let short = limiter.until_ready_blocking(1, Duration::from_millis(1));
+    // A slow machine must not find the next permit there already.
+    let seldom = slow(1, Duration::from_secs(3600));
+    assert!(seldom.check().is_allowed());
+    let short = seldom.until_ready_blocking(1, Duration::from_millis(1));
     assert!(short.is_err());
 }
 
