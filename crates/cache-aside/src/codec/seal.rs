@@ -129,7 +129,7 @@ pub(super) use self::with_hmac::Seals;
 /// Nothing is sealed.
 #[cfg(not(feature = "hmac"))]
 #[derive(Clone, Debug, Default)]
-pub(super) struct Seals;
+pub(super) struct Seals {}
 
 #[cfg(not(feature = "hmac"))]
 #[expect(clippy::unused_self, reason = "with the feature, they have secrets")]
