@@ -1,5 +1,5 @@
 //! What an entry from the second level costs, beside a bare GET of the same bytes on the same connection: alone, and
-//! with 64 callers at once. All contenders in turns, so that a busy machine disturbs all of them alike; the medians.
+//! with 64 callers at once. What a miss costs, with one load for all instances and without, and how many then load. All contenders in turns, so that a busy machine disturbs all of them alike; the medians.
 //!
 //! A private Redis on the loopback, over TCP.
 
@@ -12,13 +12,18 @@
 )]
 
 use std::{
+    convert::Infallible,
     future::Future,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
 use buttress_cache_aside::{
-    Cache, CachePolicy, SecondLevel,
+    Cache, CachePolicy, LeasePolicy, SecondLevel,
     codec::{Framing, Postcard, Schema},
     store::{CacheStore as _, RedisStore},
 };
@@ -136,6 +141,100 @@ async fn measure() {
     ];
     table("one caller, each read after the other", &contenders, 1).await;
     table("64 callers at once, for each read", &contenders, 64).await;
+    misses(&store, &plain).await;
+    fleet(&store).await;
+}
+
+fn instance(store: &RedisStore, lease: bool) -> Cache<Vec<u8>> {
+    let framing = Framing::new(Postcard::new(), Schema::new("bench", 1).unwrap());
+    let second = SecondLevel::new(store.clone(), framing);
+    let second = match lease {
+        true => second.one_load(LeasePolicy::default()).unwrap(),
+        false => second,
+    };
+    Cache::builder("missed", CachePolicy::default())
+        .second_level(second)
+        .build()
+}
+
+/// What a key that nobody has costs, when the load itself takes no time: with a lease, and without.
+async fn misses(store: &RedisStore, plain: &redis::aio::MultiplexedConnection) {
+    let fresh = AtomicUsize::new(0);
+    let key = || format!("key {}", fresh.fetch_add(1, Relaxed));
+    let (without, with) = (instance(store, false), instance(store, true));
+    let load = || async { Ok::<_, Infallible>(vec![b'v'; 500]) };
+    let (key, without, with) = (&key, &without, &with);
+    let contenders: Vec<Contender<'_>> = vec![
+        (
+            "bare GET of nothing, then SET",
+            Box::new(|| {
+                let mut plain = plain.clone();
+                Box::pin(async move {
+                    let key = key();
+                    let mut get = redis::cmd("GET");
+                    let none: Option<Vec<u8>> =
+                        get.arg(&key).query_async(&mut plain).await.unwrap();
+                    assert!(none.is_none());
+                    let mut set = redis::cmd("SET");
+                    set.arg(&key).arg(vec![b'v'; 600]).arg("PX").arg(60_000);
+                    set.query_async::<()>(&mut plain).await.unwrap();
+                })
+            }),
+        ),
+        (
+            "a miss, without a lease",
+            Box::new(move || {
+                Box::pin(async move {
+                    without.get_or_load(key(), load).await.unwrap();
+                })
+            }),
+        ),
+        (
+            "a miss, with one load for the fleet",
+            Box::new(move || {
+                Box::pin(async move {
+                    with.get_or_load(key(), load).await.unwrap();
+                })
+            }),
+        ),
+    ];
+    table("a miss, one caller", &contenders, 1).await;
+    table("a miss, 64 callers of 64 keys at once", &contenders, 64).await;
+}
+
+/// Many instances miss one key at once, whose load takes a while: how many load, and when the last one has it.
+async fn fleet(store: &RedisStore) {
+    const INSTANCES: usize = 32;
+    let loads = Arc::new(AtomicUsize::new(0));
+    for takes in [20, 200].map(Duration::from_millis) {
+        println!("{INSTANCES} instances miss a key at once, whose load takes {takes:?}");
+        for lease in [false, true] {
+            let caches: Vec<_> = (0..INSTANCES).map(|_| instance(store, lease)).collect();
+            let mut times = Vec::new();
+            loads.store(0, Relaxed);
+            for round in 0..15 {
+                let key = format!("fleet {takes:?} {lease} {round}");
+                let asked = caches.iter().map(|cache| {
+                    let loads = Arc::clone(&loads);
+                    cache.get_or_load(&key, move || async move {
+                        loads.fetch_add(1, Relaxed);
+                        tokio::time::sleep(takes).await;
+                        Ok::<_, Infallible>(vec![b'v'; 500])
+                    })
+                });
+                let begun = Instant::now();
+                join_all(asked).await;
+                times.push(begun.elapsed());
+            }
+            times.sort();
+            let each = loads.load(Relaxed) as f64 / 15.0;
+            let who = if lease { "with a lease" } else { "without" };
+            println!(
+                "  {who:<40} {each:>5.1} loads, the last has it after {:.1?}",
+                times[7]
+            );
+        }
+    }
 }
 
 fn main() {

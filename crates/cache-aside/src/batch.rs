@@ -127,6 +127,7 @@ struct Batch<K, V> {
     call: Call<V>,
     look: Look<K, V>,
     begin: oneshot::Sender<Vec<Asked<K>>>,
+    longest_key: usize,
     runtime: Option<tokio::runtime::Handle>,
 }
 
@@ -146,6 +147,7 @@ where
         E: Into<Box<dyn Error + Send + Sync>>,
     {
         let (begin, asked) = oneshot::channel();
+        let longest_key = core.policy.max_key_bytes();
         // No flight of these is born before this.
         let (core, born) = (Arc::clone(core), core.tags.now());
         let look = async move {
@@ -170,6 +172,7 @@ where
             call: call.boxed().shared(),
             look,
             begin,
+            longest_key,
             runtime: tokio::runtime::Handle::try_current().ok(),
         }
     }
@@ -235,6 +238,7 @@ where
     /// The loader of one key: its part of what the second level has, and of what the call brings.
     fn part(&self, key: &Key) -> Loader<V> {
         let (call, look, key) = (self.call.clone(), self.look.clone(), Arc::clone(key));
+        let is_flight = key.len() <= self.longest_key;
         let asked = Arc::clone(&key);
         let look = async move {
             let looked = look.await;
@@ -246,7 +250,12 @@ where
                 Box::pin(async move {
                     let brought = call.await?;
                     let mut brought = brought.lock().unwrap_or_else(PoisonError::into_inner);
-                    Ok(brought.remove(&*key).unwrap_or_else(Loaded::not_found))
+                    // A key has one flight, and one too long for that has a part for each time that it was asked for.
+                    let part = match is_flight {
+                        true => brought.remove(&*key),
+                        false => brought.get(&*key).cloned(),
+                    };
+                    Ok(part.unwrap_or_else(Loaded::not_found))
                 })
             }),
             look: Some(look.boxed()),

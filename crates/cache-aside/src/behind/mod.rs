@@ -324,7 +324,8 @@ impl<V: Clone + Send + Sync + 'static> WriteBehind<V> {
         Ok(())
     }
 
-    /// Returns once everything that was put before is written, or given up. It is written without waiting for more.
+    /// Returns once everything that was put before is written, given up, or handed back by [`stop`](Self::stop). It is
+    /// written without waiting for more.
     ///
     /// As long as the source does not take it, this waits: it is dropped without harm.
     pub async fn flush(&self) {
@@ -361,6 +362,8 @@ impl<V: Clone + Send + Sync + 'static> WriteBehind<V> {
             *running = None;
         }
         let left = shared.pending.lock().queue.drain();
+        // Who waits for it in a flush waits for nothing any more.
+        shared.progress.send_replace(());
         shared.forget(left.iter().map(|due| &due.key)).await;
         left.into_iter().map(Write::from).collect()
     }

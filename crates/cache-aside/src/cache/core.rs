@@ -4,6 +4,7 @@ use std::{
     fmt,
     hash::{BuildHasher, RandomState},
     sync::{Arc, MutexGuard, OnceLock},
+    time::Duration,
 };
 
 use buttress_core::{Clock, Moment, Registered};
@@ -90,11 +91,15 @@ impl<V: Clone + Send + Sync + 'static> Core<V> {
         {
             return Standing::Expired;
         }
-        let is_drawn = standing == Standing::Early && !life.scale.is_zero();
-        if is_drawn && !xfetch_is_due(life.scale, life.fresh_until, now, self.random()) {
+        if standing == Standing::Early && !self.is_due_early(life, now) {
             return Standing::Quiet;
         }
         standing
+    }
+
+    /// Whether what may be loaded anew early is to be. Where early refreshes are drawn, it draws.
+    pub(crate) fn is_due_early(&self, life: &Life, now: Moment) -> bool {
+        life.scale.is_zero() || xfetch_is_due(life.scale, life.fresh_until, now, self.random())
     }
 
     /// Joins the flight of this key, or begins one.
@@ -127,6 +132,12 @@ impl<V: Clone + Send + Sync + 'static> Core<V> {
             drop(stripe);
             let passenger = Passenger::new(Arc::clone(self), flight, boarded);
             return Boarding::Joined(passenger, loader);
+        }
+        // Or somebody has put what the source has not got yet. He queues it before he takes this lock: who comes after him
+        // sees it here, or finds it in the source.
+        if let Some(value) = self.behind.get().and_then(|behind| behind.get(key)) {
+            drop(stripe);
+            return Boarding::Hit(self.waiting(value, now, boarded), now);
         }
         // Between the caller's look and the lock, another flight may have landed.
         let stale = match self.alive(key) {
@@ -251,15 +262,28 @@ impl<V: Clone + Send + Sync + 'static> Core<V> {
     /// What is written by hand, in terms of an entry.
     pub(crate) fn written(&self, key: &[u8], loaded: Loaded<V>, born: u64) -> Option<Arrival<V>> {
         let (now, stale) = (self.clock.now(), self.alive(key));
-        let took = std::time::Duration::ZERO;
-        appraise(self, key, loaded, born, stale, now, took).ok()
+        appraise(self, key, loaded, born, stale, now, Duration::ZERO).ok()
     }
 
     /// What waits to be written under this key, and is served meanwhile: the source has not got it yet.
     pub(crate) fn unwritten(&self, key: &[u8]) -> Option<Slot<V>> {
         let value = self.behind.get()?.get(key)?;
-        let arrival = self.written(key, value.into(), self.tags.now())?;
-        Some(arrival.slot)
+        Some(self.waiting(value, self.clock.now(), self.tags.now()))
+    }
+
+    /// A value that waits to be written, in terms of an entry. It is served and not kept: what it weighs is all one.
+    fn waiting(&self, value: Option<V>, now: Moment, born: u64) -> Slot<V> {
+        let terms = match value {
+            Some(_) => self.policy.terms(Duration::ZERO),
+            None => self.policy.negative_terms(),
+        };
+        Slot {
+            value,
+            life: Life::begin(&terms, now),
+            born,
+            weight: 1,
+            more: None,
+        }
     }
 
     /// A write: it fences the loads that began before it, and is kept if it can be.

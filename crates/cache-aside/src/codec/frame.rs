@@ -14,17 +14,17 @@
 //! | 2 + n | entity tag, if it has one |
 //! | 4 | length of the value, uncompressed |
 //! | n | the value |
-//! | 8 | XXH3 over all before it, and over the key |
+//! | 8 or 32 | XXH3, or where there is a secret HMAC-SHA-256, over all before it, and over the key |
 //!
-//! Numbers are big-endian. The checksum finds damage, not malice: whoever may write to the store is trusted with
-//! what it holds.
+//! Numbers are big-endian. The checksum finds damage, not malice: without a secret, whoever may write to the store is
+//! trusted with what it holds.
 
 use std::time::Duration;
 
 use buttress_store::Key;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use super::{Entry, Schema, Unreadable, reader::Reader};
+use super::{Entry, Schema, Unreadable, reader::Reader, seal::Seals};
 use crate::store::Stamp;
 
 const MAGIC: &[u8; 4] = b"BCAE";
@@ -49,6 +49,7 @@ pub(super) fn write<V>(
     schema: &Schema,
     entry: &Entry<V>,
     body: &Body<'_>,
+    seals: &Seals,
 ) -> Vec<u8> {
     // What does not fit into two bytes is no entity tag that a field could hold.
     let etag = entry
@@ -81,8 +82,10 @@ pub(super) fn write<V>(
     let whole = u32::try_from(body.length).unwrap_or(u32::MAX);
     out.extend_from_slice(&whole.to_be_bytes());
     out.extend_from_slice(body.bytes);
-    let sum = sum(key, &out);
-    out.extend_from_slice(&sum.to_be_bytes());
+    if !seals.seal(key, &mut out) {
+        let sum = sum(key, &out);
+        out.extend_from_slice(&sum.to_be_bytes());
+    }
     out
 }
 
@@ -91,6 +94,7 @@ pub(super) fn read<'b>(
     codec: u8,
     schema: &Schema,
     bytes: &'b [u8],
+    seals: &Seals,
 ) -> Result<(Entry<()>, Body<'b>), Unreadable> {
     let foreign = bytes.get(..4).is_none_or(|it| it != MAGIC);
     if foreign {
@@ -99,10 +103,10 @@ pub(super) fn read<'b>(
     if bytes.get(4) != Some(&FORMAT) {
         return Err(Unreadable::Format);
     }
-    let (framed, told) = bytes.split_last_chunk::<SUM>().ok_or(Unreadable::Damaged)?;
-    if sum(key, framed) != u64::from_be_bytes(*told) {
-        return Err(Unreadable::Damaged);
-    }
+    let framed = match seals.open(key, bytes) {
+        Some(opened) => opened?,
+        None => summed(key, bytes).ok_or(Unreadable::Damaged)?,
+    };
     let mut reader = Reader::new(framed.get(5..).unwrap_or_default());
     let parsed = parse(&mut reader, codec, schema);
     parsed.ok_or(Unreadable::Damaged)?
@@ -161,6 +165,12 @@ fn parse<'b>(
         bytes,
     };
     Some(Ok((entry, body)))
+}
+
+/// The bytes without their checksum, if it is theirs.
+fn summed<'b>(key: &Key, bytes: &'b [u8]) -> Option<&'b [u8]> {
+    let (framed, told) = bytes.split_last_chunk::<SUM>()?;
+    (sum(key, framed) == u64::from_be_bytes(*told)).then_some(framed)
 }
 
 fn sum(key: &Key, bytes: &[u8]) -> u64 {

@@ -7,6 +7,7 @@ mod json;
 #[cfg(feature = "postcard")]
 mod postcard;
 mod reader;
+mod seal;
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
@@ -17,6 +18,9 @@ pub use self::json::Json;
 #[cfg(feature = "postcard")]
 pub use self::postcard::Postcard;
 pub(crate) use self::reader::Reader;
+use self::seal::Seals;
+#[cfg(feature = "hmac")]
+pub use self::seal::{SealSecret, SealSecretError};
 use crate::store::Stamp;
 
 /// How values become bytes. The frame around them is not its business.
@@ -103,6 +107,7 @@ pub struct Framing<V> {
     schema: Schema,
     longest: usize,
     compress_above: Option<usize>,
+    seals: Seals,
 }
 
 /// What values are: a name, and a version that grows when old bytes mean something else.
@@ -157,6 +162,7 @@ impl<V> Framing<V> {
             schema,
             longest: Self::LONGEST,
             compress_above: None,
+            seals: Seals::default(),
         }
     }
 
@@ -173,6 +179,27 @@ impl<V> Framing<V> {
     #[must_use]
     pub fn compress_above(mut self, bytes: usize) -> Self {
         self.compress_above = Some(bytes);
+        self
+    }
+
+    /// The same, whose entries carry an HMAC-SHA-256 (RFC 2104) instead of a checksum: over the entry, and over the key and
+    /// the cache that it belongs to. What was made without one of these secrets, or for another key, is missed
+    /// ([`Unreadable::Forged`]), so that nobody who may only write to the store can make values of his own.
+    ///
+    /// What he can do still: remove entries, and put an entry of before back under its own key, where it may look younger
+    /// than it is; and read them all, for nothing is encrypted.
+    ///
+    /// `secret` seals; entries that `older` have sealed are read as well. To change a secret, add the new one to `older` in
+    /// all instances first, then make it the one that seals, and drop the other after the longest life of an entry.
+    #[cfg(feature = "hmac")]
+    #[must_use]
+    pub fn sealed(
+        mut self,
+        secret: SealSecret,
+        older: impl IntoIterator<Item = SealSecret>,
+    ) -> Self {
+        let secrets = std::iter::once(secret).chain(older);
+        self.seals = Seals::new(secrets.collect());
         self
     }
 
@@ -213,6 +240,7 @@ impl<V> Framing<V> {
             &self.schema,
             entry,
             &body,
+            &self.seals,
         ))
     }
 
@@ -223,7 +251,7 @@ impl<V> Framing<V> {
     ///
     /// [`Unreadable`]: the entry is missed.
     pub fn decode(&self, key: &Key, bytes: &[u8]) -> Result<Entry<V>, Unreadable> {
-        let (entry, body) = frame::read(key, self.codec.id(), &self.schema, bytes)?;
+        let (entry, body) = frame::read(key, self.codec.id(), &self.schema, bytes, &self.seals)?;
         if body.length > self.longest {
             return Err(Unreadable::TooLarge);
         }
@@ -255,6 +283,7 @@ impl<V> Clone for Framing<V> {
         Self {
             codec: Arc::clone(&self.codec),
             schema: self.schema.clone(),
+            seals: self.seals.clone(),
             ..*self
         }
     }
@@ -267,6 +296,7 @@ impl<V> fmt::Debug for Framing<V> {
             .field("schema", &self.schema)
             .field("longest", &self.longest)
             .field("compress_above", &self.compress_above)
+            .field("seals", &self.seals)
             .finish()
     }
 }
@@ -307,6 +337,9 @@ pub enum Unreadable {
     /// Some are missing or changed, or they belong to another key.
     #[error("the entry is damaged, or of another key")]
     Damaged,
+    /// They were not made by who has a secret that is known here, or not for this key.
+    #[error("the entry is sealed by nobody who is known")]
+    Forged,
     /// They are of another schema or codec.
     #[error("the entry is of another schema or codec")]
     Schema,

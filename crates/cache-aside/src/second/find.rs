@@ -138,7 +138,7 @@ impl<V: Clone + Send + Sync + 'static> Second<V> {
                 slot
             });
             match slot {
-                Some(slot) if is_usable(&slot, wanted[at].renews, now) => {
+                Some(slot) if is_usable(core, &slot, wanted[at].renews, now) => {
                     found[at] = Find::Hit(slot);
                 }
                 stale => unusable.push((at, key, stale)),
@@ -283,11 +283,16 @@ impl<V: Clone + Send + Sync + 'static> Second<V> {
 }
 
 /// Whether it is served as it is. What the first level would serve while it renews it, is renewed by who waits: he has
-/// nothing to serve meanwhile.
-fn is_usable<V>(slot: &Slot<V>, renews: bool, now: Moment) -> bool {
+/// nothing to serve meanwhile. Where early loads are drawn, who renews draws for this one too: it may have just been renewed.
+fn is_usable<V: Clone + Send + Sync + 'static>(
+    core: &Core<V>,
+    slot: &Slot<V>,
+    renews: bool,
+    now: Moment,
+) -> bool {
     match slot.standing(now) {
         Standing::Quiet => true,
-        Standing::Early => !renews,
+        Standing::Early => !renews || !core.is_due_early(&slot.life, now),
         Standing::Stale | Standing::Expired | Standing::Dead => false,
     }
 }

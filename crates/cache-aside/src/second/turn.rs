@@ -201,18 +201,19 @@ impl Holding {
     /// the others away.
     pub(crate) async fn keep<V, T>(&self, second: &Second<V>, load: impl Future<Output = T>) -> T {
         let beats = async {
-            let mut left = self.policy.ceiling;
-            let beat = self.policy.term / BEATS;
-            // What was taken last stands for a term.
-            while left > self.policy.term {
-                tokio::time::sleep(beat).await;
-                left = left.saturating_sub(beat);
+            loop {
+                tokio::time::sleep(self.policy.term / BEATS).await;
                 match self.ask(second).await {
                     Some(Leased::Ours) | None => {}
                     // Lost: whoever has it now may have loaded by now. The token says who fills.
                     Some(_) => break,
                 }
             }
+        };
+        // What was taken last stands for a term.
+        let beating = self.policy.ceiling.saturating_sub(self.policy.term);
+        let beats = async {
+            let _over = tokio::time::timeout(beating, beats).await;
             std::future::pending().await
         };
         let (load, beats) = (pin!(load), pin!(beats));

@@ -19,6 +19,9 @@ use super::{
 /// For how long a token stands after it was last given out.
 const TOKEN_LIFE: Duration = Duration::from_secs(60);
 
+/// How many tags of a space have a mark of their own. Beyond that the older half shares one.
+const MOST_TAGS: usize = 10_000;
+
 /// A store in this process. What is over is forgotten when the keys have doubled.
 pub struct MemoryStore {
     clock: Clock,
@@ -112,13 +115,7 @@ impl Inside {
     }
 
     fn marks(&mut self, watch: Watch<'_>) -> Marks {
-        let space = self.space(watch.space);
-        let mark = |tag| space.tags.get(tag).copied().unwrap_or(0);
-        Marks {
-            now: space.now,
-            floor: space.floor,
-            tags: watch.tags.iter().map(mark).collect(),
-        }
+        self.space(watch.space).marks(watch.tags)
     }
 }
 
@@ -228,6 +225,28 @@ impl Space {
         }
     }
 
+    fn marks(&self, tags: &[Key]) -> Marks {
+        let mark = |tag| self.tags.get(tag).copied().unwrap_or(0);
+        Marks {
+            now: self.now,
+            floor: self.floor,
+            tags: tags.iter().map(mark).collect(),
+        }
+    }
+
+    /// What they said is kept as the floor: what was made before a mark stays dead, and with it some that no mark hit,
+    /// which costs a load.
+    fn forget_old_marks(&mut self) {
+        if self.tags.len() <= MOST_TAGS {
+            return;
+        }
+        let mut marks: Vec<u64> = self.tags.values().copied().collect();
+        let (_, middle, _) = marks.select_nth_unstable(self.tags.len() / 2);
+        let floor = *middle;
+        self.tags.retain(|_, mark| *mark > floor);
+        self.floor = self.floor.max(floor);
+    }
+
     fn mark(&mut self, what: Marked<'_>) -> Stamp {
         self.now.sequence += 1;
         let mark = self.now.sequence;
@@ -240,6 +259,7 @@ impl Space {
                 for tag in tags {
                     self.tags.insert(tag.clone(), mark);
                 }
+                self.forget_old_marks();
             }
         }
         self.now
@@ -366,5 +386,29 @@ impl fmt::Debug for MemoryStore {
         f.debug_struct("MemoryStore")
             .field("keys", &keys)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_tags_is_bounded_and_what_they_killed_stays_dead() {
+        let mut space = Space::new();
+        let key = |number: usize| Key::new(number.to_string()).unwrap();
+        let (made, mut newest) = (space.now, space.now);
+        for number in 0..5 * MOST_TAGS {
+            newest = space.mark(Marked::Tags(&[key(number)]));
+        }
+        assert!(space.tags.len() <= MOST_TAGS, "{}", space.tags.len());
+        let forgotten = space.marks(&[key(0)]);
+        assert!(
+            !forgotten.allow(made),
+            "it is forgotten, and not what it said"
+        );
+        assert!(forgotten.allow(newest), "what came since lives");
+        let known = space.marks(&[key(5 * MOST_TAGS - 1)]);
+        assert!(known.allow(newest) && !known.allow(made));
     }
 }

@@ -137,3 +137,11 @@ async fn what_is_due_is_served_and_loaded_anew_behind_the_callers_back() {
     let found = many(&stand.cache, &["a", "bb"], &calls).await.unwrap();
     assert_eq!(found, [Some(1), Some(2)]);
 }
+
+#[tokio::test]
+async fn a_key_that_is_too_long_to_be_kept_is_brought_to_each_place_it_was_asked_for_in() {
+    let (stand, calls) = (Stand::new(policy().max_key_bytes(1)), Arc::default());
+    let asked = ["bb", "a", "bb", "none", "bb"];
+    let found = many(&stand.cache, &asked, &calls).await.unwrap();
+    assert_eq!(found, [Some(2), Some(1), Some(2), None, Some(2)]);
+}

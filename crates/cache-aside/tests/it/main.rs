@@ -22,6 +22,7 @@ mod one_load;
 mod outage;
 mod planted;
 mod refill;
+mod sealed;
 mod stale_reads;
 mod stand;
 mod status;

@@ -161,6 +161,43 @@ async fn old_marks_go_and_the_count_stays() {
     assert!(!marks.allow(first), "its other tag was marked after it");
 }
 
+/// A loader may begin before a mark and fill when the mark is as old as entries get: what it brings is dead all the same.
+#[tokio::test]
+async fn what_was_made_before_a_mark_stays_dead_when_the_mark_is_cut_off() {
+    let Some(prefix) = redis::fresh_prefix() else {
+        return;
+    };
+    let store = redis_store(&prefix).await;
+    let longest = Duration::from_secs(1);
+    let store = store.with_longest_life(longest).unwrap();
+    let (space, at) = (key("cut off"), key("filled late"));
+    let (old, new) = ([key("old")], [key("new")]);
+    let watch = Watch {
+        space: &space,
+        tags: &old,
+    };
+    let keys = std::slice::from_ref(&at);
+    let mut reading = store.read(keys, Some(watch), soon()).await.unwrap();
+    let Looked::Missed(missed) = reading.keys.remove(0) else {
+        panic!("it was never filled");
+    };
+    let begun = reading.marks.unwrap().now;
+    store
+        .mark(&space, Marked::Tags(&old), soon())
+        .await
+        .unwrap();
+    tokio::time::sleep(longest + Duration::from_millis(100)).await;
+    let filled = store.fill(&at, &missed.token, record(b"value"), soon());
+    assert!(filled.await.unwrap(), "its token stands");
+    store
+        .mark(&space, Marked::Tags(&new), soon())
+        .await
+        .unwrap();
+    let marks = store.marks(watch, soon()).await.unwrap();
+    assert!(!marks.allow(begun), "{marks:?} of {begun:?}");
+    assert!(marks.allow(marks.now));
+}
+
 #[tokio::test]
 async fn a_full_redis_removes_and_marks_and_stores_nothing() {
     let Ok(server) = redis::Server::start() else {

@@ -58,6 +58,9 @@ impl AdaptiveLimit {
     }
 }
 
+/// The longest that a sample takes of itself.
+const LONGEST: Duration = Duration::from_secs(60);
+
 /// What all rules have.
 #[derive(Clone, Copy)]
 pub(super) struct Bounds {
@@ -80,7 +83,7 @@ impl Bounds {
                 "1 to 1000000, in order",
             ));
         }
-        if !(Duration::from_millis(1)..=Duration::from_secs(60)).contains(&window)
+        if !(Duration::from_millis(1)..=LONGEST).contains(&window)
             || !(1..=100_000).contains(&calls)
         {
             let range = "1 ms to 60 s, and 1 to 100000 calls";
@@ -141,6 +144,8 @@ struct Sample {
     calls: u32,
     /// How many of them came to their end.
     ended: u32,
+    /// What the quickest of those took; zero before the first.
+    least: Duration,
     /// How many were too slow, or refused.
     over: u32,
     running: usize,
@@ -160,6 +165,7 @@ impl Adaptive {
                 sum: Duration::ZERO,
                 calls: 0,
                 ended: 0,
+                least: Duration::ZERO,
                 over: 0,
                 running: 0,
                 shrunk: Moment::START,
@@ -195,6 +201,10 @@ impl Adaptive {
         let begun = *sample.begun.get_or_insert(now);
         if became == Became::Succeeded {
             sample.sum = sample.sum.saturating_add(took);
+            sample.least = match sample.ended {
+                0 => took,
+                _ => sample.least.min(took),
+            };
             sample.ended = sample.ended.saturating_add(1);
         }
         // What began before it shrank is of the overload that it shrank for.
@@ -203,7 +213,9 @@ impl Adaptive {
         }
         sample.running = sample.running.max(running);
         sample.calls = sample.calls.saturating_add(1);
-        if sample.calls < self.bounds.calls || now.saturating_since(begun) < self.bounds.window {
+        // As long as a call at least, as TCP's: before, what comes back has not felt the last change.
+        let window = self.bounds.window.max(sample.least.min(LONGEST));
+        if sample.calls < self.bounds.calls || now.saturating_since(begun) < window {
             return None;
         }
         if sample.over > 0 {
@@ -212,7 +224,7 @@ impl Adaptive {
         let limit = sample.judge();
         (sample.begun, sample.sum) = (Some(now), Duration::ZERO);
         (sample.calls, sample.ended, sample.over) = (0, 0, 0);
-        sample.running = 0;
+        (sample.least, sample.running) = (Duration::ZERO, 0);
         Some(whole(limit))
     }
 }

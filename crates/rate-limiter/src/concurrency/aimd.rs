@@ -20,7 +20,7 @@ use crate::{
 /// | places | 10 to 200 | 1 to 1,000,000 |
 /// | slow: no call may take so long | 5 s | 1 ms to 1 h |
 /// | shrink: what is left of them | 90 % | 1 to 99 % |
-/// | a sample | 100 ms, and 10 calls | 1 ms to 60 s, 1 to 100,000 |
+/// | a sample, as long as a call at least | 100 ms, and 10 calls | 1 ms to 60 s, 1 to 100,000 |
 ///
 /// ```
 /// use std::time::Duration;

@@ -18,7 +18,7 @@ use crate::{
 /// | queue: how many may wait somewhere behind | 4 | 1 to 1000 |
 /// | tolerance | 150 % | 100 to 1000 % |
 /// | smoothing: the weight of a new limit | 20 % | 1 to 100 % |
-/// | a sample | 100 ms, and 10 calls | 1 ms to 60 s, 1 to 100,000 |
+/// | a sample, as long as a call at least | 100 ms, and 10 calls | 1 ms to 60 s, 1 to 100,000 |
 ///
 /// ```
 /// use buttress_rate_limiter::{ConcurrencyLimiter, Gradient2};

@@ -23,7 +23,7 @@ use crate::{
 /// | smoothing: the weight of a new limit | 100 % | 1 to 100 % |
 /// | shrink: by its decimal logarithm, or to | the logarithm | 1 to 99 % |
 /// | looks anew after, or from half of it on by chance | 300 samples | 10 to 1,000,000 |
-/// | a sample | 100 ms, and 10 calls | 1 ms to 60 s, 1 to 100,000 |
+/// | a sample, as long as a call at least | 100 ms, and 10 calls | 1 ms to 60 s, 1 to 100,000 |
 ///
 /// ```
 /// use buttress_rate_limiter::{ConcurrencyLimiter, Vegas};

@@ -1,6 +1,6 @@
 //! A number of places that follows what becomes of the calls: it finds the knee, and backs off.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use buttress_core::{Clock, clock::ManualHand};
 use buttress_rate_limiter::{AdaptiveLimit, Aimd, ConcurrencyLimiter, Gradient2, Vegas};
@@ -87,6 +87,33 @@ fn vegas_does_not_follow_its_own_queue_upwards() {
     let limits = service.rounds(50, short_or_long(4_000, 100_000));
     let highest = limits[1_000..].iter().max().copied().unwrap();
     assert!(highest <= 70, "{highest}");
+}
+
+/// Of a service that serves one call after another, a sample sees few of those that are under way: what comes back in the
+/// first ones of a look began long before it.
+#[test]
+fn vegas_does_not_follow_its_own_queue_upwards_where_calls_outlast_a_sample() {
+    let service = Simulated::new(vegas().look_after(10));
+    let mut running = VecDeque::new();
+    let mut highest = 0;
+    for round in 0..short_or_long(100_000, 2_000_000) {
+        running.extend(
+            std::iter::from_fn(|| service.limiter.try_acquire().ok()).map(|it| (round, it)),
+        );
+        // Fifty at once, ten milliseconds each: five a millisecond.
+        service.hand.advance(MILLISECOND / 5);
+        if running
+            .front()
+            .is_some_and(|(since, _)| round - since >= 50)
+        {
+            let (_, permit) = running.pop_front().unwrap();
+            permit.succeeded();
+        }
+        if round > 20_000 {
+            highest = highest.max(service.limiter.limit());
+        }
+    }
+    assert!(highest <= 80, "{highest}");
 }
 
 #[test]

@@ -139,6 +139,7 @@ fn a_thread_can_wait_as_well() {
         })
         .collect();
     assert!(threads.into_iter().all(|thread| thread.join().unwrap()));
+    // A slow machine must not find the next permit there already.
     let slower = slow(1, Duration::from_secs(3600));
     assert!(slower.until_ready_blocking(1, Duration::ZERO).is_ok());
     let short = slower.until_ready_blocking(1, Duration::from_millis(1));

@@ -36,7 +36,15 @@ else
     redis.call('DEL', set)
     floor = last
   else
-    redis.call('ZREMRANGEBYSCORE', set, '-inf', text(now - longest * 1000))
+    -- What is cut off is remembered by the floor: a slow loader may fill what it began before such a mark only now.
+    local old = text(now - longest * 1000)
+    local last_cut = redis.call('ZREVRANGEBYSCORE', set, old, '-inf', 'WITHSCORES', 'LIMIT', 0, 4)
+    for at = 1, #last_cut, 2 do
+      if string.sub(last_cut[at], 1, 1) == 't' then
+        floor = math.max(floor, tonumber(last_cut[at + 1]))
+      end
+    end
+    redis.call('ZREMRANGEBYSCORE', set, '-inf', old)
   end
   keep()
   for at = 4, #ARGV do

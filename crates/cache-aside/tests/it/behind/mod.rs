@@ -1,6 +1,7 @@
 //! Writes that are answered before the source has them. Time is paused: it passes only where everybody waits.
 
 mod crash;
+mod crossed;
 mod disturbed;
 mod fleet;
 

@@ -1,6 +1,6 @@
 //! One load for all instances, and what ends it. Time is paused: it passes only where everybody waits.
 
-use buttress_cache_aside::{CacheError, LeasePolicy};
+use buttress_cache_aside::{CacheError, EarlyRefresh, LeasePolicy};
 use futures_util::future::join_all;
 
 use super::*;
@@ -201,6 +201,89 @@ async fn a_load_that_hangs_keeps_the_others_away_until_the_ceiling() {
     assert_eq!((found.unwrap(), fleet.count()), (2, 2));
     assert!(took > 11 * SECOND && took < 14 * SECOND, "{took:?}");
     hangs.abort();
+}
+
+/// A second level that fails must not make each caller load for himself, as those of others do; nor must a leader who goes.
+#[tokio::test(start_paused = true)]
+async fn while_the_second_level_is_away_a_process_makes_one_load_of_a_key() {
+    for lease in [false, true] {
+        let fleet = Loads::new();
+        let second = SecondLevel::new(fleet.shelf.clone(), framing());
+        let second = match lease {
+            true => second.one_load(LEASE).unwrap(),
+            false => second,
+        };
+        let cache = Cache::builder("fleet", policy()).second_level(second);
+        let cache = cache.build();
+        fleet.shelf.set_down(true);
+        let leader = tokio::spawn(fleet.ask(&cache, SECOND / 2, plain));
+        tokio::time::sleep(MILLISECOND).await;
+        let asked: Vec<_> = (0..100)
+            .map(|_| tokio::spawn(fleet.ask(&cache, SECOND / 2, plain)))
+            .collect();
+        tokio::time::sleep(MILLISECOND).await;
+        leader.abort();
+        for found in join_all(asked).await {
+            assert_eq!(found.unwrap().unwrap(), 1);
+        }
+        assert_eq!(fleet.count(), 1, "a lease: {lease}");
+    }
+}
+
+/// Beats that the store answers slowly make a term's third longer, and not the ceiling.
+#[tokio::test(start_paused = true)]
+async fn a_slow_store_does_not_lift_the_ceiling() {
+    let fleet = Loads::new();
+    let lease = LeasePolicy {
+        term: SECOND,
+        wait: 600 * SECOND,
+        ceiling: 12 * SECOND,
+    };
+    let cache = instance(
+        fleet.shelf.clone(),
+        CachePolicy::builder().no_hard_timeout().build().unwrap(),
+        lease,
+    );
+    *fleet.shelf.slow.lock().unwrap() = 400 * MILLISECOND;
+    let hangs = tokio::spawn(fleet.ask(&cache, 1000 * SECOND, plain));
+    tokio::time::sleep(500 * MILLISECOND).await;
+    let asked = fleet.ask(&fleet.instance(lease), SECOND, plain);
+    let (found, took) = fleet.timed(asked).await;
+    assert_eq!((found.unwrap(), fleet.count()), (2, 2));
+    assert!(took > 10 * SECOND && took < 15 * SECOND, "{took:?}");
+    hangs.abort();
+}
+
+/// Where loads are slow, an entry may be drawn for an early load at any time. One that another instance has just loaded
+/// is as good as a load.
+#[tokio::test(start_paused = true)]
+async fn what_another_instance_has_just_renewed_early_is_not_loaded_again() {
+    let fleet = Loads::new();
+    let make = || {
+        let policy = CachePolicy::builder()
+            .ttl(60 * SECOND)
+            .jitter_percent(0)
+            .early_refresh(EarlyRefresh::xfetch(1.0));
+        let second = SecondLevel::new(fleet.shelf.clone(), framing());
+        let second = second.staleness(3600 * SECOND).unwrap();
+        Cache::builder("fleet", policy.build().unwrap())
+            // A tenth: 2.3 times what the load took before the end.
+            .random(|| u64::MAX / 10)
+            .second_level(second.one_load(LEASE).unwrap())
+            .build()
+    };
+    let (a, b) = (make(), make());
+    let takes = 4 * SECOND;
+    for cache in [&a, &b] {
+        assert_eq!(fleet.ask(cache, takes, plain).await.unwrap(), 1);
+    }
+    tokio::time::sleep(52 * SECOND).await;
+    for cache in [&a, &b] {
+        assert_eq!(fleet.ask(cache, takes, plain).await.unwrap(), 1);
+        tokio::time::sleep(takes + MILLISECOND).await;
+        assert_eq!(cache.get("k").await, Some(2));
+    }
+    assert_eq!(fleet.count(), 2);
 }
 
 #[tokio::test(start_paused = true)]

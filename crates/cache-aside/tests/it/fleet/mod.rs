@@ -45,6 +45,8 @@ pub(crate) struct Shelf {
     down: Arc<Mutex<Option<StoreErrorKind>>>,
     trips: Arc<AtomicUsize>,
     hold: Arc<Mutex<Option<Hold>>>,
+    /// How long it takes to say who loads.
+    slow: Arc<Mutex<Duration>>,
 }
 
 impl Shelf {
@@ -54,6 +56,7 @@ impl Shelf {
             down: Arc::default(),
             trips: Arc::default(),
             hold: Arc::default(),
+            slow: Arc::default(),
         }
     }
 
@@ -142,6 +145,8 @@ impl CacheStore for Shelf {
         deadline: Deadline,
     ) -> Result<Leased, StoreError> {
         self.up()?;
+        let slow = *self.slow.lock().unwrap();
+        tokio::time::sleep(slow).await;
         self.store.lease(key, claim, term, deadline).await
     }
 
