@@ -7,6 +7,7 @@
 )]
 
 mod cache;
+mod contract;
 mod demo;
 mod document;
 mod errors;
