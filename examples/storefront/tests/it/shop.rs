@@ -8,6 +8,7 @@ use std::{
 };
 
 use buttress_testkit::{mysql, postgres};
+use futures_util::future::join_all;
 use nix::{sys::signal::Signal, unistd::Pid};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
@@ -60,6 +61,16 @@ impl Database {
             Self::MySql(database) => database.close().await.unwrap(),
         }
     }
+}
+
+/// The same on each database, side by side.
+pub(crate) async fn on_each<F: Future<Output = ()>>(test: impl Fn(Database) -> F) {
+    join_all(Database::each().await.into_iter().map(test)).await;
+}
+
+/// The same on PostgreSQL and MySQL.
+pub(crate) async fn on_servers<F: Future<Output = ()>>(test: impl Fn(Database) -> F) {
+    join_all(Database::servers().await.into_iter().map(test)).await;
 }
 
 /// A running instance. Killed when it is dropped.

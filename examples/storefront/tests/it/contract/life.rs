@@ -14,7 +14,7 @@ use super::client::{Client, two_of};
 use crate::shop::{Database, Shop, Starting};
 
 /// The longest drain that is asked for here, and what a loaded machine takes beside.
-const DRAIN_MS: &str = "2000";
+const DRAIN_MS: &str = "4000";
 const STOPPED_WITHIN: Duration = Duration::from_secs(30);
 
 /// A shop that is not started yet: where its data is, and how many instances it has.
@@ -124,6 +124,10 @@ fn urls(shops: &[Shop]) -> Vec<String> {
 }
 
 impl Running {
+    pub(super) const fn shares_redis(&self) -> bool {
+        self.of.redis.is_some()
+    }
+
     /// The same shop, as it is reached now.
     pub(super) async fn is_killed_replaced_and_told_to_stop(&mut self, shop: &Client) -> Client {
         let killed = self.is_killed(shop).await;

@@ -5,11 +5,13 @@
 //! killed, replaced, and told to stop.
 
 mod client;
+mod dashboard;
 mod faults;
 mod invariants;
 mod life;
 mod orders;
 mod products;
+mod queries;
 mod refusals;
 mod shapes;
 mod told;
@@ -69,6 +71,7 @@ async fn keeps_the_contract(constellation: Constellation) {
     let quiet = [
         shapes::all(&shop),
         refusals::all(&shop),
+        queries::all(&shop),
         products::all(&shop),
         orders::all(&shop),
         told::all(&shop),
@@ -76,6 +79,9 @@ async fn keeps_the_contract(constellation: Constellation) {
     broken.extend(run(quiet.into_iter().flatten().collect()).await);
     drop(hurry);
     broken.extend(run(faults::all(&shop)).await);
+    if running.shares_redis() {
+        broken.extend(run(dashboard::all(&shop)).await);
+    }
     let shop = running.is_killed_replaced_and_told_to_stop(&shop).await;
     broken.extend(run(invariants::all(&shop)).await);
     assert!(broken.is_empty(), "{}: {broken:#?}", shop.name);
