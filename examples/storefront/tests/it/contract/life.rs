@@ -151,7 +151,7 @@ impl Running {
 
     /// In the middle of charges. What it said before holds.
     async fn is_killed(&mut self, shop: &Client) -> Vec<(String, Vec<u8>)> {
-        shop.fault("payments", "slow", 1.0, 1200).await;
+        shop.fault("payments", "slow", 1.0, 800).await;
         let customer = shop.customer();
         let mut placed = Vec::new();
         for number in 0..6 {
@@ -164,16 +164,9 @@ impl Running {
         // A dead one takes its faults with it; the others are told.
         let others = shop.moved(urls(&self.shops));
         others.fault("payments", "ok", 1.0, 0).await;
-        let died = Instant::now();
         if !self.shops.is_empty() {
+            // How soon what it held is free again is looked at by `lifecycle`, where nothing else is going on.
             all_is_settled(&others, placed.clone()).await;
-            // Ten seconds of the contract's, and what a loaded machine takes.
-            assert!(
-                died.elapsed() < Duration::from_secs(30),
-                "{}: {:?}",
-                shop.name,
-                died.elapsed()
-            );
         }
         placed
     }
