@@ -207,7 +207,7 @@ pub(super) async fn all_are_told(shop: &Client, ids: &[String]) {
             .all(|(id, kinds)| told.get(*id) == Some(kinds));
         all.then_some(())
     };
-    shop.until("all is told", Duration::from_secs(60), told)
+    shop.until("all is told", Duration::from_secs(120), told)
         .await;
 }
 
