@@ -8,6 +8,7 @@ mod facade;
 mod figures;
 mod forbidden;
 mod licences;
+mod links;
 mod machine;
 mod manifests;
 mod named_tests;
@@ -42,6 +43,7 @@ const RULES: &[Rule] = &[
     sql::check,
     manifests::check,
     licences::check,
+    links::check,
     readme::check,
     examples::check,
     figures::check,

@@ -23,6 +23,9 @@ struct FaultBody {
     #[garde(range(max = 60_000))]
     #[serde(default)]
     latency_ms: u64,
+    #[garde(skip)]
+    #[serde(flatten)]
+    _by_name: body::ByName,
 }
 
 const fn always() -> f64 {

@@ -6,7 +6,7 @@ use http::header::CONTENT_TYPE;
 use super::Shop;
 
 /// The text format that Prometheus has read since its version 0.4.
-const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub(super) const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 pub(super) async fn show(
     State(shop): State<Shop>,

@@ -9,6 +9,7 @@ mod faults;
 mod figures;
 mod health;
 mod ledger;
+mod leftover;
 mod openapi;
 mod orders;
 mod products;
@@ -95,6 +96,7 @@ pub(crate) fn app(shop: Shop) -> Router {
                 .with_domain(errors::DOMAIN)
                 .with_status(StatusCode::SERVICE_UNAVAILABLE, too_long()),
         )
+        .layer(middleware::from_fn(leftover::is_read))
         .layer(middleware::from_fn(traced))
 }
 

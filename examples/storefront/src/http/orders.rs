@@ -38,6 +38,9 @@ struct OrderBody {
     items: Vec<ItemBody>,
     #[garde(skip)]
     payment_method: PaymentBody,
+    #[garde(skip)]
+    #[serde(flatten)]
+    _by_name: body::ByName,
 }
 
 #[derive(Debug, Deserialize, Validate)]
@@ -46,6 +49,9 @@ struct ItemBody {
     product_id: String,
     #[garde(range(min = 1, max = 100))]
     quantity: i64,
+    #[garde(skip)]
+    #[serde(flatten)]
+    _by_name: body::ByName,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]

@@ -99,6 +99,9 @@ struct ChangeBody {
     #[garde(inner(range(min = 0, max = HIGHEST)))]
     #[serde(default, deserialize_with = "given")]
     stock: Option<i64>,
+    #[garde(skip)]
+    #[serde(flatten)]
+    _by_name: body::ByName,
 }
 
 /// A member that is there has a value: null is a wrong type, not an absent member.

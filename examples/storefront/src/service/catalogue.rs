@@ -7,7 +7,7 @@
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use buttress_cache_aside::{
-    Cache, CacheError, CachePolicy, Loaded, SecondLevel, Served,
+    Cache, CacheError, CachePolicy, Loaded, MetricsObserver, SecondLevel, Served,
     bus::LinePolicy,
     codec::{Framing, Json, Schema},
     store::RedisStore,
@@ -75,7 +75,9 @@ impl Catalogue {
             .negative_ttl(OLDEST)
             .jitter_percent(0)
             .build()?;
-        let mut cache = Cache::builder(Self::CACHE, policy).registry(registry);
+        let mut cache = Cache::builder(Self::CACHE, policy)
+            .registry(registry)
+            .observer(MetricsObserver::new());
         if let Some(redis) = redis {
             let store = RedisStore::with_prefix(redis.connection.clone(), "storefront")?;
             let framing = Framing::new(Json::new(), Schema::new("Listing", 1)?);

@@ -3,6 +3,7 @@
 use std::{fs, process::Command, time::Duration};
 
 use buttress_testkit::{eventually, redis, short_or_long};
+use futures_util::future::join_all;
 
 use crate::shop::{Database, Shop, two_of};
 
@@ -58,26 +59,29 @@ fn three_instances_that_are_broken_on_purpose_keep_every_invariant() {
 #[tokio::test]
 async fn three_instances_on_a_database_that_is_cut_off_keep_every_invariant() {
     // A Redis that was given is cut off and not restarted; the second database has none given.
-    let mut given = redis::find()
+    let given = redis::find()
         .is_ok()
         .then(|| redis::Server::start().unwrap());
-    for database in Database::servers().await {
-        let given = given.take();
-        let told = broken(
-            Some(&database),
-            given.as_ref().map(redis::Server::url).as_deref(),
-        );
+    let servers = Database::servers().await.into_iter();
+    let each = servers.zip([given, None]).map(|(database, given)| async {
+        let demo = tokio::task::spawn_blocking(move || {
+            let url = given.as_ref().map(redis::Server::url);
+            let told = broken(Some(&database), url.as_deref());
+            assert_eq!(
+                told.contains("it is not restarted"),
+                given.is_some(),
+                "{told}"
+            );
+            (told, database)
+        });
+        let (told, database) = demo.await.unwrap();
         assert!(
             told.contains("the database is cut off, and silent"),
             "{told}"
         );
-        assert_eq!(
-            told.contains("it is not restarted"),
-            given.is_some(),
-            "{told}"
-        );
         database.close().await;
-    }
+    });
+    join_all(each).await;
 }
 
 #[tokio::test]

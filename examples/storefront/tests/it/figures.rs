@@ -86,6 +86,7 @@ async fn after_some_traffic_every_pattern_has_its_figures_and_nobody_is_in_them(
         .unwrap()
         .to_owned();
     shop.settled(&id).await;
+    shop.read("/products/p1").await;
     let series = eventually(
         "the event is delivered",
         Duration::from_secs(20),
@@ -131,6 +132,7 @@ async fn after_some_traffic_every_pattern_has_its_figures_and_nobody_is_in_them(
             "buttress_idempotency_begun_total{name=\"orders\",answer=\"replayed\"}",
             1.0,
         ),
+        ("buttress_cache_aside_misses_total{", 1.0),
         ("buttress_saga_steps_total{", 4.0),
         ("buttress_outbox_lanes_total{topic=\"orders\"", 1.0),
     ] {

@@ -7,83 +7,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use sqlx::{ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
 
-use crate::shop::{Database, Shop, error, two_of};
-
-#[tokio::test]
-async fn sigterm_ends_what_is_in_flight_and_exits_with_zero() {
-    let database = Database::sqlite();
-    let mut shop = Shop::start(&database);
-    shop.fault("carrier", "hang", 1.0, 0).await;
-    let in_flight = tokio::spawn(shop.get("/shipping-quotes?country=SE&quantity=1").send());
-    let arrived = Instant::now();
-    while !shop.log().contains("shipping-quotes") && arrived.elapsed() < Duration::from_millis(500)
-    {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    shop.signal(Signal::SIGTERM);
-    error(in_flight.await.unwrap().unwrap(), 504, "UPSTREAM_TIMEOUT").await;
-    let status = shop
-        .ended(Duration::from_secs(12))
-        .await
-        .expect("it ends within its grace");
-    assert!(status.success(), "{status}");
-}
-
-#[tokio::test]
-async fn readyz_answers_503_while_draining_and_other_routes_still_answer() {
-    let database = Database::sqlite();
-    let mut shop = Shop::start_with(&database, &["--drain-ms", "2000"]);
-    assert_eq!(shop.get("/readyz").send().await.unwrap().status(), 200);
-    shop.signal(Signal::SIGTERM);
-    let told = Instant::now();
-    loop {
-        let response = shop.get("/readyz").send().await.unwrap();
-        if response.status() == 503 {
-            assert_eq!(response.headers()["retry-after"], "1");
-            error(response, 503, "NOT_READY").await;
-            break;
-        }
-        assert!(
-            told.elapsed() < Duration::from_secs(1),
-            "the signal was not heard"
-        );
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    assert_eq!(shop.get("/products").send().await.unwrap().status(), 200);
-    assert!(
-        shop.ended(Duration::from_secs(14))
-            .await
-            .expect("it ends")
-            .success()
-    );
-}
-
-#[tokio::test]
-async fn logs_are_one_json_object_a_line() {
-    let database = Database::sqlite();
-    let mut shop = Shop::start(&database);
-    shop.get("/nowhere?secret=1").send().await.unwrap();
-    shop.fault("carrier", "error", 1.0, 0).await;
-    shop.get("/shipping-quotes?country=SE&quantity=1")
-        .send()
-        .await
-        .unwrap();
-    shop.signal(Signal::SIGINT);
-    assert!(
-        shop.ended(Duration::from_secs(12))
-            .await
-            .expect("it ends")
-            .success()
-    );
-    let log = shop.log();
-    for line in log.lines() {
-        let entry: Value =
-            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
-        assert!(entry.is_object() && entry["level"].is_string(), "{line}");
-    }
-    assert!(log.contains("UPSTREAM_FAILED"), "{log}");
-    assert!(!log.contains("secret"), "{log}");
-}
+use crate::shop::{Database, Shop, on_each, two_of};
 
 #[tokio::test]
 async fn a_start_that_fails_says_why_without_the_password() {
@@ -108,7 +32,7 @@ async fn a_start_that_fails_says_why_without_the_password() {
 
 #[tokio::test]
 async fn after_kill_9_a_new_start_carries_on_where_the_old_one_was() {
-    for database in Database::each().await {
+    on_each(|database| async move {
         let mut ids = Vec::new();
         for round in 0..8_u64 {
             let started = Instant::now();
@@ -136,13 +60,14 @@ async fn after_kill_9_a_new_start_carries_on_where_the_old_one_was() {
         shop.assert_invariants(1000).await;
         drop(shop);
         database.close().await;
-    }
+    })
+    .await;
 }
 
 /// The other instance goes on with them, whatever they wait for.
 #[tokio::test]
 async fn what_a_dead_process_held_is_free_within_ten_seconds() {
-    for database in Database::each().await {
+    on_each(|database| async move {
         let (victim, other) = (Shop::start(&database), Shop::start(&database));
         victim.fault("payments", "hang", 1.0, 0).await;
         let mut ids = Vec::new();
@@ -167,7 +92,8 @@ async fn what_a_dead_process_held_is_free_within_ten_seconds() {
         other.assert_invariants(1000).await;
         drop(other);
         database.close().await;
-    }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -208,7 +134,7 @@ async fn a_graceful_stop_hands_all_claims_back() {
 /// Killed again and again, in whatever it does, while the services behind it fail in every way.
 #[tokio::test]
 async fn no_order_needs_attention_however_often_the_process_is_killed() {
-    for database in Database::each().await {
+    on_each(|database| async move {
         let (rounds, mut ids) = (short_or_long(6, 60), Vec::new());
         for round in 0..rounds {
             let shop = Shop::start(&database);
@@ -234,5 +160,6 @@ async fn no_order_needs_attention_however_often_the_process_is_killed() {
         shop.assert_invariants(1000).await;
         drop(shop);
         database.close().await;
-    }
+    })
+    .await;
 }

@@ -7,6 +7,7 @@
 )]
 
 mod cache;
+mod contract;
 mod demo;
 mod document;
 mod errors;
@@ -16,14 +17,11 @@ mod figures;
 mod hostile;
 mod keys;
 mod lifecycle;
-mod orders;
 mod outage;
-mod products;
 mod quotes;
 mod rates;
 mod rolling;
 mod several;
-mod shapes;
 mod shop;
 mod stream;
 mod traces;

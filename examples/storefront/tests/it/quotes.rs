@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 use buttress_testkit::tier::short_or_long;
 use futures_util::{StreamExt, future::join_all, stream};
 use reqwest::Response;
-use serde_json::json;
 
-use crate::shop::{Shop, data, error};
+use crate::shop::{Shop, error};
 
 const QUOTE: &str = "/shipping-quotes?country=SE&quantity=3";
 
@@ -21,36 +20,6 @@ async fn quote(shop: &Shop) -> (Response, Duration) {
         assert!((1..=10).contains(&wait.parse::<u64>().unwrap()), "{wait}");
     }
     (response, took)
-}
-
-#[tokio::test]
-async fn a_quote_says_what_was_asked_and_what_it_costs() {
-    let shop = Shop::alone();
-    let quote = data(shop.get(QUOTE).send().await.unwrap()).await;
-    assert_eq!(
-        (&quote["country"], &quote["quantity"]),
-        (&json!("SE"), &json!(3))
-    );
-    assert!(quote["price"].as_i64().unwrap() > 0 && quote["carrier"].is_string());
-}
-
-#[tokio::test]
-async fn a_quote_is_answered_within_three_seconds_whatever_the_carrier_does() {
-    let shop = Shop::alone();
-    for (mode, status, code) in [
-        ("error", 502, "UPSTREAM_FAILED"),
-        ("lost", 502, "UPSTREAM_FAILED"),
-        ("hang", 504, "UPSTREAM_TIMEOUT"),
-        ("slow", 504, "UPSTREAM_TIMEOUT"),
-    ] {
-        shop.fault("carrier", mode, 1.0, 30_000).await;
-        let (response, took) = quote(&shop).await;
-        assert!(took < Duration::from_secs(3), "{mode}: {took:?}");
-        error(response, status, code).await;
-        // One that succeeds, so that the breaker begins to count anew.
-        shop.fault("carrier", "ok", 1.0, 0).await;
-        assert_eq!(quote(&shop).await.0.status(), 200);
-    }
 }
 
 /// Asks one quote after the other until the breaker is open; how many failed before.
@@ -115,8 +84,10 @@ async fn a_burst_at_a_hanging_carrier_does_not_wait_for_it_quote_by_quote() {
 #[tokio::test]
 async fn the_breaker_is_never_open_for_more_than_ten_seconds_at_a_time() {
     let shop = Shop::alone();
-    shop.fault("carrier", "hang", 1.0, 0).await;
+    shop.fault("carrier", "error", 1.0, 0).await;
     failed_until_open(&shop).await;
+    // A probe takes its time from now on.
+    shop.fault("carrier", "hang", 1.0, 0).await;
     let (begun, mut last) = (Instant::now(), Instant::now());
     let watched = Duration::from_secs(short_or_long(8, 60));
     while begun.elapsed() < watched {

@@ -13,7 +13,7 @@ use buttress_testkit::short_or_long;
 use nix::sys::signal::Signal;
 use reqwest::{RequestBuilder, StatusCode};
 
-use crate::shop::{Database, Shop, data, two_of};
+use crate::shop::{Shop, data, on_each, two_of};
 
 const CLIENTS: usize = 6;
 /// How often whoever balances the load asks who is ready, and how long an instance goes on after
@@ -139,7 +139,7 @@ async fn client(number: usize, balancer: Arc<Balancer>, load: Arc<Load>) {
 
 #[tokio::test]
 async fn a_rolling_restart_under_load_fails_no_request_beyond_the_policy() {
-    for database in Database::each().await {
+    on_each(|database| async move {
         let options = ["--drain-ms", DRAIN_MS];
         let mut shops: Vec<_> = (0..3)
             .map(|_| Shop::start_with(&database, &options))
@@ -205,5 +205,6 @@ async fn a_rolling_restart_under_load_fails_no_request_beyond_the_policy() {
         );
         drop(shops);
         database.close().await;
-    }
+    })
+    .await;
 }

@@ -1,13 +1,14 @@
 //! One instance of the program, and a client of its HTTP.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read},
     path::PathBuf,
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 
 use buttress_testkit::{mysql, postgres};
+use futures_util::future::join_all;
 use nix::{sys::signal::Signal, unistd::Pid};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
@@ -62,11 +63,23 @@ impl Database {
     }
 }
 
+/// The same on each database, side by side.
+pub(crate) async fn on_each<F: Future<Output = ()>>(test: impl Fn(Database) -> F) {
+    join_all(Database::each().await.into_iter().map(test)).await;
+}
+
+/// The same on PostgreSQL and MySQL.
+pub(crate) async fn on_servers<F: Future<Output = ()>>(test: impl Fn(Database) -> F) {
+    join_all(Database::servers().await.into_iter().map(test)).await;
+}
+
 /// A running instance. Killed when it is dropped.
 pub(crate) struct Shop {
     child: Child,
     address: String,
     http: reqwest::Client,
+    /// Open for as long as it runs: nobody may write to a pipe that nobody reads.
+    out: BufReader<ChildStdout>,
     log: PathBuf,
     _log_folder: tempfile::TempDir,
     /// Kept for as long as the instance runs, where nobody else does.
@@ -105,24 +118,32 @@ impl Shop {
     }
 
     fn spawn_at(database_url: &str, options: &[&str], variables: &[(&str, &str)]) -> Starting {
+        Self::spawn_as(|command| {
+            command.args(options);
+            command.env("STOREFRONT_DATABASE_URL", database_url);
+            command.envs(variables.iter().copied());
+        })
+    }
+
+    /// Starts it with what `own` adds: the database at least, or a folder of its own.
+    pub(crate) fn spawn_as(own: impl FnOnce(&mut Command)) -> Starting {
         let log_folder = tempfile::tempdir().unwrap();
         let log = log_folder.path().join("log");
-        let child = Command::new(env!("CARGO_BIN_EXE_storefront"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_storefront"));
+        command
             .args(["serve", "--listen", "127.0.0.1:0"])
-            .args(options)
-            .env("STOREFRONT_DATABASE_URL", database_url)
+            .env_remove("STOREFRONT_DATABASE_URL")
             // Most tests are one client in a hurry; those of the rate choose their own.
             .env("STOREFRONT_ORDER_RATE", "100000")
             .env_remove("STOREFRONT_REDIS_URL")
             .env_remove("STOREFRONT_NATS_URL")
             .env_remove("STOREFRONT_OTLP")
             .env_remove("RUST_LOG")
-            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(std::fs::File::create(&log).unwrap())
-            .spawn()
-            .unwrap();
+            .stderr(std::fs::File::create(&log).unwrap());
+        own(&mut command);
+        let child = command.spawn().unwrap();
         Starting {
             child,
             log,
@@ -262,6 +283,13 @@ impl Shop {
         None
     }
 
+    /// What it has written to standard output after the line that says where it listens, once it has ended.
+    pub(crate) fn rest_of_its_output(&mut self) -> String {
+        let mut rest = String::new();
+        self.out.read_to_string(&mut rest).unwrap();
+        rest
+    }
+
     /// What it has written to standard error.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
@@ -334,8 +362,8 @@ impl Starting {
     /// Waits for the line that says where it listens.
     pub(crate) fn ready(mut self) -> Shop {
         let mut line = String::new();
-        let out = self.child.stdout.take().unwrap();
-        BufReader::new(out).read_line(&mut line).unwrap();
+        let mut out = BufReader::new(self.child.stdout.take().unwrap());
+        out.read_line(&mut line).unwrap();
         let address = line.strip_prefix("listening on http://").map(str::trim_end);
         let Some(address) = address else {
             let log = std::fs::read_to_string(&self.log).unwrap();
@@ -345,6 +373,7 @@ impl Starting {
             address: address.to_owned(),
             child: self.child,
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
+            out,
             log: self.log,
             _log_folder: self.log_folder,
             _database: None,

@@ -5,8 +5,8 @@ use std::time::Duration;
 use buttress_testkit::nats::{self, Server};
 
 use crate::{
-    events::{assert_told, by_order, on_each, place},
-    shop::{Database, Shop},
+    events::{assert_told, by_order, place},
+    shop::{Database, Shop, on_each},
 };
 
 /// A server, where NATS is there. Where it is not, the gap is registered.

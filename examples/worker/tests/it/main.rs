@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![allow(clippy::disallowed_methods, reason = "processes live in real time")]
 
+mod container;
 mod process;
 
 use std::time::{Duration, Instant};

@@ -9,6 +9,7 @@ use utoipa::openapi::{
 };
 
 use self::operation::Route;
+use super::figures;
 
 /// Any read of the database.
 const READ: &[&str] = &["INTERNAL", "UNAVAILABLE"];
@@ -73,6 +74,12 @@ fn system() -> Vec<Route> {
             "Every code of an error, as a page",
         )
         .bare("200", "A page", Some("text/html; charset=utf-8")),
+        Route::new(
+            HttpMethod::Get,
+            "/metrics",
+            "Figures, as Prometheus reads them",
+        )
+        .bare("200", "A page of text", Some(figures::FORMAT)),
         Route::new(HttpMethod::Get, "/openapi.json", "This document").bare(
             "200",
             "This document",

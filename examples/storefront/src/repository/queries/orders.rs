@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use buttress_idempotency::{Begin, Idempotency};
 use buttress_store::AfterCommit;
 use sqlx::Row as _;
-use uuid::Uuid;
+use uuid::{ContextV7, Timestamp, Uuid};
 
 use super::{
     super::super::{
@@ -149,6 +149,17 @@ pub(in super::super) async fn priced(
     })
 }
 
+/// In the order of `created_at`, to the microsecond and whichever instance takes the order: both are read off the
+/// database's clock.
+fn new_id(now: i64) -> String {
+    const SECOND: u64 = 1_000_000;
+    let micros = now.unsigned_abs();
+    let nanos = u32::try_from(micros % SECOND * 1000).unwrap_or(0);
+    let precise = ContextV7::new().with_additional_precision();
+    let time = Timestamp::from_unix(precise, micros / SECOND, nanos);
+    Uuid::new_v7(time).simple().to_string()
+}
+
 async fn placed(
     tx: &mut Connection,
     wanted: &NewOrder,
@@ -156,7 +167,7 @@ async fn placed(
 ) -> sqlx::Result<Order> {
     let now = now(tx).await?;
     let order = Order {
-        id: Uuid::now_v7().simple().to_string(),
+        id: new_id(now),
         customer: wanted.customer.clone(),
         total: items.iter().map(|item| item.price * item.quantity).sum(),
         items,
