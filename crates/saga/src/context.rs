@@ -101,8 +101,9 @@ impl<I> Context<'_, I> {
     /// Should the commit fail, or its answer be lost, return an error of whatever kind: the
     /// journal is asked what became of it.
     ///
-    /// It locks the saga's row until your transaction ends, so let it be the last statement. It has
-    /// no deadline of ours; after dropping the future roll the transaction back.
+    /// It locks the saga's row until your transaction ends, and its parent's, if that ends a child;
+    /// so let it be the last statement. It has no deadline of ours; after dropping the future roll
+    /// the transaction back.
     ///
     /// # Errors
     ///

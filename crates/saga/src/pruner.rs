@@ -11,7 +11,7 @@ const BATCH: u32 = 1000;
 
 /// Removes sagas that ended longer ago than they are kept, with their journals, in batches. Any
 /// number of instances may run it: they take what the others do not have. What runs, and what needs
-/// attention, is never removed.
+/// attention, is never removed, and no child before its parent.
 ///
 /// A saga's id protects from being started again only while it is kept: keep them for longer than
 /// anybody would try.

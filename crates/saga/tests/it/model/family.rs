@@ -88,9 +88,12 @@ impl History {
         let parent = sagas.get(id).await.unwrap().state;
         let mut goes_on = parent.is_active();
         if self.family.is_some() {
-            for below in below(sagas, id).await {
+            let all = below(sagas, id).await;
+            for below in &all {
                 goes_on |= below.state.is_active();
-                if parent.is_active() && below.state == State::NeedsAttention {
+                let waits = |it: &Summary| Some(it.id) == below.parent && it.state.is_active();
+                let waited_for = parent.is_active() || all.iter().any(waits);
+                if waited_for && below.state == State::NeedsAttention {
                     let of = children.iter().find(|it| *it.key() == below.definition);
                     // It may have gone on meanwhile.
                     let by = By::new("ada", "it is better now");
