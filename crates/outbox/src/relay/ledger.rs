@@ -349,6 +349,17 @@ impl<'r> Ledger<'r> {
     }
 }
 
+impl Settlement {
+    fn is_empty(&self) -> bool {
+        self.delivered.is_empty()
+            && self.forget.is_empty()
+            && self.aside.is_empty()
+            && self.died.is_empty()
+            && self.not_alone.is_empty()
+            && self.passed.is_empty()
+    }
+}
+
 /// The claims under which it is written, in rising order.
 fn held(work: &[Lane], settlement: &Settlement) -> Vec<Held> {
     let delivered = settlement.delivered.iter().map(|(lane, _)| *lane);

@@ -16,7 +16,6 @@ use async_trait::async_trait;
 use buttress_store::{Dialect, Fence, Lent, MigrateError, StoreError};
 
 use crate::{
-    OutboxError, PolicyError,
     machine::History,
     message::{Due, Topic},
     operations::{Counts, DeadRow, PastRow, WaitingRow},
@@ -46,44 +45,6 @@ impl OutboxStore {
             announcer: None,
             rings: Arc::default(),
         }
-    }
-
-    /// PostgreSQL: messages of these topics go to a *ring* of four pieces of a table, and are never
-    /// deleted one by one. A piece in which all is settled is truncated as a whole: there is no dead
-    /// tuple a message and nothing for vacuum to do, and the space comes back though an old
-    /// snapshot is held open.
-    ///
-    /// Choose it for a topic with many messages a second. It costs latency: a message is delivered
-    /// when no transaction can commit one before it any more, so each that has appended, to
-    /// whichever topic of these tables, and does not end holds back what was appended after it.
-    ///
-    /// Say it where messages are appended and where relays run. Relays come first: not before one
-    /// that says it has made all lanes of the topic lanes of the ring does an append go there, and
-    /// relays of a version that knows no ring must be gone by then. In a ring or not, and whoever
-    /// says what, messages of a key are delivered in the order of their places. The role of the
-    /// relays needs TRUNCATE on the pieces, that of writers USAGE on the sequence.
-    ///
-    /// # Errors
-    ///
-    /// [`OutboxError::Policy`] on other databases; [`OutboxError::Message`] for a topic that cannot
-    /// be one.
-    pub fn with_ring(
-        mut self,
-        topics: impl IntoIterator<Item = impl AsRef<str>>,
-    ) -> Result<Self, OutboxError> {
-        if self.dialect() != Dialect::Postgres {
-            return Err(PolicyError::new("ring", "none, unless on PostgreSQL").into());
-        }
-        let mut rings = BTreeSet::clone(&self.rings);
-        for topic in topics {
-            rings.insert(Topic::new(topic)?.as_str().to_owned());
-        }
-        self.rings = Arc::new(rings);
-        Ok(self)
-    }
-
-    pub(crate) fn has_ring(&self, topic: &str) -> bool {
-        self.rings.contains(topic)
     }
 
     /// Its SQL.
@@ -177,6 +138,10 @@ pub(crate) struct Claimed {
 
 /// From where to where a lane of the ring is read.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(
+    not(feature = "postgres"),
+    allow(dead_code, reason = "no other dialect has one")
+)]
 pub(crate) struct Reach {
     pub(crate) lane: i16,
     /// In the table of messages: from this id on.
@@ -339,30 +304,6 @@ pub(crate) struct Settlement {
 }
 
 impl Settlement {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.delivered.is_empty()
-            && self.forget.is_empty()
-            && self.aside.is_empty()
-            && self.died.is_empty()
-            && self.not_alone.is_empty()
-            && self.passed.is_empty()
-    }
-
-    /// Nothing but the stream.
-    #[cfg(feature = "postgres")]
-    fn is_stream_alone(&self) -> bool {
-        self.is_plain() && self.delivered.is_empty() && !self.keep && !self.passed.is_empty()
-    }
-
-    /// Nothing but deliveries, which is the rule.
-    #[cfg(feature = "postgres")]
-    fn is_plain(&self) -> bool {
-        self.forget.is_empty()
-            && self.aside.is_empty()
-            && self.died.is_empty()
-            && self.not_alone.is_empty()
-    }
-
     /// Drops what is not in these lanes.
     #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
     fn keep_to(&mut self, mine: &[i16]) {

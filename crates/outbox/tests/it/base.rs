@@ -45,7 +45,7 @@ pub(crate) async fn on_ring(topics: &[&str], piece: u32) -> Option<Base<Postgres
         "DROP TABLE buttress_outbox_stream; DROP TABLE buttress_outbox_mark; {}",
         tables.replace("250000", &piece.to_string())
     );
-    let sql = sqlx::AssertSqlSafe(sql);
+    let sql: &'static str = sql.leak();
     sqlx::raw_sql(sql).execute(&base.pool).await.unwrap();
     base.store = base.store.with_ring(topics).unwrap();
     Some(base)
@@ -53,7 +53,7 @@ pub(crate) async fn on_ring(topics: &[&str], piece: u32) -> Option<Base<Postgres
 
 /// As many rows as these tables have.
 pub(crate) async fn rows(pool: &Pool<Postgres>, table: &str) -> i64 {
-    let sql = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM {table}"));
+    let sql: &'static str = format!("SELECT count(*) FROM {table}").leak();
     sqlx::query_scalar(sql).fetch_one(pool).await.unwrap()
 }
 

@@ -8,6 +8,8 @@
     reason = "outside of a test function too: what cannot go on fails the test, which prints its figures"
 )]
 
+#[cfg(feature = "postgres")]
+mod ring;
 mod store;
 mod sweep;
 
@@ -384,36 +386,6 @@ async fn every_store_operation_may_fail_on_postgres() {
     let faults = short_or_long(&[Fault::DoneThenError][..], &Fault::ALL[..]);
     let tell = async |injection| told(&stage, injection).await;
     sweep("postgres", faults, &OFTEN, tell).await;
-}
-
-/// The same of topics in a ring.
-#[cfg(feature = "postgres")]
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_store_operation_may_fail_in_a_ring() {
-    const MUST: [&str; 6] = [
-        "append",
-        "claim",
-        "positions",
-        "ring_window",
-        "settle",
-        "take",
-    ];
-    let Some(database) = buttress_testkit::postgres::fresh_database().await else {
-        return;
-    };
-    let pool = sqlx::postgres::PgPoolOptions::new().max_connections(32);
-    let pool = pool.connect(database.url()).await.unwrap();
-    let store = OutboxStore::postgres(pool.clone()).unwrap();
-    store.migrate().await.unwrap();
-    let stage = Stage {
-        pool,
-        store,
-        deadline: Duration::from_secs(2),
-        ring: true,
-    };
-    let faults = short_or_long(&[Fault::DoneThenError][..], &Fault::ALL[..]);
-    let tell = async |injection| told(&stage, injection).await;
-    sweep("a ring", faults, &MUST, tell).await;
 }
 
 #[cfg(feature = "mysql")]

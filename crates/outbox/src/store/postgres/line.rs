@@ -2,13 +2,28 @@
 
 use std::time::Duration;
 
-use buttress_store::{Phase, StoreError, Token};
+use buttress_store::{Fence, Phase, StoreError, Token};
 
-use super::{ClaimParts, PostgresStore, RowParts, claimed, row};
+use super::{PostgresStore, RowParts, row};
 use crate::{
     message::Topic,
-    store::{Claimed, Row, micros},
+    store::{Claimed, Held, Row, micros},
 };
+
+pub(super) type ClaimParts = (i16, i64, bool, Option<i64>, bool);
+
+pub(super) fn claimed(rows: Vec<ClaimParts>, token: Token) -> Vec<Claimed> {
+    let claimed = |(lane, epoch, lapsed, alone, ring)| Claimed {
+        held: Held {
+            lane,
+            fence: Fence::new(epoch, token),
+        },
+        lapsed,
+        alone,
+        ring,
+    };
+    rows.into_iter().map(claimed).collect()
+}
 
 impl PostgresStore {
     pub(super) async fn claim_all_now(

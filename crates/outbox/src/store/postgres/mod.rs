@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use buttress_store::{
-    Deadline, Dialect, Fence, Gate, Lent, Loan, MigrateError, Migration, Migrations, Phase,
-    StoreError, Tables, Token,
+    Deadline, Dialect, Gate, Lent, Loan, MigrateError, Migration, Migrations, Phase, StoreError,
+    Tables, Token,
 };
 use sqlx::{
     PgPool, Postgres,
@@ -22,7 +22,11 @@ use sqlx::{
 };
 
 pub use self::after::AppendAfter;
-use self::{ring::RingStatements, statements::Statements};
+use self::{
+    line::{ClaimParts, claimed},
+    ring::RingStatements,
+    statements::Statements,
+};
 use super::{
     AsideRow, Beat, Bounds, Claimed, Heard, Held, LeaveOut, NewRow, OutboxStore, Reach, Row,
     Settlement, Sighting, Store, Truncated, history, micros,
@@ -90,21 +94,6 @@ type Query<'q> = sqlx::query::Query<'q, Postgres, PgArguments>;
 type QueryAs<'q, T> = sqlx::query::QueryAs<'q, Postgres, T, PgArguments>;
 
 type RowParts = (i16, i64, Vec<u8>, i64, Option<i64>, Vec<u8>, Vec<u8>);
-
-type ClaimParts = (i16, i64, bool, Option<i64>, bool);
-
-fn claimed(rows: Vec<ClaimParts>, token: Token) -> Vec<Claimed> {
-    let claimed = |(lane, epoch, lapsed, alone, ring)| Claimed {
-        held: Held {
-            lane,
-            fence: Fence::new(epoch, token),
-        },
-        lapsed,
-        alone,
-        ring,
-    };
-    rows.into_iter().map(claimed).collect()
-}
 
 fn row((lane, id, key, created_at, early, attributes, payload): RowParts) -> Row {
     Row {

@@ -176,3 +176,18 @@ impl PostgresStore {
         deadline.run(Phase::InTransaction, done).await.map(drop)
     }
 }
+
+impl Settlement {
+    /// Nothing but the stream.
+    fn is_stream_alone(&self) -> bool {
+        self.is_plain() && self.delivered.is_empty() && !self.keep && !self.passed.is_empty()
+    }
+
+    /// Nothing but deliveries, which is the rule.
+    fn is_plain(&self) -> bool {
+        self.forget.is_empty()
+            && self.aside.is_empty()
+            && self.died.is_empty()
+            && self.not_alone.is_empty()
+    }
+}

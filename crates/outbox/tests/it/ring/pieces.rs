@@ -51,7 +51,7 @@ async fn an_append_locks_its_own_piece_and_waits_for_no_other() {
             let other = format!("buttress_outbox_stream_{other}");
             if other != own {
                 let lock = format!("LOCK TABLE {other} IN ACCESS EXCLUSIVE MODE");
-                let lock = sqlx::AssertSqlSafe(lock);
+                let lock: &'static str = lock.leak();
                 sqlx::raw_sql(lock).execute(&mut *emptying).await.unwrap();
             }
         }
@@ -147,7 +147,7 @@ async fn ob11_a_truncation_removes_only_what_was_delivered_and_one_by_ids_alone_
                     .unwrap();
                 let oldest = (last / 20 + 2) % 4;
                 let truncate = format!("TRUNCATE buttress_outbox_stream_{oldest}");
-                let truncate = sqlx::AssertSqlSafe(truncate);
+                let truncate: &'static str = truncate.leak();
                 sqlx::raw_sql(truncate).execute(&base.pool).await.unwrap();
             } else {
                 outbox.truncate().await.unwrap();
