@@ -38,7 +38,7 @@ use crate::{
 /// So many per so long, for each key. Cheap to clone; clones are the same limiter.
 ///
 /// Bounded: it holds as many keys as it is built for, and no more. A key whose permits are all there
-/// again equals one never seen, so it is swept out when room is wanted, a few thousand keys at a time
+/// again equals one never seen, so it is swept out when room is wanted, some ten thousand keys at a time
 /// and without a task of its own. If all are in use, the eighth of them (of one shard) that would be
 /// idle first are forgotten, so that one who is blocked cannot free himself by a flood of new keys; each
 /// that is forgotten may get as much as it had used once more. [`forgotten`](Self::forgotten) counts them.
@@ -235,8 +235,8 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
             .await
     }
 
-    /// Goes on by another quota, with what is left of each key as `carry` says. Keys are changed a few
-    /// thousand at a time, while calls go on.
+    /// Goes on by another quota, with what is left of each key as `carry` says. Keys are changed some
+    /// ten thousand at a time, while calls go on.
     ///
     /// # Errors
     ///

@@ -3,6 +3,7 @@
 use std::{
     borrow::Borrow,
     hash::{BuildHasher, Hash, RandomState},
+    num::NonZeroUsize,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -81,8 +82,7 @@ pub(crate) struct Visit<R> {
 impl<K: Hash + Eq, S: State> Table<K, S> {
     /// For up to `most` keys, rounded up.
     pub(crate) fn new(rules: &S::Rules, most: usize, hashing: Hashing) -> Self {
-        // A shard of a few thousand keys is swept in some tens of microseconds.
-        let shards = (most / 4096).next_power_of_two().clamp(16, 4096);
+        let shards = shards(most);
         let shard = || Shard {
             inside: Mutex::new(Inside {
                 rules: rules.clone(),
@@ -296,6 +296,15 @@ impl<K, S: State> Inside<K, S> {
         });
         u64::try_from(before - self.entries.len()).unwrap_or(u64::MAX)
     }
+}
+
+/// A shard of some ten thousand keys is swept in a tenth of a millisecond. More of them than threads
+/// need to keep out of each other's way would be as many cache lines more that a decision may miss.
+fn shards(most: usize) -> usize {
+    let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let fewest = (threads * 4).min(most / 1024).clamp(16, 4096);
+    let fewest = fewest.next_power_of_two();
+    (most / 16_384).next_power_of_two().clamp(fewest, 4096)
 }
 
 fn lock<K, S: State>(shard: &Shard<K, S>) -> MutexGuard<'_, Inside<K, S>> {
