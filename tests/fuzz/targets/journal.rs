@@ -48,11 +48,12 @@ fn entry(which: u8, with: u8) -> Entry {
     let output = ["\"a\"", "\"b\"", "{", "7"][usize::from(with >> 5 & 3)].to_owned();
     let kinds = [FailureKind::NotDone, FailureKind::Unknown, FailureKind::Final];
     let kind = kinds[usize::from(with >> 6) % 3];
-    match which % 14 {
+    let until = i64::from(with) << 55;
+    match which % 16 {
         0 => Entry::Started { step, name, attempt },
         1 => Entry::Succeeded { step, output },
-        2 => Entry::Failed { step, attempt, kind, code },
-        3 => Entry::Sleeping { step, name, until: i64::from(with) << 55 },
+        2 => Entry::Failed { step, attempt, kind, code, until: None },
+        3 => Entry::Sleeping { step, name, until },
         4 => Entry::Interrupted,
         5 => Entry::TurnedBack { code },
         6 => Entry::UndoStarted { step, attempt },
@@ -62,6 +63,8 @@ fn entry(which: u8, with: u8) -> Entry {
         10 => Entry::Parked { code },
         11 => Entry::Resumed { by },
         12 => Entry::Forced { step, output: (with & 128 > 0).then_some(output), by },
+        13 => Entry::Waiting { step, name, until },
+        14 => Entry::Failed { step, attempt, kind, code, until: Some(until) },
         _ => Entry::Cancelled { by },
     }
 }
