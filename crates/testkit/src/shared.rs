@@ -6,7 +6,7 @@ use crate::{
     left_out::LeftOut,
     programs::NotFound,
     start_error::StartError,
-    tally::{Counting, Store},
+    tally::{self, Store},
 };
 
 /// A server that is given by the environment, or started at first use. Lives in a static.
@@ -38,7 +38,7 @@ impl<S> Shared<S> {
         url: impl FnOnce(&S) -> String,
     ) -> Result<String, LeftOut> {
         if let Some(given) = env::var(self.variable).ok().filter(|url| !url.is_empty()) {
-            Counting::here().uses(self.store);
+            tally::uses(self.store);
             return Ok(given);
         }
         let own = self
@@ -50,7 +50,7 @@ impl<S> Shared<S> {
             })
             .as_ref()
             .map_err(|not_found| self.left_out(not_found))?;
-        Counting::here().uses(self.store);
+        tally::uses(self.store);
         Ok(url(own))
     }
 

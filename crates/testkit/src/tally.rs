@@ -160,6 +160,8 @@ static OPEN: Mutex<Vec<Weak<Suite>>> = Mutex::new(Vec::new());
 
 thread_local! {
     static HERE: RefCell<Vec<Weak<Suite>>> = const { RefCell::new(Vec::new()) };
+    /// What a test took before it opened its suite.
+    static TAKEN: RefCell<BTreeSet<Store>> = const { RefCell::new(BTreeSet::new()) };
 }
 
 /// Opens a suite about the risks `letters`, separated by spaces: `"X5 OB1"`.
@@ -174,10 +176,14 @@ fn open(letters: &'static str, file: &'static str, told: Option<PathBuf>) -> Tal
     let here = thread::current();
     // With one thread for all tests libtest runs them on its own, which has no test's name.
     let test = here.name().filter(|it| *it != "main").map(str::to_owned);
+    let taken = TAKEN.take();
     let suite = Arc::new(Suite {
         letters,
         file,
-        test: test.or_else(asked_for).unwrap_or_else(|| file.to_owned()),
+        test: test
+            .clone()
+            .or_else(asked_for)
+            .unwrap_or_else(|| file.to_owned()),
         start: Instant::now(),
         operations: AtomicU64::new(0),
         faults: AtomicU64::new(0),
@@ -185,7 +191,12 @@ fn open(letters: &'static str, file: &'static str, told: Option<PathBuf>) -> Tal
         kills: AtomicU64::new(0),
         caught: AtomicU64::new(0),
         seed: Mutex::new(None),
-        stores: Mutex::default(),
+        // On libtest's own thread it may have been another test that took them.
+        stores: Mutex::new(if test.is_some() {
+            taken
+        } else {
+            BTreeSet::new()
+        }),
     });
     HERE.with_borrow_mut(|all| all.push(Arc::downgrade(&suite)));
     let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -225,7 +236,16 @@ pub fn operation() {
 /// The suite runs on `store`: for what the kit does not start. Its own servers, and the databases
 /// and names on them, are counted where a test takes them; a file of SQLite's is the test's.
 pub fn uses(store: Store) {
-    Counting::here().uses(store);
+    match current() {
+        Some(suite) => {
+            let mut stores = suite.stores.lock().unwrap_or_else(PoisonError::into_inner);
+            stores.insert(store);
+        }
+        // The suite that this test opens next has it.
+        None => TAKEN.with_borrow_mut(|taken| {
+            taken.insert(store);
+        }),
+    }
 }
 
 /// A suite to which the kit counts what it does, wherever that happens.
@@ -258,13 +278,6 @@ impl Counting {
         if let Some(suite) = self.0.upgrade() {
             let mut kept = suite.seed.lock().unwrap_or_else(PoisonError::into_inner);
             kept.get_or_insert(seed);
-        }
-    }
-
-    pub(crate) fn uses(&self, store: Store) {
-        if let Some(suite) = self.0.upgrade() {
-            let mut stores = suite.stores.lock().unwrap_or_else(PoisonError::into_inner);
-            stores.insert(store);
         }
     }
 
@@ -389,7 +402,8 @@ mod tests {
     }
 
     #[test]
-    fn a_suite_knows_the_stores_that_it_took_and_has_those_of_nobody_else() {
+    fn a_suite_knows_the_stores_that_its_test_took_and_has_those_of_nobody_else() {
+        uses(Store::Postgres);
         let tally = open("X2", HERE, None);
         uses(Store::Sqlite);
         uses(Store::Sqlite);
@@ -398,7 +412,7 @@ mod tests {
         let elsewhere = thread::Builder::new().name("another::test".to_owned());
         let elsewhere = elsewhere.spawn(|| uses(Store::Nats)).unwrap();
         elsewhere.join().unwrap();
-        let mut expected = BTreeSet::from([Store::Sqlite]);
+        let mut expected = BTreeSet::from([Store::Postgres, Store::Sqlite]);
         expected.extend(is_there.then_some(Store::Redis));
         assert_eq!(tally.line().stores, expected);
         let written = serde_json::to_value(Store::ALL).unwrap();

@@ -39,7 +39,11 @@ impl Board for Lying {
     ) -> Result<Page, StoreError> {
         let mut now = self.now.lock().unwrap();
         *now += 1_000_000;
-        Ok(Page::new(Micros::new(*now), post.is_some(), self.notices.to_vec()))
+        Ok(Page::new(
+            Micros::new(*now),
+            post.is_some(),
+            self.notices.to_vec(),
+        ))
     }
 }
 
@@ -64,7 +68,9 @@ fuzz_target!(|input: &[u8]| {
     };
     let members: BTreeSet<_> = board.notices.iter().map(|it| it.member).collect();
     let (clock, hand) = Clock::manual();
-    let breaker = CircuitBreaker::builder("fuzzed").clock(clock.clone()).build();
+    let breaker = CircuitBreaker::builder("fuzzed")
+        .clock(clock.clone())
+        .build();
     let breakers = BreakerFleet::new("fuzzed", board.clone()).unwrap();
     breakers.add(&breaker).unwrap();
     let budget = Budget::with_clock(BudgetRule::quota(), clock).unwrap();
@@ -77,9 +83,16 @@ fuzz_target!(|input: &[u8]| {
             budgets.run_once().await.unwrap();
             hand.advance(Duration::from_secs(1));
             if members.len() < 2 {
-                assert_eq!(breaker.state(), State::Closed, "one member alone has opened it");
+                assert_eq!(
+                    breaker.state(),
+                    State::Closed,
+                    "one member alone has opened it"
+                );
             }
         }
-        assert!(budget.available() <= whole, "a budget has grown by what others say");
+        assert!(
+            budget.available() <= whole,
+            "a budget has grown by what others say"
+        );
     });
 });

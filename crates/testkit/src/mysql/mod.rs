@@ -19,7 +19,7 @@ use crate::{
     programs::{self, NotFound},
     shared::Shared,
     supervisor::{self, Description, Starting, Supervised},
-    tally::{Counting, Store},
+    tally::{self, Store},
 };
 
 /// The variable that gives the tests a server. Theirs is then a user who may create databases.
@@ -105,7 +105,7 @@ impl Server {
     pub fn start() -> Result<Self, StartError> {
         let programs = find()?;
         let supervised = Supervised::start(|port| describe(&programs, port))?;
-        Counting::here().uses(Store::Mysql);
+        tally::uses(Store::Mysql);
         Ok(Self { supervised })
     }
 

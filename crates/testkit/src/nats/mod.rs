@@ -15,7 +15,7 @@ use crate::{
     programs::{self, NotFound},
     shared::Shared,
     supervisor::{self, Description, Supervised},
-    tally::{Counting, Store},
+    tally::{self, Store},
 };
 
 /// The variable that gives the tests a server, with JetStream on.
@@ -77,7 +77,7 @@ impl Server {
                 .step(&program, arguments)
                 .address_in_use("address already in use")
         })?;
-        Counting::here().uses(Store::Nats);
+        tally::uses(Store::Nats);
         Ok(Self { supervised })
     }
 

@@ -22,7 +22,7 @@ use crate::{
     programs::{self, NotFound},
     shared::Shared,
     supervisor::{self, Description, Starting, Supervised, processes},
-    tally::{Counting, Store},
+    tally::{self, Counting, Store},
 };
 
 /// The variable that gives the tests a server. Theirs is then a user who may create databases.
@@ -112,7 +112,7 @@ impl Server {
     pub fn start() -> Result<Self, StartError> {
         let programs = find()?;
         let supervised = Supervised::start(|port| describe(&programs, port))?;
-        Counting::here().uses(Store::Postgres);
+        tally::uses(Store::Postgres);
         Ok(Self { supervised })
     }
 

@@ -19,7 +19,7 @@ use crate::{
     programs::{self, NotFound},
     shared::Shared,
     supervisor::{self, Description, Supervised},
-    tally::{Counting, Store},
+    tally::{self, Store},
 };
 
 /// The variable that gives the tests a server. Theirs is then a user who may do anything in the
@@ -108,7 +108,7 @@ impl Server {
             source,
         })?;
         let supervised = Supervised::start(|port| describe(&program, port, network))?;
-        Counting::here().uses(Store::Rabbitmq);
+        tally::uses(Store::Rabbitmq);
         Ok(Self { supervised })
     }
 

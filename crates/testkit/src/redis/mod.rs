@@ -18,7 +18,7 @@ use crate::{
     programs::{self, NotFound},
     shared::Shared,
     supervisor::{self, Description, Supervised},
-    tally::{Counting, Store},
+    tally::{self, Store},
 };
 
 /// The variable that gives the tests a server.
@@ -156,7 +156,7 @@ impl Server {
             Description::new("redis", move |starting| starting.has_said(ready))
                 .step(&program, arguments.chain(settings.iter().copied()))
         })?;
-        Counting::here().uses(Store::Redis);
+        tally::uses(Store::Redis);
         Ok(Self {
             supervised,
             bus_port: 0,
