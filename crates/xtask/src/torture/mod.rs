@@ -191,7 +191,7 @@ fn again_and_again(
     report: &mut Report,
 ) -> Result<Option<anyhow::Error>> {
     let packages: Vec<_> = choice.packages.iter().map(|it| it.name.as_str()).collect();
-    let binaries = Binaries::build(cargo, &packages, !asked.debug)?;
+    let binaries = Binaries::build(cargo, &packages, &choice.suites, !asked.debug)?;
     let logs = cargo.root().join("target/torture");
     fs::create_dir_all(&logs)?;
     println!("{} suites", choice.suites.len());
