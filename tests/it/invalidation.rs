@@ -14,6 +14,7 @@ use buttress_testkit::child::{self, Child};
 use sqlx::SqlitePool;
 
 async fn shop(file: &Path) -> (SqlitePool, Outbox) {
+    buttress_testkit::tally::uses(buttress_testkit::tally::Store::Sqlite);
     let pool = SqlitePool::connect_lazy_with(options(file));
     let store = OutboxStore::sqlite(Writer::new(pool.clone())).unwrap();
     store.migrate().await.unwrap();

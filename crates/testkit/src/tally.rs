@@ -2,12 +2,13 @@
 //!
 //! A torture test opens a [`suite`] in its first line, and says in it which risks it is about. What
 //! the kit does on its thread is counted by itself: futures dropped by a sweep, faults of a plan,
-//! processes and servers that are killed. The test adds what only it knows. At its end one line
-//! goes to the file that [`TALLY_VARIABLE`] names; `cargo xtask` makes the report of these lines.
+//! processes and servers that are killed, and on which stores it runs. The test adds what only it
+//! knows. At its end one line goes to the file that [`TALLY_VARIABLE`] names; `cargo xtask` makes the report of these lines.
 
 use std::{
     any::type_name,
     cell::RefCell,
+    collections::BTreeSet,
     env,
     fs::OpenOptions,
     io::Write as _,
@@ -60,6 +61,50 @@ impl Counts {
     }
 }
 
+/// Something outside of the process on which a suite runs. A suite with none runs in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[non_exhaustive]
+#[serde(rename_all = "lowercase")]
+pub enum Store {
+    /// A PostgreSQL server.
+    Postgres,
+    /// A MariaDB server, by MySQL's protocol.
+    Mysql,
+    /// A SQLite database: a file, or in memory.
+    Sqlite,
+    /// A Redis server, or a cluster of them.
+    Redis,
+    /// A NATS server.
+    Nats,
+    /// A RabbitMQ server.
+    Rabbitmq,
+}
+
+impl Store {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Postgres,
+        Self::Mysql,
+        Self::Sqlite,
+        Self::Redis,
+        Self::Nats,
+        Self::Rabbitmq,
+    ];
+
+    /// As reports write it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+            Self::Mysql => "mysql",
+            Self::Sqlite => "sqlite",
+            Self::Redis => "redis",
+            Self::Nats => "nats",
+            Self::Rabbitmq => "rabbitmq",
+        }
+    }
+}
+
 /// What one run of a suite says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -83,6 +128,9 @@ pub struct Line {
     pub millis: u64,
     /// What repeats its choices, if it made any.
     pub seed: Option<u64>,
+    /// The stores that it took.
+    #[serde(default)]
+    pub stores: BTreeSet<Store>,
 }
 
 /// A suite that runs. Dropped, it tells what it did; in a panic, that it found a violation.
@@ -104,6 +152,7 @@ struct Suite {
     kills: AtomicU64,
     caught: AtomicU64,
     seed: Mutex<Option<u64>>,
+    stores: Mutex<BTreeSet<Store>>,
 }
 
 /// All that are open in this process: who counts on another thread than the test's has but these.
@@ -111,6 +160,8 @@ static OPEN: Mutex<Vec<Weak<Suite>>> = Mutex::new(Vec::new());
 
 thread_local! {
     static HERE: RefCell<Vec<Weak<Suite>>> = const { RefCell::new(Vec::new()) };
+    /// What a test took before it opened its suite.
+    static TAKEN: RefCell<BTreeSet<Store>> = const { RefCell::new(BTreeSet::new()) };
 }
 
 /// Opens a suite about the risks `letters`, separated by spaces: `"X5 OB1"`.
@@ -125,10 +176,14 @@ fn open(letters: &'static str, file: &'static str, told: Option<PathBuf>) -> Tal
     let here = thread::current();
     // With one thread for all tests libtest runs them on its own, which has no test's name.
     let test = here.name().filter(|it| *it != "main").map(str::to_owned);
+    let taken = TAKEN.take();
     let suite = Arc::new(Suite {
         letters,
         file,
-        test: test.or_else(asked_for).unwrap_or_else(|| file.to_owned()),
+        test: test
+            .clone()
+            .or_else(asked_for)
+            .unwrap_or_else(|| file.to_owned()),
         start: Instant::now(),
         operations: AtomicU64::new(0),
         faults: AtomicU64::new(0),
@@ -136,6 +191,12 @@ fn open(letters: &'static str, file: &'static str, told: Option<PathBuf>) -> Tal
         kills: AtomicU64::new(0),
         caught: AtomicU64::new(0),
         seed: Mutex::new(None),
+        // On libtest's own thread it may have been another test that took them.
+        stores: Mutex::new(if test.is_some() {
+            taken
+        } else {
+            BTreeSet::new()
+        }),
     });
     HERE.with_borrow_mut(|all| all.push(Arc::downgrade(&suite)));
     let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -170,6 +231,21 @@ fn current() -> Option<Arc<Suite>> {
 /// One more thing was done and judged: for helpers that several suites share.
 pub fn operation() {
     Counting::here().operation();
+}
+
+/// The suite runs on `store`: for what the kit does not start. Its own servers, and the databases
+/// and names on them, are counted where a test takes them; a file of SQLite's is the test's.
+pub fn uses(store: Store) {
+    match current() {
+        Some(suite) => {
+            let mut stores = suite.stores.lock().unwrap_or_else(PoisonError::into_inner);
+            stores.insert(store);
+        }
+        // The suite that this test opens next has it.
+        None => TAKEN.with_borrow_mut(|taken| {
+            taken.insert(store);
+        }),
+    }
 }
 
 /// A suite to which the kit counts what it does, wherever that happens.
@@ -248,6 +324,7 @@ impl Tally {
             caught: suite.caught.load(Ordering::Relaxed),
         };
         let seed = suite.seed.lock().unwrap_or_else(PoisonError::into_inner);
+        let stores = suite.stores.lock().unwrap_or_else(PoisonError::into_inner);
         Line {
             package: env::var("CARGO_PKG_NAME").unwrap_or_default(),
             target: target(),
@@ -258,6 +335,7 @@ impl Tally {
             violations: thread::panicking().into(),
             millis: suite.start.elapsed().as_millis().try_into().unwrap_or(0),
             seed: *seed,
+            stores: stores.clone(),
         }
     }
 }
@@ -321,6 +399,24 @@ mod tests {
         assert_eq!((&*line.file, &*line.letters), (HERE, "X2"));
         assert!(line.test.ends_with("and_what_it_is_told"), "{}", line.test);
         assert_eq!(line.target, "buttress_testkit");
+    }
+
+    #[test]
+    fn a_suite_knows_the_stores_that_its_test_took_and_has_those_of_nobody_else() {
+        uses(Store::Postgres);
+        let tally = open("X2", HERE, None);
+        uses(Store::Sqlite);
+        uses(Store::Sqlite);
+        // Asked for and not there, it is used as little as one that nobody asked for.
+        let is_there = crate::redis::fresh_prefix().is_some();
+        let elsewhere = thread::Builder::new().name("another::test".to_owned());
+        let elsewhere = elsewhere.spawn(|| uses(Store::Nats)).unwrap();
+        elsewhere.join().unwrap();
+        let mut expected = BTreeSet::from([Store::Postgres, Store::Sqlite]);
+        expected.extend(is_there.then_some(Store::Redis));
+        assert_eq!(tally.line().stores, expected);
+        let written = serde_json::to_value(Store::ALL).unwrap();
+        assert_eq!(written, serde_json::json!(Store::ALL.map(Store::name)));
     }
 
     #[test]

@@ -53,6 +53,10 @@ pub(crate) enum Command {
         /// Repeat the choices of a run that printed this seed
         #[arg(long)]
         seed: Option<u64>,
+        /// Only suites that run on this store: postgres, mysql, sqlite, redis, nats, rabbitmq, or
+        /// memory for those that take none; their time is all of it
+        #[arg(long)]
+        store: Option<String>,
         /// With the ordinary build, where there is no time for the other
         #[arg(long)]
         debug: bool,

@@ -73,6 +73,7 @@ fn run(command: &Command) -> Result<ExitCode> {
             minutes,
             seed,
             debug,
+            ref store,
             ref patterns,
         } => {
             let servers = servers::all();
@@ -82,6 +83,7 @@ fn run(command: &Command) -> Result<ExitCode> {
                 seed,
                 debug,
                 install,
+                store: store.as_deref(),
                 patterns,
             };
             torture::run(&cargo, &mut report, &servers, asked)?;

@@ -15,7 +15,7 @@ use crate::{
 /// found is part of the result.
 pub(crate) fn test(cargo: &Cargo, servers: &[Server]) -> Result<()> {
     let begun = Instant::now();
-    let lines = torture::fresh_lines(cargo)?;
+    let lines = torture::fresh_lines(cargo, None)?;
     let told = lines.to_string_lossy();
     let started = Started::start(servers)?;
     let mut environment = started.environment();

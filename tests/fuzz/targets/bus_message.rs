@@ -58,7 +58,11 @@ fuzz_target!(|input: &[u8]| {
     stand.heard.lock().unwrap().clear();
     stand.runtime.block_on(async {
         let deadline = Deadline::after(Duration::from_secs(5));
-        stand.bus.publish(&stand.space, input, deadline).await.unwrap();
+        stand
+            .bus
+            .publish(&stand.space, input, deadline)
+            .await
+            .unwrap();
         turns().await;
     });
     let heard = stand.heard.lock().unwrap();

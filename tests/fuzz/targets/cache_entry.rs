@@ -16,7 +16,10 @@ type Value = (String, u64, Vec<u32>);
 static KEY: LazyLock<Key> = LazyLock::new(|| Key::new("products:1:p1").unwrap());
 static FRAMINGS: LazyLock<[Framing<Value>; 2]> = LazyLock::new(|| {
     let schema = || Schema::new("Product", 1).unwrap();
-    let framings = [Framing::new(Json::new(), schema()), Framing::new(Postcard::new(), schema())];
+    let framings = [
+        Framing::new(Json::new(), schema()),
+        Framing::new(Postcard::new(), schema()),
+    ];
     framings.map(|framing| framing.longest(1 << 16).compress_above(200))
 });
 static OURS: LazyLock<[Vec<u8>; 2]> = LazyLock::new(|| {
@@ -25,14 +28,19 @@ static OURS: LazyLock<[Vec<u8>; 2]> = LazyLock::new(|| {
         value: Some(&value),
         tags: vec![Key::new("shop:1").unwrap()],
         etag: Some("\"7\"".to_owned()),
-        stamp: Stamp { epoch: 7, sequence: 8 },
+        stamp: Stamp {
+            epoch: 7,
+            sequence: 8,
+        },
         fresh: Duration::from_secs(60),
         revalidate: Duration::from_secs(5),
         error: Duration::from_secs(3600),
         took: Duration::from_millis(7),
         weight: 3,
     };
-    FRAMINGS.each_ref().map(|framing| framing.encode(&KEY, &entry).unwrap())
+    FRAMINGS
+        .each_ref()
+        .map(|framing| framing.encode(&KEY, &entry).unwrap())
 });
 
 fuzz_target!(|input: &[u8]| {

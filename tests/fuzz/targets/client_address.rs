@@ -20,7 +20,8 @@ fn parts(name: &'static str, input: &[u8]) -> Parts {
 
 fuzz_target!(|input: &[u8]| {
     let peer: SocketAddr = "10.0.0.1:80".parse().unwrap();
-    let client = |proxies: Proxies| Client::address_of(proxies, move |_: &Extensions| Some(peer.ip()));
+    let client =
+        |proxies: Proxies| Client::address_of(proxies, move |_: &Extensions| Some(peer.ip()));
     let alone = client(Proxies::none());
     let itself = alone.key(&parts("x-none", b""));
     for (name, forwarding) in [

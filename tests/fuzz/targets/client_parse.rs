@@ -12,7 +12,10 @@ fuzz_target!(|input: &[u8]| {
         return;
     };
     let mut parts = rest.splitn(2, |byte| *byte == b'\n');
-    let (field, body) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let (field, body) = (
+        parts.next().unwrap_or_default(),
+        parts.next().unwrap_or_default(),
+    );
     let mut headers = HeaderMap::new();
     let content_type = ["application/json", "application/problem+json", "text/html"];
     if let Some(content_type) = content_type.get(usize::from(choice & 3)) {

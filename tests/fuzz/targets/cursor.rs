@@ -18,7 +18,10 @@ fuzz_target!(|input: &str| {
         let Ok(request) = pages.read::<(i64, String)>(&query) else {
             continue;
         };
-        assert!(!is_signed, "nobody can make a signed cursor without its key");
+        assert!(
+            !is_signed,
+            "nobody can make a signed cursor without its key"
+        );
         // A checksum can be made by anybody; what is read of such a one is issued again the same.
         let rows = vec![request.after().unwrap().clone(); 21];
         let page = request.page(rows, Clone::clone).unwrap();

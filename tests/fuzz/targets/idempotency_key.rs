@@ -23,7 +23,9 @@ fuzz_target!(|input: &[u8]| {
         assert!((shortest..=longest).contains(&bytes.len()));
         assert!(bytes.iter().all(|byte| matches!(byte, b' '..=b'~')));
         // The same key in quotes is the same key.
-        let escaped = String::from_utf8_lossy(bytes).replace('\\', "\\\\").replace('"', "\\\"");
+        let escaped = String::from_utf8_lossy(bytes)
+            .replace('\\', "\\\\")
+            .replace('"', "\\\"");
         let quoted = HeaderValue::from_str(&format!("\"{escaped}\"")).unwrap();
         let quoted = HeaderMap::from_iter([(IDEMPOTENCY_KEY, quoted)]);
         assert_eq!(rule.read(&quoted).unwrap(), Some(key));

@@ -36,9 +36,15 @@ static SAGA: LazyLock<Saga<u64>> = LazyLock::new(|| {
 fn entries(input: &[u8]) -> Vec<Entry> {
     if input.first() == Some(&b'{') || input.first() == Some(&b'"') {
         let lines = input.split(|byte| *byte == b'\n').take(64);
-        return lines.filter_map(|line| serde_json::from_slice(line).ok()).collect();
+        return lines
+            .filter_map(|line| serde_json::from_slice(line).ok())
+            .collect();
     }
-    input.chunks_exact(2).take(64).map(|pair| entry(pair[0], pair[1])).collect()
+    input
+        .chunks_exact(2)
+        .take(64)
+        .map(|pair| entry(pair[0], pair[1]))
+        .collect()
 }
 
 fn entry(which: u8, with: u8) -> Entry {
@@ -46,25 +52,63 @@ fn entry(which: u8, with: u8) -> Entry {
     let name = ["a", "b", "c", "d"][step].to_owned();
     let (code, by) = ("CODE".to_owned(), By::new("ada", "by hand"));
     let output = ["\"a\"", "\"b\"", "{", "7"][usize::from(with >> 5 & 3)].to_owned();
-    let kinds = [FailureKind::NotDone, FailureKind::Unknown, FailureKind::Final];
+    let kinds = [
+        FailureKind::NotDone,
+        FailureKind::Unknown,
+        FailureKind::Final,
+    ];
     let kind = kinds[usize::from(with >> 6) % 3];
-    match which % 17 {
-        0 => Entry::Started { step, name, attempt },
+    let until = i64::from(with) << 55;
+    match which % 19 {
+        0 => Entry::Started {
+            step,
+            name,
+            attempt,
+        },
         1 => Entry::Succeeded { step, output },
-        2 => Entry::Failed { step, attempt, kind, code, until: None },
-        3 => Entry::Sleeping { step, name, until: i64::from(with) << 55 },
+        2 => Entry::Failed {
+            step,
+            attempt,
+            kind,
+            code,
+            until: None,
+        },
+        3 => Entry::Sleeping { step, name, until },
         4 => Entry::Interrupted,
         5 => Entry::TurnedBack { code },
         6 => Entry::UndoStarted { step, attempt },
         7 => Entry::Undone { step },
-        8 => Entry::UndoFailed { step, attempt, kind, code },
+        8 => Entry::UndoFailed {
+            step,
+            attempt,
+            kind,
+            code,
+        },
         9 => [Entry::Completed, Entry::AllUndone][usize::from(with & 1)].clone(),
         10 => Entry::Parked { code },
         11 => Entry::Resumed { by },
-        12 => Entry::Forced { step, output: (with & 128 > 0).then_some(output), by },
-        13 => Entry::Calling { step, name, attempt, child: SagaId::from_bytes([with; 16]), until: None },
-        14 => Entry::CallingBack { step, attempt },
-        15 => Entry::CalledBack { code },
+        12 => Entry::Forced {
+            step,
+            output: (with & 128 > 0).then_some(output),
+            by,
+        },
+        13 => Entry::Waiting { step, name, until },
+        14 => Entry::Failed {
+            step,
+            attempt,
+            kind,
+            code,
+            until: Some(until),
+        },
+        15 => Entry::Calling {
+            step,
+            name,
+            attempt,
+            child: SagaId::from_bytes([with; 16]),
+            until: (with & 64 > 0).then_some(until),
+        },
+        16 => Entry::CallingBack { step, attempt },
+        17 => Entry::CalledBack { code },
         _ => Entry::Cancelled { by },
     }
 }
@@ -83,8 +127,6 @@ fuzz_target!(|input: &[u8]| {
             reason: None,
             then: Then::Keep,
             progress: true,
-            starts: Vec::new(),
-            wakes: None,
         };
         store.append(id, Hand::Operator, &write).await.unwrap();
         match sagas.history(&SAGA, id).await {

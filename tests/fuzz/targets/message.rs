@@ -19,12 +19,20 @@ fuzz_target!(|input: &str| {
         .tracestate(state)
         .header(name, value)
         .payload(value.as_bytes().to_vec());
-    let builder = if id.is_empty() { builder } else { builder.id(id).subject(subject) };
+    let builder = if id.is_empty() {
+        builder
+    } else {
+        builder.id(id).subject(subject)
+    };
     let Ok(message) = builder.build() else {
         return;
     };
     let is_plain = |text: &str| !text.contains(['\r', '\n', '\0']);
-    assert!([message.id(), message.source(), message.event_type()].into_iter().all(is_plain));
+    assert!(
+        [message.id(), message.source(), message.event_type()]
+            .into_iter()
+            .all(is_plain)
+    );
     assert!(message.subject().is_none_or(is_plain));
     if let Some(parent) = message.traceparent() {
         // W3C Trace Context, of version 00: 2-32-16-2 hexadecimal digits.

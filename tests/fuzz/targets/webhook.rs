@@ -23,7 +23,10 @@ fuzz_target!(|input: &[u8]| {
     let made_up = Fields::new(id, time, signature);
     assert!(verifier.verify_at(made_up, body.as_bytes(), now).is_err());
     if let Ok(secret) = Secret::parse(signature) {
-        assert_eq!(&*Secret::parse(&secret.expose()).unwrap().expose(), &*secret.expose());
+        assert_eq!(
+            &*Secret::parse(&secret.expose()).unwrap().expose(),
+            &*secret.expose()
+        );
     }
     let signer = Signer::new([SECRET.clone()]).unwrap();
     let Ok(signed) = signer.sign(id, now, body.as_bytes()) else {
@@ -31,7 +34,10 @@ fuzz_target!(|input: &[u8]| {
     };
     let fields = |id, time, signature| Fields::new(id, time, signature);
     let ours = fields(id, signed.timestamp(), signed.signature());
-    assert_eq!(verifier.verify_at(ours, body.as_bytes(), now).unwrap().id(), id);
+    assert_eq!(
+        verifier.verify_at(ours, body.as_bytes(), now).unwrap().id(),
+        id
+    );
     // Together with anything else it still counts, and for nothing else does.
     if !time.is_empty() && time != signed.timestamp() {
         let other = fields(id, time, signed.signature());

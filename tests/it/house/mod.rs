@@ -202,6 +202,7 @@ impl House {
                 )
             }
             _ => {
+                buttress_testkit::tally::uses(buttress_testkit::tally::Store::Sqlite);
                 let wanted: SqliteConnectOptions = url.parse()?;
                 let pool = SqlitePoolOptions::new().max_connections(4);
                 let pool = pool.connect_lazy_with(options(wanted.get_filename()));

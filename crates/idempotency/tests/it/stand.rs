@@ -69,6 +69,7 @@ impl OnSqlite {
 
 /// The same file, by another process or another pool.
 pub(crate) fn open(file: &str) -> (sqlite::Writer, SqliteStore) {
+    buttress_testkit::tally::uses(buttress_testkit::tally::Store::Sqlite);
     let pool = sqlx::sqlite::SqlitePoolOptions::new()
         .max_connections(4)
         .connect_lazy_with(sqlite::options(file));

@@ -107,6 +107,7 @@ pub(crate) async fn mariadb_at(url: &str) -> (Pool<MySql>, OutboxStore) {
 
 #[allow(clippy::unused_async, reason = "as the others")]
 pub(crate) async fn sqlite_at(file: &str) -> (Pool<Sqlite>, OutboxStore) {
+    buttress_testkit::tally::uses(buttress_testkit::tally::Store::Sqlite);
     let pool = SqlitePoolOptions::new().max_connections(4);
     let pool = pool.connect_lazy_with(options(file));
     let store = OutboxStore::sqlite(Writer::new(pool.clone())).unwrap();

@@ -24,6 +24,7 @@ pub(crate) async fn redis_store(prefix: &redis::Prefix) -> RedisStore {
 }
 
 pub(crate) async fn sqlite_store(file: &std::path::Path) -> SqliteStore {
+    buttress_testkit::tally::uses(buttress_testkit::tally::Store::Sqlite);
     let options = sqlite::options(file).synchronous(sqlx::sqlite::SqliteSynchronous::Normal);
     let pool = sqlx::SqlitePool::connect_lazy_with(options);
     let store = SqliteStore::new(sqlite::Writer::new(pool)).unwrap();

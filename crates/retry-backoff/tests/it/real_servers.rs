@@ -123,6 +123,7 @@ async fn rb2_what_mariadb_says_is_tried_again_as_its_class_allows() {
 #[tokio::test]
 async fn rb2_what_sqlite_says_is_tried_again_as_its_class_allows() {
     let _tally = buttress_testkit::tally::suite("RB2");
+    buttress_testkit::tally::uses(buttress_testkit::tally::Store::Sqlite);
     let connect = || sqlx::SqliteConnection::connect("sqlite::memory:");
     let mut one = connect().await.unwrap();
     one.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, what TEXT NOT NULL)")

@@ -312,6 +312,7 @@ bank!(
     sqlx::SqlitePool,
     SqliteStore,
     async |url: String| {
+        buttress_testkit::tally::uses(buttress_testkit::tally::Store::Sqlite);
         let file = url.trim_start_matches("sqlite:");
         sqlx::SqlitePool::connect_lazy_with(buttress_store::sqlite::options(file))
     },

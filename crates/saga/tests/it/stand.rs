@@ -61,6 +61,7 @@ impl Stand<MySqlPool, mysql::Database> {
 
 pub(crate) async fn sqlite() -> Result<Stand<SqlitePool, tempfile::TempDir>, Trouble> {
     let database = tempfile::tempdir()?;
+    buttress_testkit::tally::uses(buttress_testkit::tally::Store::Sqlite);
     let options = buttress_store::sqlite::options(database.path().join("sagas.db"));
     let pool = SqlitePool::connect_lazy_with(options);
     let store = SqliteStore::new(pool.clone())?;

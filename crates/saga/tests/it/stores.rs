@@ -212,6 +212,7 @@ async fn x1_an_operation_dropped_anywhere_leaves_a_clean_pool_and_no_half_on_mys
 async fn x1_an_operation_dropped_anywhere_leaves_a_clean_pool_and_no_half_on_sqlite() {
     let _tally = buttress_testkit::tally::suite("X1");
     let folder = tempfile::tempdir().unwrap();
+    buttress_testkit::tally::uses(buttress_testkit::tally::Store::Sqlite);
     let options = buttress_store::sqlite::options(folder.path().join("sagas.db"));
     let pool = SqlitePoolOptions::new().max_connections(1);
     let pool = pool.connect_lazy_with(options);

@@ -127,6 +127,9 @@ impl Seat {
         self.machine().answered(sent, page.now);
         let mut others = page.notices;
         others.retain(|it| it.member != self.member);
+        // A member has one voice, his youngest word, whatever a board makes of its members' names.
+        others.sort_by_key(|it| (it.member, it.age));
+        others.dedup_by_key(|it| it.member);
         Ok(Heard {
             sent,
             pinned: page.taken,

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use ::redis::aio::{ConnectionManager, MultiplexedConnection};
 use buttress_core::Clock;
 use buttress_store::{
-    Gate, Key, RedisConnection,
-    board::{Board, Member, MemoryBoard, RedisBoard, Seat},
+    Deadline, Gate, Key, Micros, RedisConnection, StoreError,
+    board::{Board, Member, MemoryBoard, Notice, Page, Post, RedisBoard, Seat},
     testing,
 };
 use buttress_testkit::{
@@ -85,6 +85,32 @@ async fn two_seats_hear_each_other_and_the_first_exchange_only_reads() {
     assert_eq!(say(&one, "alone").await, (true, vec![]));
     let long = one.exchange(|_| Some(vec![0; 513])).await;
     assert!(long.is_err());
+}
+
+/// A board that tells one member's words as those of several.
+#[derive(Debug)]
+struct Stuttering;
+
+#[async_trait::async_trait]
+impl Board for Stuttering {
+    async fn exchange(&self, _: &Key, _: Option<&Post>, _: Deadline) -> Result<Page, StoreError> {
+        let notice = |member, seconds, body: &str| {
+            Notice::new(
+                Member::new(member),
+                Duration::from_secs(seconds),
+                body.into(),
+            )
+        };
+        let notices = vec![notice(1, 2, "old"), notice(2, 1, "b"), notice(1, 1, "a")];
+        Ok(Page::new(Micros::new(1), true, notices))
+    }
+}
+
+#[tokio::test]
+async fn a_member_has_one_voice_however_often_a_board_tells_it() {
+    let board: Arc<dyn Board> = Arc::new(Stuttering);
+    let (_, heard) = say(&seat(&board, Gate::redis()), "never said").await;
+    assert_eq!(heard, [b"a", b"b"]);
 }
 
 /// The way to the server is held up for longer than what is sent there may be late.

@@ -49,6 +49,7 @@ fn migrations(dialect: Dialect) -> Migrations {
 }
 
 fn sqlite_pool(url: &str) -> SqlitePool {
+    buttress_testkit::tally::uses(buttress_testkit::tally::Store::Sqlite);
     let file = url.trim_start_matches("sqlite:");
     SqlitePool::connect_lazy_with(sqlite::options(file))
 }

@@ -9,6 +9,7 @@ use sqlx::{SqlitePool, sqlite::SqlitePoolOptions};
 use tokio::sync::Mutex;
 
 async fn open(folder: &tempfile::TempDir) -> SqlitePool {
+    buttress_testkit::tally::uses(buttress_testkit::tally::Store::Sqlite);
     let options = sqlite::options(folder.path().join("a file.db"));
     let pool = SqlitePoolOptions::new()
         .connect_with(options)
@@ -166,6 +167,7 @@ async fn a_database_in_memory_survives_a_dropped_transaction() {
 async fn a_connection_on_which_the_disk_was_full_begins_again() {
     let tally = buttress_testkit::tally::suite("OB9");
     let folder = tempfile::tempdir().unwrap();
+    buttress_testkit::tally::uses(buttress_testkit::tally::Store::Sqlite);
     let options_of_one = SqlitePoolOptions::new().max_connections(1);
     let pool = options_of_one.connect_lazy_with(sqlite::options(folder.path().join("full.db")));
     sqlx::raw_sql("CREATE TABLE big (it BLOB); PRAGMA max_page_count = 10")

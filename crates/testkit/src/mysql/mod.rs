@@ -19,12 +19,13 @@ use crate::{
     programs::{self, NotFound},
     shared::Shared,
     supervisor::{self, Description, Starting, Supervised},
+    tally::{self, Store},
 };
 
 /// The variable that gives the tests a server. Theirs is then a user who may create databases.
 pub const URL_VARIABLE: &str = "BUTTRESS_TEST_MYSQL_URL";
 
-static SHARED: Shared<Server> = Shared::new("MySQL", URL_VARIABLE);
+static SHARED: Shared<Server> = Shared::new("MySQL", URL_VARIABLE, Store::Mysql);
 
 /// What every private server is run with, beside its port; the same while its tables are made.
 ///
@@ -104,6 +105,7 @@ impl Server {
     pub fn start() -> Result<Self, StartError> {
         let programs = find()?;
         let supervised = Supervised::start(|port| describe(&programs, port))?;
+        tally::uses(Store::Mysql);
         Ok(Self { supervised })
     }
 

@@ -15,12 +15,13 @@ use crate::{
     programs::{self, NotFound},
     shared::Shared,
     supervisor::{self, Description, Supervised},
+    tally::{self, Store},
 };
 
 /// The variable that gives the tests a server, with JetStream on.
 pub const URL_VARIABLE: &str = "BUTTRESS_TEST_NATS_URL";
 
-static SHARED: Shared<Server> = Shared::new("NATS", URL_VARIABLE);
+static SHARED: Shared<Server> = Shared::new("NATS", URL_VARIABLE, Store::Nats);
 
 /// What every private server is run with, beside its port.
 const SETTINGS: [&str; 5] = ["--addr", "127.0.0.1", "--jetstream", "--store_dir", "."];
@@ -76,6 +77,7 @@ impl Server {
                 .step(&program, arguments)
                 .address_in_use("address already in use")
         })?;
+        tally::uses(Store::Nats);
         Ok(Self { supervised })
     }
 

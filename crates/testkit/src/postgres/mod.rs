@@ -22,13 +22,13 @@ use crate::{
     programs::{self, NotFound},
     shared::Shared,
     supervisor::{self, Description, Starting, Supervised, processes},
-    tally::Counting,
+    tally::{self, Counting, Store},
 };
 
 /// The variable that gives the tests a server. Theirs is then a user who may create databases.
 pub const URL_VARIABLE: &str = "BUTTRESS_TEST_POSTGRES_URL";
 
-static SHARED: Shared<Server> = Shared::new("PostgreSQL", URL_VARIABLE);
+static SHARED: Shared<Server> = Shared::new("PostgreSQL", URL_VARIABLE, Store::Postgres);
 
 /// The only user of a private server. He is trusted without a password.
 const USER: &str = "postgres";
@@ -112,6 +112,7 @@ impl Server {
     pub fn start() -> Result<Self, StartError> {
         let programs = find()?;
         let supervised = Supervised::start(|port| describe(&programs, port))?;
+        tally::uses(Store::Postgres);
         Ok(Self { supervised })
     }
 

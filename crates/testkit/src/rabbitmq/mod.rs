@@ -19,13 +19,14 @@ use crate::{
     programs::{self, NotFound},
     shared::Shared,
     supervisor::{self, Description, Supervised},
+    tally::{self, Store},
 };
 
 /// The variable that gives the tests a server. Theirs is then a user who may do anything in the
 /// virtual host that it names; the server takes no message longer than [`LONGEST_MESSAGE`].
 pub const URL_VARIABLE: &str = "BUTTRESS_TEST_RABBITMQ_URL";
 
-static SHARED: Shared<Server> = Shared::new("RabbitMQ", URL_VARIABLE);
+static SHARED: Shared<Server> = Shared::new("RabbitMQ", URL_VARIABLE, Store::Rabbitmq);
 
 /// The longest message that a private server takes, in bytes; its own default is 128 MiB. So a test
 /// can send one that is too long without sending much.
@@ -107,6 +108,7 @@ impl Server {
             source,
         })?;
         let supervised = Supervised::start(|port| describe(&program, port, network))?;
+        tally::uses(Store::Rabbitmq);
         Ok(Self { supervised })
     }
 

@@ -18,12 +18,13 @@ use crate::{
     programs::{self, NotFound},
     shared::Shared,
     supervisor::{self, Description, Supervised},
+    tally::{self, Store},
 };
 
 /// The variable that gives the tests a server.
 pub const URL_VARIABLE: &str = "BUTTRESS_TEST_REDIS_URL";
 
-static SHARED: Shared<Server> = Shared::new("Redis", URL_VARIABLE);
+static SHARED: Shared<Server> = Shared::new("Redis", URL_VARIABLE, Store::Redis);
 
 /// How many ports a cluster's node tries for its talk with the others.
 const BUS_PORTS: u32 = 3;
@@ -155,6 +156,7 @@ impl Server {
             Description::new("redis", move |starting| starting.has_said(ready))
                 .step(&program, arguments.chain(settings.iter().copied()))
         })?;
+        tally::uses(Store::Redis);
         Ok(Self {
             supervised,
             bus_port: 0,

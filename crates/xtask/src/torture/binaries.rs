@@ -32,9 +32,17 @@ struct Binary {
 }
 
 impl Binaries {
-    /// Builds those of `packages`.
-    pub(crate) fn build(cargo: &Cargo, packages: &[&str], release: bool) -> Result<Self> {
-        let mut words = vec!["--no-run", "--all-features", "--tests"];
+    /// Builds those of `packages` in which `suites` are.
+    pub(crate) fn build(
+        cargo: &Cargo,
+        packages: &[&str],
+        suites: &[Suite],
+        release: bool,
+    ) -> Result<Self> {
+        let mut words = vec!["--no-run", "--all-features", "--test", "it"];
+        // The libraries' own tests are as many again, and few of them are suites.
+        let in_libraries = suites.iter().any(|suite| suite.target != "it");
+        words.extend(in_libraries.then_some("--lib"));
         words.extend(["--message-format", "json-render-diagnostics"]);
         words.extend(release.then_some("--release"));
         for package in packages {

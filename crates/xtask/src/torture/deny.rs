@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::cargo::Cargo;
 
-/// What is asked without a network.
+/// What is asked without a network, once the crates are here.
 const CHECKS: [&str; 3] = ["bans", "licenses", "sources"];
 
 /// Asks, and says in a line what came of it. What is not installed is left out, and said to be.
@@ -23,6 +23,12 @@ pub(crate) fn check(cargo: &Cargo, install: bool) -> Result<String> {
         println!("{why}");
         return Ok(why.to_owned());
     }
+    // It looks at what other systems would build as well, which a build here has not fetched.
+    if let Err(error) = cargo.unlocked("fetch", ["--locked", "--quiet"]) {
+        let why = format!("left out: the crates of other systems cannot be fetched ({error:#})");
+        println!("{why}");
+        return Ok(why);
+    }
     let words = ["--all-features", "--offline", "check"];
     cargo.unlocked("deny", words.into_iter().chain(CHECKS))?;
     let offline = format!("{} hold", CHECKS.join(", "));
@@ -30,9 +36,9 @@ pub(crate) fn check(cargo: &Cargo, install: bool) -> Result<String> {
     match advisories(cargo)? {
         true => Ok(format!("{offline}; no advisory is known")),
         false => {
-            println!("left out: the list of advisories cannot be fetched");
+            println!("left out: advisories and withdrawn versions, whose list cannot be fetched");
             Ok(format!(
-                "{offline}; left out: the list of advisories cannot be fetched"
+                "{offline}; left out: advisories and withdrawn versions, whose list cannot be fetched"
             ))
         }
     }

@@ -7,7 +7,7 @@ use buttress_testkit::tally::Counts;
 
 use super::{
     letters::{RISKS, Risk},
-    report::{Report, Suite},
+    report::{MEMORY, Report, Suite, stores},
 };
 
 /// The report that the docs show.
@@ -106,6 +106,7 @@ fn homes(report: &Report) -> String {
             number(violations)
         );
     }
+    table += &by_store(report);
     for orders in &report.orders {
         table += &format!(
             "\nAll {} orders of threads of `{}` ({}), by loom.\n",
@@ -127,6 +128,50 @@ fn homes(report: &Report) -> String {
         }
     }
     format!("{table}\n{}\n", origin(report))
+}
+
+/// A row for each store, in which a suite on several of them is counted for each.
+fn by_store(report: &Report) -> String {
+    let mut table = String::new();
+    if !report.knows_stores() {
+        return table;
+    }
+    table += &format!(
+        "\n| on | suites | {HEADS} | violations |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n"
+    );
+    for store in stores() {
+        let of: Vec<_> = report.suites.iter().filter(|it| it.is_on(store)).collect();
+        if of.is_empty() {
+            continue;
+        }
+        let violations: u64 = of.iter().map(|suite| suite.violations).sum();
+        let on = match store {
+            MEMORY => "memory alone".to_owned(),
+            store => store.to_owned(),
+        };
+        table += &format!(
+            "| {on} | {} | {} | {} |\n",
+            of.len(),
+            counted(&sum(&of)),
+            number(violations)
+        );
+    }
+    table + "\nA suite on several stores is counted for each of them.\n"
+}
+
+/// A run on one store in a line of a table.
+pub(crate) fn row_of_a_store(report: &Report) -> String {
+    let runs: u64 = report.suites.iter().map(|suite| suite.runs).sum();
+    let load = report.load.map_or_else(String::new, |it| it.to_string());
+    format!(
+        "| store | time | suites | runs | {HEADS} | violations | load |\n| {} | {} | {} | {} | {} | {} | {load} |",
+        report.store.as_deref().unwrap_or("all"),
+        time(report.seconds),
+        report.suites.len(),
+        number(runs),
+        counted(&report.counts()),
+        number(report.violations()),
+    )
 }
 
 fn risks(report: &Report) -> String {
@@ -224,9 +269,19 @@ fn number(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::report::tests::{line, report},
+        super::report::tests::{line, on, report},
         *,
     };
+
+    #[test]
+    fn each_store_has_its_row_and_without_knowledge_there_is_none() {
+        let lines = on(&line("a", "OB1", 4_321, 0), "sqlite") + &line("b", "OB2", 7, 0);
+        let table = homes(&report(&lines));
+        assert!(table.contains("| sqlite | 1 | 4,321 |"), "{table}");
+        assert!(table.contains("| memory alone | 1 | 7 |"), "{table}");
+        assert!(!table.contains("| redis |"), "{table}");
+        assert!(!homes(&report(&line("b", "OB2", 7, 0))).contains("memory"));
+    }
 
     #[test]
     fn a_section_is_renewed_between_its_marks_and_stays_as_it_is_the_second_time() {

@@ -4,7 +4,11 @@ use std::collections::BTreeSet;
 
 use anyhow::{Result, bail};
 
-use super::{letters, report::Report, sites::Site};
+use super::{
+    letters,
+    report::{MEMORY, Report, Suite, stores},
+    sites::Site,
+};
 
 /// Refuses a run in which something was violated or nothing was done, and, where all of it was to
 /// be run, one in which a suite did not report.
@@ -28,6 +32,11 @@ fn findings(report: &Report, sites: &[Site]) -> Vec<String> {
         } else if suite.counts.are_nothing() {
             wrong.push(format!("{name}: nothing was done, so nothing was tested"));
         }
+        if let Some(store) = untold(suite).filter(|_| report.knows_stores()) {
+            wrong.push(format!(
+                "{name}: it is on {store} by its name, and took none"
+            ));
+        }
         for letter in suite.letters.split(' ').filter(|it| !letters::is_one(it)) {
             wrong.push(format!("{name}: {letter} is the letter of no risk"));
         }
@@ -37,6 +46,17 @@ fn findings(report: &Report, sites: &[Site]) -> Vec<String> {
     }
     wrong.extend(unheard(report, sites));
     wrong
+}
+
+/// The store that a suite's name speaks of, where it did not say that it took it.
+fn untold(suite: &Suite) -> Option<&'static str> {
+    // What the kit starts, it counts; a file of SQLite's is told by the test.
+    let words = suite.test.split(['_', ':']);
+    let named = words.filter_map(|word| {
+        let word = if word == "mariadb" { "mysql" } else { word };
+        stores().find(|it| *it == word && *it != MEMORY)
+    });
+    named.into_iter().find(|store| !suite.is_on(store))
 }
 
 /// The suites that did not report.
@@ -64,7 +84,7 @@ pub(crate) fn unheard(report: &Report, sites: &[Site]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::report::tests::{line, report},
+        super::report::tests::{line, on, report},
         *,
     };
 
@@ -93,6 +113,13 @@ mod tests {
         assert_eq!(
             findings(&unknown, &[]),
             ["outbox a: OB99 is the letter of no risk"]
+        );
+        let told = on(&line("killed::on_mariadb", "OB1", 4, 0), "mysql");
+        assert_eq!(findings(&report(&told), &[]), [""; 0]);
+        let untold = told + &line("killed::on_sqlite", "OB1", 4, 0);
+        assert_eq!(
+            findings(&report(&untold), &[]),
+            ["outbox killed::on_sqlite: it is on sqlite by its name, and took none"]
         );
         let mut idle = good;
         idle.suites[0].counts = Default::default();

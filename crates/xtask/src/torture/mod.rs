@@ -38,6 +38,14 @@ use crate::{
 
 /// Where a run's own report is written, below the workspace's root.
 const WRITTEN: &str = "target/torture.json";
+
+/// The same of a run on one store: they may go on side by side.
+fn written(store: Option<&str>) -> String {
+    store.map_or_else(
+        || WRITTEN.to_owned(),
+        |store| format!("target/torture-{store}.json"),
+    )
+}
 /// Of a run with an end, this part belongs to libFuzzer.
 const FUZZ_SHARE: u32 = 5;
 
@@ -48,6 +56,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) seed: Option<u64>,
     pub(crate) debug: bool,
     pub(crate) install: bool,
+    /// Only suites that run on it.
+    pub(crate) store: Option<&'a str>,
     pub(crate) patterns: &'a [String],
 }
 
@@ -65,24 +75,33 @@ pub(crate) fn run(
         .iter()
         .cloned()
         .partition(|word| ["fuzz", "deny"].contains(&word.as_str()) || targets.contains(word));
-    let wants = |what: &str| asked.patterns.is_empty() || others.iter().any(|it| it == what);
+    let is_all = asked.patterns.is_empty() && asked.store.is_none();
+    let wants = |what: &str| is_all || others.iter().any(|it| it == what);
     // Who asks for these alone wants no suites.
     let of_suites = others.is_empty() || !words.is_empty();
     let of_fuzz = others.iter().any(|word| word != "deny");
-    let choice = choice::choose(cargo, &known, &words)?;
+    let choice = choice::choose(cargo, &known, &words, asked.store)?;
     let seed = asked.seed.unwrap_or_else(fresh_seed);
     println!("seed {seed}: `--seed {seed}` repeats its choices");
 
     let mut report = setting::begin(cargo, servers, "torture");
     report.seed = Some(seed);
+    report.store = asked.store.map(str::to_owned);
     let begun = Instant::now();
     let time = Duration::from_secs(60 * u64::from(asked.minutes.unwrap_or(0)));
     if of_suites {
-        parts.part("orders", || {
-            report.orders = orders::all(cargo, &choice.packages)?;
-            Ok(())
-        });
-        let for_suites = time - time / FUZZ_SHARE;
+        // What loom looks at is in memory, and what libFuzzer is let loose on is on no store.
+        if asked.store.is_none() {
+            parts.part("orders", || {
+                report.orders = orders::all(cargo, &choice.packages)?;
+                Ok(())
+            });
+        }
+        let for_fuzz = match is_all || of_fuzz {
+            true => time / FUZZ_SHARE,
+            false => Duration::ZERO,
+        };
+        let for_suites = time - for_fuzz;
         parts.part("suites", || {
             suites(
                 cargo,
@@ -94,7 +113,7 @@ pub(crate) fn run(
             )
         });
     }
-    if of_fuzz || (asked.patterns.is_empty() && asked.minutes.is_some()) {
+    if of_fuzz || (is_all && asked.minutes.is_some()) {
         let for_fuzz = if of_suites { time / FUZZ_SHARE } else { time };
         parts.part("fuzz", || {
             report.fuzz = fuzz::all(cargo, &others, for_fuzz, seed)?;
@@ -108,10 +127,14 @@ pub(crate) fn run(
         });
     }
     report.seconds = begun.elapsed().as_secs();
-    report.write(&cargo.root().join(WRITTEN))?;
-    println!("\n{WRITTEN}: {} violations", report.violations());
+    let written = written(asked.store);
+    report.write(&cargo.root().join(&written))?;
+    println!("\n{written}: {} violations", report.violations());
+    if asked.store.is_some() {
+        println!("{}", figures::row_of_a_store(&report));
+    }
     // Whole, it must have heard of every suite.
-    let sites = match asked.patterns.is_empty() {
+    let sites = match is_all {
         true => sites::of(&Tree::read(cargo.root())?),
         false => Vec::new(),
     };
@@ -129,7 +152,7 @@ fn suites(
     (seed, time): (u64, Duration),
     report: &mut Report,
 ) -> Result<()> {
-    let lines = fresh_lines(cargo)?;
+    let lines = fresh_lines(cargo, asked.store)?;
     let lines = lines.to_string_lossy();
     let started = Started::start(servers)?;
     let mut environment = started.environment();
@@ -153,7 +176,7 @@ fn suites(
         };
         tier.clone_into(&mut report.tier);
         environment.push((TIER_VARIABLE, tier));
-        again_and_again(cargo, asked, choice, (seed, time), &environment)?
+        again_and_again(cargo, asked, choice, (seed, time), &environment, report)?
     };
     report.suites = read_lines(Path::new(&*lines))?;
     failed.map_or(Ok(()), Err)
@@ -165,19 +188,24 @@ fn again_and_again(
     choice: &Choice<'_>,
     (seed, time): (u64, Duration),
     environment: &[(&str, &str)],
+    report: &mut Report,
 ) -> Result<Option<anyhow::Error>> {
     let packages: Vec<_> = choice.packages.iter().map(|it| it.name.as_str()).collect();
-    let binaries = Binaries::build(cargo, &packages, !asked.debug)?;
+    let binaries = Binaries::build(cargo, &packages, &choice.suites, !asked.debug)?;
     let logs = cargo.root().join("target/torture");
     fs::create_dir_all(&logs)?;
     println!("{} suites", choice.suites.len());
     let failed = Mutex::new(Vec::new());
+    let loads = Mutex::new(Vec::new());
     rounds::rounds(
         choice.suites.len(),
         time,
         setting::cores(),
         |number, round| {
             let suite = &choice.suites[number];
+            let mut seen = loads.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.extend(setting::load());
+            drop(seen);
             let seed =
                 seed_of(seed, &format!("{} {}", suite.package, suite.test), round).to_string();
             let mut environment = environment.to_vec();
@@ -207,16 +235,17 @@ fn again_and_again(
             failed.push(format!("{name}{why}"));
         },
     );
+    let loads = loads.into_inner().unwrap_or_else(PoisonError::into_inner);
+    report.load = setting::mean(&loads);
     let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
     let error = || anyhow::anyhow!("{} rounds failed: {}", failed.len(), failed.join(", "));
     Ok((!failed.is_empty()).then(error))
 }
 
 /// What an ordinary test run is told, so that its suites report as well.
-pub(crate) fn fresh_lines(cargo: &Cargo) -> Result<PathBuf> {
-    let target = cargo.root().join("target");
-    fs::create_dir_all(&target)?;
-    let path = target.join("torture.jsonl");
+pub(crate) fn fresh_lines(cargo: &Cargo, store: Option<&str>) -> Result<PathBuf> {
+    fs::create_dir_all(cargo.root().join("target"))?;
+    let path = cargo.root().join(written(store) + "l");
     fs::write(&path, "").context("the suites have no place for their lines")?;
     Ok(path)
 }

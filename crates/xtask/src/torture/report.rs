@@ -1,14 +1,29 @@
 //! What a run came to, as a file: `torture.json`.
 
-use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    fs,
+    path::Path,
+};
 
 use anyhow::{Context as _, Result, bail};
-use buttress_testkit::tally::{Counts, Line};
+use buttress_testkit::tally::{Counts, Line, Store};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// The version of the form: it grows when a reader of the old one would be misled.
-pub(crate) const SCHEMA: u32 = 1;
+pub(crate) const SCHEMA: u32 = 2;
+/// The oldest that is read: it does not know on which stores a suite runs.
+const OLDEST: u32 = 1;
+
+/// Where suites run that take nothing outside of their process.
+pub(crate) const MEMORY: &str = "memory";
+
+/// The stores by which suites are chosen and counted.
+pub(crate) fn stores() -> impl Iterator<Item = &'static str> {
+    Store::ALL.map(Store::name).into_iter().chain([MEMORY])
+}
 
 /// A run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -23,6 +38,12 @@ pub(crate) struct Report {
     /// What repeats it.
     pub(crate) seed: Option<u64>,
     pub(crate) tier: String,
+    /// Only suites on this store, where only one was asked for.
+    #[serde(default)]
+    pub(crate) store: Option<String>,
+    /// How many processes wanted to run: the mean of what the system said when a round began.
+    #[serde(default)]
+    pub(crate) load: Option<f64>,
     pub(crate) build: String,
     /// By the clock on the wall; suites run side by side.
     pub(crate) seconds: u64,
@@ -44,6 +65,9 @@ pub(crate) struct Suite {
     pub(crate) test: String,
     pub(crate) file: String,
     pub(crate) letters: String,
+    /// Those that it took in any run. One that takes none runs in memory.
+    #[serde(default)]
+    pub(crate) stores: BTreeSet<Store>,
     pub(crate) runs: u64,
     pub(crate) violations: u64,
     pub(crate) counts: Counts,
@@ -74,6 +98,14 @@ pub(crate) struct Fuzzed {
 impl Suite {
     pub(crate) fn has(&self, letter: &str) -> bool {
         self.letters.split(' ').any(|it| it == letter)
+    }
+
+    /// Whether it runs on `store`: the name of one, or [`MEMORY`].
+    pub(crate) fn is_on(&self, store: &str) -> bool {
+        match store {
+            MEMORY => self.stores.is_empty(),
+            _ => self.stores.iter().any(|it| it.name() == store),
+        }
     }
 
     /// The package without what all of them begin with.
@@ -112,8 +144,14 @@ impl Report {
             suite.counts.add(&line.counts);
             suite.millis += line.millis;
             suite.seeds.extend(line.seed);
+            suite.stores.extend(line.stores);
         }
         Ok(suites.into_values().collect())
+    }
+
+    /// Whether it says on which stores its suites ran. One of the oldest schema does not.
+    pub(crate) fn knows_stores(&self) -> bool {
+        self.suites.iter().any(|suite| !suite.stores.is_empty())
     }
 
     /// All that was counted.
@@ -137,10 +175,13 @@ impl Report {
     }
 
     pub(crate) fn parse(text: &str) -> Result<Self> {
-        let value: Value = serde_json::from_str(text)?;
-        if value["schema"] != SCHEMA {
-            bail!("its schema is {}, and {SCHEMA} is read", value["schema"]);
+        let mut value: Value = serde_json::from_str(text)?;
+        let schema = &value["schema"];
+        if !(OLDEST..=SCHEMA).any(|it| *schema == it) {
+            bail!("its schema is {schema}, and {OLDEST} to {SCHEMA} are read");
         }
+        // What came later is absent, and so unknown.
+        value["schema"] = SCHEMA.into();
         Ok(serde_json::from_value(value)?)
     }
 
@@ -179,6 +220,14 @@ pub(super) mod tests {
         ) + "\n"
     }
 
+    /// The line of a suite that took a store.
+    pub(crate) fn on(line: &str, store: &str) -> String {
+        line.replace(
+            "\"seed\":5",
+            &format!("\"seed\":5,\"stores\":[\"{store}\"]"),
+        )
+    }
+
     pub(crate) fn report(lines: &str) -> Report {
         Report {
             schema: SCHEMA,
@@ -208,7 +257,37 @@ pub(super) mod tests {
         let text = report.text().unwrap();
         assert_eq!(Report::parse(&text).unwrap(), report);
         assert_eq!(text.lines().filter(|it| it.contains("crash.rs")).count(), 1);
-        let other = text.replace("\"schema\": 1", "\"schema\": 2");
-        assert!(Report::parse(&other).unwrap_err().to_string().contains('2'));
+        for other in [0, 3] {
+            let other = text.replace("\"schema\": 2", &format!("\"schema\": {other}"));
+            let refused = Report::parse(&other).unwrap_err().to_string();
+            assert!(refused.contains("1 to 2 are read"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_report_of_the_oldest_schema_is_read_and_knows_no_stores() {
+        let new = report(&on(&line("a", "OB1", 4, 0), "sqlite"));
+        assert!(new.knows_stores() && new.suites[0].is_on("sqlite"));
+        let mut old: Value = serde_json::from_str(&new.text().unwrap()).unwrap();
+        old["schema"] = 1.into();
+        for field in ["store", "load"] {
+            old.as_object_mut().unwrap().remove(field);
+        }
+        let suite = old["suites"][0].as_object_mut().unwrap();
+        suite.remove("stores");
+        let read = Report::parse(&old.to_string()).unwrap();
+        assert!(!read.knows_stores());
+        assert_eq!((read.schema, read.suites[0].runs), (SCHEMA, 1));
+    }
+
+    #[test]
+    fn a_suite_is_on_every_store_that_one_of_its_runs_took_and_in_memory_without_any() {
+        let a = line("a", "OB1", 4, 0);
+        let report = report(&(on(&a, "sqlite") + &on(&a, "redis") + &line("b", "OB2", 1, 0)));
+        let on = |number: usize| {
+            let suite: &Suite = &report.suites[number];
+            stores().filter(|it| suite.is_on(it)).collect::<Vec<_>>()
+        };
+        assert_eq!((on(0), on(1)), (vec!["sqlite", "redis"], vec![MEMORY]));
     }
 }

@@ -25,6 +25,7 @@ pub(crate) enum Database {
 
 impl Database {
     pub(crate) fn sqlite() -> Self {
+        buttress_testkit::tally::uses(buttress_testkit::tally::Store::Sqlite);
         Self::Sqlite(tempfile::tempdir().unwrap())
     }
 

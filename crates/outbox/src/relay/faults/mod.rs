@@ -67,6 +67,7 @@ struct Stage<DB: SqlDatabase> {
 
 impl Stage<Sqlite> {
     async fn on(folder: &tempfile::TempDir) -> Self {
+        buttress_testkit::tally::uses(buttress_testkit::tally::Store::Sqlite);
         let pool = SqlitePoolOptions::new().max_connections(3);
         let pool = pool.connect_lazy_with(options(folder.path().join("story.db")));
         let store = OutboxStore::sqlite(Writer::new(pool.clone())).unwrap();

@@ -104,7 +104,7 @@ fn arguments(post: &Post) -> Vec<Vec<u8>> {
         life => Ttl::from(life).as_millis(),
     };
     vec![
-        format!("{:032x}", post.member.get()).into_bytes(),
+        name(post.member).into_bytes(),
         post.number.to_string().into_bytes(),
         post.not_after.get().to_string().into_bytes(),
         life.to_string().into_bytes(),
@@ -113,9 +113,18 @@ fn arguments(post: &Post) -> Vec<Vec<u8>> {
     ]
 }
 
-/// `None` for what no member of ours has written.
-fn notice((member, age, body): Row) -> Option<Notice> {
-    let member = Member::new(u128::from_str_radix(&member, 16).ok()?);
+/// What a member is called on a page.
+fn name(member: Member) -> String {
+    format!("{:032x}", member.get())
+}
+
+/// `None` for what no member of ours has written. A number can be written in many ways, and a
+/// member would have a voice for each.
+fn notice((called, age, body): Row) -> Option<Notice> {
+    let member = Member::new(u128::from_str_radix(&called, 16).ok()?);
+    if called != name(member) {
+        return None;
+    }
     let age = Duration::from_micros(u64::try_from(age).ok()?);
     Some(Notice::new(member, age, body))
 }
@@ -123,5 +132,30 @@ fn notice((member, age, body): Row) -> Option<Notice> {
 impl fmt::Debug for RedisBoard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisBoard").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_is_read_by_the_one_name_that_it_writes() {
+        let read = |called: &str| notice((called.to_owned(), 7, b"one".to_vec()));
+        let member = Member::new(0xa);
+        let own = name(member);
+        assert_eq!(
+            read(&own),
+            Some(Notice::new(
+                member,
+                Duration::from_micros(7),
+                b"one".to_vec()
+            ))
+        );
+        let upper = own.to_uppercase();
+        let longer = format!("0{own}");
+        for other in ["a", "+a", "0a", "", "no number", &upper, &longer] {
+            assert_eq!(read(other), None, "{other:?}");
+        }
     }
 }

@@ -25,6 +25,7 @@ async fn open(options: SqliteConnectOptions) -> SqliteConnection {
 #[tokio::test]
 async fn every_row_of_the_table_is_said_by_sqlite() {
     let _tally = buttress_testkit::tally::suite("RB2");
+    buttress_testkit::tally::uses(buttress_testkit::tally::Store::Sqlite);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file.db");
     let mut table = Table::of("SQLite");
