@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use buttress_outbox::{
     Publisher,
-    consumer::nats::NatsConsumer,
+    consumer::{Terms, hand_to, nats::NatsConsumer},
     publisher::nats::{
         NatsPublisher, Subjects,
         async_nats::{
@@ -79,8 +79,10 @@ impl Nats {
             tokio::time::sleep(LONGEST_PAUSE / 4).await;
         };
         let backoff = Backoff::exponential(Duration::from_millis(100)).with_cap(LONGEST_PAUSE);
-        let consumer = NatsConsumer::new(self.client.clone(), consumer).with_backoff(backoff);
-        consumer.run_until(&subscriber, stop.cancelled()).await;
+        let terms = Terms::new().with_backoff(backoff);
+        let consumer = NatsConsumer::new(self.client.clone(), consumer).with_terms(terms);
+        let hand_on = hand_to(subscriber);
+        consumer.run_until(stop.cancelled(), hand_on).await;
     }
 
     async fn set_up(&self) -> anyhow::Result<PullConsumer> {

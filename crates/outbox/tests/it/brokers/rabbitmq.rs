@@ -4,17 +4,15 @@ use std::sync::{Arc, Mutex};
 
 use buttress_outbox::{
     Publisher as _,
-    publisher::{
-        Handled, Received,
-        rabbitmq::{
-            RabbitConnection, RabbitConsumer, RabbitPublisher,
-            lapin::{
-                Channel, Connection, ConnectionProperties, ExchangeKind,
-                options::{
-                    BasicGetOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
-                },
-                types::{AMQPValue, FieldTable},
+    consumer::{Handled, Received, rabbitmq::RabbitConsumer},
+    publisher::rabbitmq::{
+        RabbitConnection, RabbitPublisher,
+        lapin::{
+            Channel, Connection, ConnectionProperties, ExchangeKind,
+            options::{
+                BasicGetOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
             },
+            types::{AMQPValue, FieldTable},
         },
     },
 };
@@ -24,7 +22,7 @@ use buttress_testkit::{
 };
 use tokio::sync::Notify;
 
-use super::{PATIENCE, SOON, Story, delivery, message};
+use super::{PATIENCE, Story, delivery, message, soon};
 use crate::base;
 
 /// A user's own channel, to declare queues and to look into them.
@@ -126,7 +124,7 @@ async fn blocking(work: impl FnOnce() + Send + 'static) {
 fn consume(story: &mut Story, url: &str, queue: &str) {
     let connection = RabbitConnection::new(url).unwrap();
     let consumer = RabbitConsumer::new(&connection, queue).unwrap();
-    let consumer = consumer.with_pause(SOON).unwrap();
+    let consumer = consumer.with_terms(soon());
     let handler = story.handler();
     story
         .tasks
@@ -231,7 +229,7 @@ async fn what_is_to_come_again_comes_before_what_is_behind_it_and_what_never_wil
         }
     };
     let consumer = RabbitConsumer::new(&connection, queue).unwrap();
-    let consumer = consumer.with_pause(SOON).unwrap();
+    let consumer = consumer.with_terms(soon());
     let running = consumer.run_until(done.notified(), handler);
     tokio::time::timeout(PATIENCE, running).await.unwrap();
     let seen: Vec<String> = log

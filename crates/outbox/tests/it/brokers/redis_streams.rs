@@ -8,10 +8,8 @@ use ::redis::{
 };
 use buttress_outbox::{
     Publisher as _,
-    publisher::{
-        Handled, Received,
-        redis_streams::{RedisStreamConsumer, RedisStreamPublisher, Trim},
-    },
+    consumer::{Handled, Received, redis_streams::RedisStreamConsumer},
+    publisher::redis_streams::{RedisStreamPublisher, Trim},
 };
 use buttress_store::RedisConnection;
 use buttress_testkit::{
@@ -22,7 +20,7 @@ use buttress_testkit::{
 };
 use tokio::sync::Notify;
 
-use super::{PATIENCE, SOON, Story, delivery, message};
+use super::{PATIENCE, SOON, Story, delivery, message, soon};
 use crate::{base, lab::TOPIC};
 
 /// A connection that finds its way back, with deadlines that a loaded machine keeps.
@@ -110,7 +108,7 @@ async fn ob5_a_redis_that_is_killed_loses_nothing_that_its_log_has_and_charges_n
     })
     .await;
     let consumer = RedisStreamConsumer::new(&connections[1], "lab", TOPIC, "group", "one");
-    let consumer = consumer.unwrap().with_pause(SOON).unwrap();
+    let consumer = consumer.unwrap().with_terms(soon());
     let handler = story.handler();
     story
         .tasks
@@ -167,14 +165,22 @@ async fn what_a_dead_consumer_has_read_is_taken_over_by_another() {
         return;
     };
     let prefix = prefix_of(&prefix);
-    publish(&connection, prefix, 1..=4).await;
+    publish(&connection, prefix, 0..=4).await;
     let begun = Notify::new();
     let dies = RedisStreamConsumer::new(&connection, prefix, TOPIC, "group", "dies").unwrap();
-    let handler = |_: Received| {
-        begun.notify_one();
-        std::future::pending()
+    let handler = |received: Received| {
+        let is_first = received.id() == "0";
+        if !is_first {
+            begun.notify_one();
+        }
+        async move {
+            if !is_first {
+                std::future::pending::<()>().await;
+            }
+            Handled::Done
+        }
     };
-    // It is dropped in the middle of the first message, and has read all four.
+    // It is dropped in the middle of the second message, and has read all that are left.
     tokio::select! {
         () = dies.run_until(std::future::pending(), handler) => unreachable!(),
         () = begun.notified() => {}
@@ -228,7 +234,7 @@ async fn what_is_to_come_again_comes_first_and_what_never_will_is_moved() {
         })
     };
     let consumer = RedisStreamConsumer::new(&connection, prefix, TOPIC, "group", "one").unwrap();
-    let consumer = consumer.with_pause(SOON).unwrap();
+    let consumer = consumer.with_terms(soon());
     let running = consumer.run_until(done.notified(), handler);
     tokio::time::timeout(PATIENCE, running).await.unwrap();
     assert_eq!(

@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use buttress_outbox::{
     Inbox, OutboxStore, Publisher,
+    consumer::{Handled, Received, rabbitmq::RabbitConsumer, redis_streams::RedisStreamConsumer},
     publisher::{
-        Handled, Received,
-        rabbitmq::{RabbitConnection, RabbitConsumer, RabbitPublisher},
-        redis_streams::{RedisStreamConsumer, RedisStreamPublisher, Trim},
+        rabbitmq::{RabbitConnection, RabbitPublisher},
+        redis_streams::{RedisStreamPublisher, Trim},
     },
 };
 use buttress_testkit::child::{Child, role};
 use sqlx::{Pool, Postgres};
 use tokio::sync::Notify;
 
-use super::{PATIENCE, SOON, delivery, message, rabbitmq, redis_streams};
+use super::{PATIENCE, delivery, message, rabbitmq, redis_streams, soon};
 use crate::{
     base,
     lab::{self, Destination, TOPIC},
@@ -130,7 +130,7 @@ async fn a_consumer_of_rabbitmq_that_is_killed_behind_its_commit_has_its_effect_
     let publisher = publisher.with_routing(move |_| routing.clone());
     let consume = async |heard: Arc<Notify>, handle| {
         let consumer = RabbitConsumer::new(&connection, &queue).unwrap();
-        let consumer = consumer.with_pause(SOON).unwrap();
+        let consumer = consumer.with_terms(soon());
         consumer.run_until(heard.notified(), handle).await;
     };
     killed_behind_its_commit("rabbitmq", name.url(), &queue, publisher, consume).await;

@@ -12,7 +12,9 @@ use std::{
 
 use async_nats::jetstream;
 use async_trait::async_trait;
-use buttress_outbox::{Delivery, Event, EventKind, Inbox, Outbox, PublishError, Publisher, Topic};
+use buttress_outbox::{
+    Delivery, Event, EventKind, Inbox, Outbox, PublishError, Publisher, Topic, consumer::hand_to,
+};
 use buttress_testkit::{
     eventually,
     eventually::eventually_as,
@@ -63,7 +65,7 @@ impl Line {
             inbox: Inbox::new(line.base.store.clone(), "consumer").unwrap(),
         };
         line.tasks
-            .spawn(async move { consumer.run_until(&destination, pending()).await });
+            .spawn(async move { consumer.run_until(pending(), hand_to(destination)).await });
         Some(line)
     }
 
