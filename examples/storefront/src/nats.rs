@@ -11,6 +11,7 @@ use buttress_outbox::{
         NatsPublisher, Subjects,
         async_nats::{
             Client, ConnectOptions,
+            connection::State,
             jetstream::{
                 self,
                 consumer::{AckPolicy, PullConsumer, pull},
@@ -56,6 +57,11 @@ impl Nats {
         let client = client.map_err(|_| anyhow!("the NATS URL cannot be read"))?;
         let context = jetstream::new(client.clone());
         Ok(Self { client, context })
+    }
+
+    /// Whether there is no connection just now: events wait in the outbox, and shoppers for nothing.
+    pub(crate) fn is_away(&self) -> bool {
+        self.client.connection_state() != State::Connected
     }
 
     /// What the relay publishes by.

@@ -44,6 +44,8 @@ use crate::{
 const PULL: Duration = Duration::from_secs(5);
 /// How soon it is looked whether there is a connection.
 const AWAY: Duration = Duration::from_millis(100);
+/// How long what is given back may take to be written.
+const FLUSH: Duration = Duration::from_secs(2);
 /// The server's `ack_wait`, where none is known.
 const ACK_WAIT: Duration = Duration::from_secs(30);
 /// The least wait between two words that a message is in work.
@@ -212,6 +214,8 @@ impl Source for Fetched<'_> {
             // Unheard, it comes again after `ack_wait`.
             let _ = message.ack_with(AckKind::Nak(wait)).await;
         }
+        // At a stop nobody else may send what the client has not yet written.
+        let _ = timeout(FLUSH, self.of.client.flush()).await;
     }
 
     fn keeps_every(&self) -> Option<Duration> {

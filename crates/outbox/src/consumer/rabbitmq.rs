@@ -27,7 +27,10 @@ use std::{fmt, sync::Arc, time::Duration};
 use futures_util::StreamExt as _;
 use lapin::{
     Acker, Channel,
-    options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions},
+    options::{
+        BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions,
+        BasicQosOptions, BasicRejectOptions,
+    },
     protocol::constants::REPLY_SUCCESS,
     types::{FieldTable, ShortString},
 };
@@ -98,51 +101,76 @@ impl RabbitConsumer {
         run::run(begun, &self.terms, shutdown, &handle).await;
     }
 
-    async fn begin(&self, prefetch: u16) -> Result<On, PublishError> {
-        let live = self.connection.live().await?;
+    /// Begins a consumer of the broker's, on a channel that is there or on a new one.
+    async fn begin(&self, on: Option<On>, prefetch: u16) -> Result<On, PublishError> {
+        let (live, channel) = match on {
+            Some(on) => (on.live, on.channel),
+            None => {
+                let live = self.connection.live().await?;
+                let channel = live.channel().await.map_err(|error| ended(&error))?;
+                (live, channel)
+            }
+        };
         let beginning = async {
-            let channel = live.channel().await?;
             let options = BasicQosOptions::default();
             channel.basic_qos(prefetch, options).await?;
             let options = BasicConsumeOptions::default();
             let (tag, arguments) = (ShortString::default(), FieldTable::default());
             let deliveries = channel.basic_consume(self.queue.clone(), tag, options, arguments);
-            Ok::<_, lapin::Error>((deliveries.await?, channel))
+            deliveries.await
         };
         match beginning.await {
-            Ok((deliveries, channel)) => Ok(On {
-                _live: live,
+            Ok(deliveries) => Ok(On {
+                live,
                 channel,
-                deliveries,
-                prefetch,
+                deliveries: Some((deliveries, prefetch)),
             }),
             Err(error) => Err(ended(&error)),
         }
     }
 }
 
-/// A consumer of the broker's, while there is one.
+/// A channel of the broker's, while there is one.
 struct Begun<'a> {
     of: &'a RabbitConsumer,
     on: Option<On>,
 }
 
-/// A channel with one consumer on it.
+/// A channel with at most one consumer on it, and its prefetch count.
 struct On {
     /// The connection is kept for as long as it is used.
-    _live: Arc<Live>,
+    live: Arc<Live>,
     channel: Channel,
-    deliveries: lapin::Consumer,
-    prefetch: u16,
+    deliveries: Option<(lapin::Consumer, u16)>,
+}
+
+impl On {
+    /// Ends the consumer, and gives back all that it was given and has not acknowledged, in its
+    /// order. What begins on this channel then begins behind that: on another one it need not, for
+    /// a quorum queue hears of a channel's end some time after whoever ended it.
+    async fn end_consumer(&mut self) -> Result<(), lapin::Error> {
+        let Some((deliveries, _)) = self.deliveries.take() else {
+            return Ok(());
+        };
+        let cancelling = self
+            .channel
+            .basic_cancel(deliveries.tag(), BasicCancelOptions::default());
+        cancelling.await?;
+        let all = BasicNackOptions {
+            multiple: true,
+            requeue: true,
+        };
+        self.channel.basic_nack(0, all).await
+    }
 }
 
 impl Begun<'_> {
-    /// What was not acknowledged goes back now, in its order, and not when the channel is found
-    /// closed.
-    async fn close(&mut self) {
-        if let Some(on) = self.on.take() {
-            let closing = on.channel.close(REPLY_SUCCESS, "OK".into());
-            let _ = timeout(PATIENCE, closing).await;
+    /// Gives back what was fetched. A channel on which that fails is left.
+    async fn rest(&mut self) {
+        if let Some(mut on) = self.on.take() {
+            if let Ok(Ok(())) = timeout(PATIENCE, on.end_consumer()).await {
+                self.on = Some(on);
+            }
         }
     }
 }
@@ -154,18 +182,20 @@ impl Source for Begun<'_> {
 
     async fn next(&mut self, alone: bool) -> Result<Option<Incoming<Acker>>, PublishError> {
         let prefetch = if alone { 1 } else { self.of.terms.batch };
-        if self.on.as_ref().is_some_and(|on| on.prefetch != prefetch) {
-            self.close().await;
+        let is_other = |on: &On| matches!(on.deliveries, Some((_, its)) if its != prefetch);
+        if self.on.as_ref().is_some_and(is_other) {
+            self.rest().await;
         }
-        let on = match &mut self.on {
-            Some(on) => on,
-            none => {
-                let late = |_| PublishError::down("no answer of the broker's in time");
-                let begun = timeout(PATIENCE, self.of.begin(prefetch)).await;
-                none.insert(begun.map_err(late)??)
-            }
+        if self.on.as_ref().is_none_or(|on| on.deliveries.is_none()) {
+            let late = |_| PublishError::down("no answer of the broker's in time");
+            let beginning = self.of.begin(self.on.take(), prefetch);
+            self.on = Some(timeout(PATIENCE, beginning).await.map_err(late)??);
+        }
+        let deliveries = self.on.as_mut().and_then(|on| on.deliveries.as_mut());
+        let Some((deliveries, _)) = deliveries else {
+            return Ok(None);
         };
-        match on.deliveries.next().await {
+        match deliveries.next().await {
             Some(Ok(mut delivery)) => Ok(Some(Incoming {
                 received: read(&mut delivery),
                 token: delivery.acker,
@@ -199,7 +229,14 @@ impl Source for Begun<'_> {
     }
 
     async fn give_back(&mut self, _message: Option<Acker>, _wait: Duration) {
-        self.close().await;
+        self.rest().await;
+    }
+
+    async fn end(&mut self) {
+        if let Some(on) = self.on.take() {
+            let closing = on.channel.close(REPLY_SUCCESS, "OK".into());
+            let _ = timeout(PATIENCE, closing).await;
+        }
     }
 }
 

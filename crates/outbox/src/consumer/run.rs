@@ -56,6 +56,11 @@ pub(super) trait Source: Send {
         wait: Duration,
     ) -> impl Future<Output = ()> + Send;
 
+    /// Nothing is wanted any more.
+    fn end(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
+
     /// How often [`keep`](Self::keep) is to be called while a message is handled.
     fn keeps_every(&self) -> Option<Duration> {
         None
@@ -123,6 +128,7 @@ pub(super) async fn run<S, H, Fut>(
         }
     }
     source.give_back(None, Duration::ZERO).await;
+    source.end().await;
 }
 
 impl State<'_> {

@@ -79,6 +79,8 @@ pub fn word(bytes: impl AsRef<[u8]>) -> String {
 mod tests {
     use std::time::{Duration, SystemTime};
 
+    use proptest::prelude::*;
+
     use super::*;
     use crate::Message;
 
@@ -117,5 +119,19 @@ mod tests {
             ("buttresstopic", "orders"),
         ];
         assert_eq!(found, expected.map(|(name, value)| (name, value.into())));
+    }
+
+    proptest! {
+        /// No separator, wildcard or line end of any broker is in a word, and two keys are never
+        /// one.
+        #[test]
+        fn a_word_injects_nothing(
+            one in proptest::collection::vec(any::<u8>(), 0..300),
+            other in proptest::collection::vec(any::<u8>(), 0..300),
+        ) {
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_%".contains(&byte);
+            prop_assert!(word(&one).bytes().all(plain));
+            prop_assert_eq!(one == other, word(&one) == word(&other));
+        }
     }
 }

@@ -147,6 +147,8 @@ fn long(text: &str) -> AMQPValue {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::Message;
 
@@ -219,5 +221,41 @@ mod tests {
     fn what_is_no_event_is_not_read() {
         let mut strange = lapin::message::Delivery::mock(1, "e".into(), "r".into(), false, vec![1]);
         assert!(read(&mut strange).is_none());
+    }
+
+    proptest! {
+        /// Whatever a message brings: its attributes are its own, nothing of it is read as one or
+        /// as a word of the broker's, and it comes out as it went in.
+        #[test]
+        fn headers_and_keys_inject_nothing(
+            key in proptest::collection::vec(any::<u8>(), 1..255),
+            text in "[^\\p{C}]{1,60}",
+            value in "[^\\p{C}]{0,60}",
+            names in proptest::collection::vec(
+                "(?i)(cc|bcc|cloudevents[_:]?id|x-(death|delay|match|stream-offset|opt-a|own)|[a-z.*#>]{1,9})",
+                0..6,
+            ),
+        ) {
+            let mut builder = Message::builder("orders", &*text, "t").id("m-1").subject(&*text);
+            for name in &names {
+                builder = builder.header(name.replace([':', '>'], "_"), &*value);
+            }
+            let message = builder.key(&key).payload(key.clone()).build().unwrap();
+            let delivery = Delivery::new(message, 42, 1, SystemTime::UNIX_EPOCH);
+            let headers = properties(&delivery).unwrap().headers().clone().unwrap();
+            for name in headers.inner().keys() {
+                let name = name.as_str();
+                let ours = name.strip_prefix("cloudEvents_");
+                prop_assert!(ours.is_some() || name.chars().all(|it| !it.is_ascii_uppercase()));
+                prop_assert!(ours.is_some() || may_be_a_messages(name), "{}", name);
+            }
+            let received = sent_and_read(&delivery).unwrap();
+            prop_assert_eq!(received.id(), "m-1");
+            prop_assert_eq!(received.source(), &*text);
+            prop_assert_eq!(received.topic(), "orders");
+            prop_assert_eq!(received.key(), Some(key.clone()));
+            prop_assert_eq!(&received.data()[..], &key[..]);
+            prop_assert!(received.headers().values().all(|it| *it == value));
+        }
     }
 }

@@ -198,6 +198,30 @@ mod tests {
     }
 
     proptest! {
+        /// Arguments of a command have lengths, so nothing ends one; and no header is an attribute.
+        #[test]
+        fn headers_and_keys_inject_nothing(
+            key in proptest::collection::vec(any::<u8>(), 1..255),
+            text in "[^\\p{C}]{1,60}",
+            value in "[^\\p{C}]{0,60}",
+            names in proptest::collection::vec("(id|data|source|header|partitionkey|[a-z.*#]{1,9})", 0..6),
+        ) {
+            let mut builder = Message::builder("orders", &*text, "t").id("m-1").subject(&*text);
+            for name in &names {
+                builder = builder.header(name, &*value);
+            }
+            let message = builder.key(&key).payload(key.clone()).build().unwrap();
+            let delivery = Delivery::new(message, 42, 1, SystemTime::UNIX_EPOCH);
+            let entry = entries(answer(&delivery)).unwrap().remove(0);
+            let received = entry.read("orders", 1).unwrap();
+            prop_assert_eq!(received.id(), "m-1");
+            prop_assert_eq!(received.source(), &*text);
+            prop_assert_eq!(received.key(), Some(key.clone()));
+            prop_assert_eq!(&received.data()[..], &key[..]);
+            prop_assert_eq!(received.headers().len(), delivery.message().headers().len());
+            prop_assert_eq!(received.headers(), delivery.message().headers());
+        }
+
         #[test]
         fn any_fields_are_read_without_a_panic(fields: Vec<(Vec<u8>, Vec<u8>)>) {
             let entry = Entry { id: b"1-0".to_vec(), fields: Some(fields) };

@@ -1,5 +1,8 @@
 //! Brokers between the relay and the inbox: real servers, which are killed, filled and told lies.
 
+mod consuming;
+mod each;
+mod lost;
 mod rabbitmq;
 mod rabbitmq_errors;
 mod redis_errors;

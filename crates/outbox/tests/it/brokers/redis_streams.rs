@@ -16,7 +16,7 @@ use buttress_testkit::{
     eventually,
     left_out::LeftOut,
     redis::{self, Prefix, Server},
-    short_or_long,
+    short_or_long, tally,
 };
 use tokio::sync::Notify;
 
@@ -91,6 +91,7 @@ async fn blocking(work: impl FnOnce() + Send + 'static) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ob5_a_redis_that_is_killed_loses_nothing_that_its_log_has_and_charges_no_attempt() {
+    let tally = tally::suite("OB5 X5 X9");
     let starting = server("a Redis that is killed", Server::start_appending);
     let Some(server) = starting.await else {
         return;
@@ -113,7 +114,8 @@ async fn ob5_a_redis_that_is_killed_loses_nothing_that_its_log_has_and_charges_n
     story
         .tasks
         .spawn(async move { consumer.run_until(std::future::pending(), handler).await });
-    for _ in 0..short_or_long(2, 20) {
+    let kills = short_or_long(5, 50);
+    for _ in 0..kills {
         story.more_has_its_effect(40).await;
         let victim = server.clone();
         blocking(move || victim.kill()).await;
@@ -122,7 +124,13 @@ async fn ob5_a_redis_that_is_killed_loses_nothing_that_its_log_has_and_charges_n
         blocking(move || victim.restart().unwrap()).await;
     }
     story.more_has_its_effect(100).await;
-    story.end().await;
+    let seen = story.end().await;
+    println!(
+        "{} messages, {kills} kills of Redis, {} heard twice",
+        seen.committed, seen.duplicates
+    );
+    tally.kills(kills);
+    tally.operations(seen.committed);
     blocking(move || drop(server)).await;
 }
 

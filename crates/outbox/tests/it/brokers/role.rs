@@ -10,7 +10,10 @@ use buttress_outbox::{
         redis_streams::{RedisStreamPublisher, Trim},
     },
 };
-use buttress_testkit::child::{Child, role};
+use buttress_testkit::{
+    child::{Child, role},
+    tally,
+};
 use sqlx::{Pool, Postgres};
 use tokio::sync::Notify;
 
@@ -72,6 +75,7 @@ async fn killed_behind_its_commit<Fut: Future<Output = ()>>(
         Box<dyn Fn(Received) -> futures_util::future::BoxFuture<'static, Handled> + Send + Sync>,
     ) -> Fut,
 ) {
+    let tally = tally::suite("OB1");
     let Some(base) = base::on_postgres().await else {
         return;
     };
@@ -116,6 +120,7 @@ async fn killed_behind_its_commit<Fut: Future<Output = ()>>(
         seen.duplicates, 1,
         "it came twice, and its effect was had once"
     );
+    tally.operations(1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -14,7 +14,7 @@ use buttress_outbox::{
 };
 use buttress_testkit::{
     child::{Child, Role, role},
-    eventually,
+    eventually, tally,
 };
 use sqlx::SqlitePool;
 use tokio::sync::watch;
@@ -99,6 +99,7 @@ async fn taker_role() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_consumer_that_is_killed_between_commit_and_acknowledgement_has_its_effect_once() {
+    let tally = tally::suite("OB1");
     let Some(server) = server() else { return };
     let stand = Stand::at(&server.url(), STREAM, |_| {}).await;
     let database = databases::on_sqlite().await.unwrap();
@@ -139,6 +140,7 @@ async fn a_consumer_that_is_killed_between_commit_and_acknowledgement_has_its_ef
         info.delivered.consumer_sequence > 3,
         "some came again: {info:?}"
     );
+    tally.operations(3);
 }
 
 #[tokio::test]
