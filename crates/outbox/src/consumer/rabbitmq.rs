@@ -167,10 +167,10 @@ impl On {
 impl Begun<'_> {
     /// Gives back what was fetched. A channel on which that fails is left.
     async fn rest(&mut self) {
-        if let Some(mut on) = self.on.take() {
-            if let Ok(Ok(())) = timeout(PATIENCE, on.end_consumer()).await {
-                self.on = Some(on);
-            }
+        if let Some(mut on) = self.on.take()
+            && let Ok(Ok(())) = timeout(PATIENCE, on.end_consumer()).await
+        {
+            self.on = Some(on);
         }
     }
 }

@@ -185,7 +185,7 @@ impl Received {
         if let Some(content_type) = &self.content_type {
             builder = builder.data_content_type(content_type);
         }
-        let some: [(&str, fn(MessageBuilder, &str) -> MessageBuilder); 4] = [
+        let some: [(&str, Set); 4] = [
             ("subject", |builder, it| builder.subject(it)),
             ("dataschema", |builder, it| builder.data_schema(it)),
             ("traceparent", |builder, it| builder.traceparent(it)),
@@ -204,6 +204,9 @@ impl Received {
         Ok(Delivery::new(builder.build()?, sequence, attempt, said))
     }
 }
+
+/// Sets an attribute.
+type Set = fn(MessageBuilder, &str) -> MessageBuilder;
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {
     let digit = |byte: u8| {

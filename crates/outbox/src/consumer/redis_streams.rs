@@ -240,7 +240,8 @@ struct Read<'a> {
 }
 
 impl Read<'_> {
-    async fn fetch(&mut self, alone: bool) -> Result<Vec<Entry>, RedisError> {
+    /// Reads entries, and whether they had been read before.
+    async fn fetch(&mut self, alone: bool) -> Result<(Vec<Entry>, bool), RedisError> {
         let wait = self.claim.as_mut();
         if wait.is_none_or(|wait| wait.as_mut().now_or_never().is_some()) {
             self.claim = None;
@@ -258,7 +259,7 @@ impl Read<'_> {
         let entries = entries(read?).ok_or((ErrorKind::Parse, "an answer that is no stream's"))?;
         self.left = left && !entries.is_empty();
         self.fresh();
-        Ok(entries)
+        Ok((entries, left))
     }
 
     fn fresh(&mut self) {
@@ -285,16 +286,24 @@ impl Source for Read<'_> {
             self.left = true;
         }
         if self.entries.is_empty() {
-            again = self.left;
-            self.entries = self.fetch(alone).await.map_err(away)?.into();
+            let (entries, left) = self.fetch(alone).await.map_err(away)?;
+            self.entries = entries.into();
+            again = left;
         }
         let Some(entry) = self.entries.front() else {
             return Ok(None);
         };
-        let attempt = if again {
-            self.of.deliveries(&entry.id).await.map_err(away)?
-        } else {
-            1
+        let attempt = match again {
+            false => 1,
+            true => match self.of.deliveries(&entry.id).await {
+                Ok(attempt) => attempt,
+                Err(error) => {
+                    // It is read again.
+                    self.entries.clear();
+                    self.left = true;
+                    return Err(away(error));
+                }
+            },
         };
         let Some(entry) = self.entries.pop_front() else {
             return Ok(None);

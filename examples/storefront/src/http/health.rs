@@ -67,10 +67,10 @@ async fn degraded(shop: &Shop) -> Vec<&'static str> {
     if shop.nats.as_ref().is_some_and(Nats::is_away) {
         degraded.push("nats");
     }
-    if let Some(redis) = &shop.redis {
-        if redis.is_away().await {
-            degraded.push("redis");
-        }
+    if let Some(redis) = &shop.redis
+        && redis.is_away().await
+    {
+        degraded.push("redis");
     }
     degraded
 }
