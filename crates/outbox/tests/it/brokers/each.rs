@@ -58,7 +58,7 @@ pub(super) enum Broker {
 
 /// What consumes from it.
 pub(super) enum Consumer {
-    Nats(NatsConsumer),
+    Nats(Box<NatsConsumer>),
     Rabbit(RabbitConsumer),
     Redis(RedisStreamConsumer),
 }
@@ -222,7 +222,7 @@ impl Broker {
                 let context = jetstream::new(client.clone());
                 let stream = context.get_stream(&stand.name).await.unwrap();
                 let consumer = stream.get_consumer(DURABLE).await.unwrap();
-                Consumer::Nats(NatsConsumer::new(client, consumer))
+                Consumer::Nats(Box::new(NatsConsumer::new(client, consumer)))
             }
             Self::Rabbit { queue, .. } => {
                 let connection = RabbitConnection::new(url).unwrap();
