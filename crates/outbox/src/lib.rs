@@ -5,7 +5,7 @@
     allow(dead_code, reason = "without a dialect there is no store to use it")
 )]
 
-#[cfg(feature = "nats")]
+#[cfg(any(feature = "nats", feature = "rabbitmq", feature = "redis"))]
 pub mod consumer;
 mod error;
 mod event;

@@ -6,11 +6,12 @@ use std::time::Duration;
 use anyhow::anyhow;
 use buttress_outbox::{
     Publisher,
-    consumer::nats::NatsConsumer,
+    consumer::{Terms, hand_to, nats::NatsConsumer},
     publisher::nats::{
         NatsPublisher, Subjects,
         async_nats::{
             Client, ConnectOptions,
+            connection::State,
             jetstream::{
                 self,
                 consumer::{AckPolicy, PullConsumer, pull},
@@ -58,6 +59,11 @@ impl Nats {
         Ok(Self { client, context })
     }
 
+    /// Whether there is no connection just now: events wait in the outbox, and shoppers for nothing.
+    pub(crate) fn is_away(&self) -> bool {
+        self.client.connection_state() != State::Connected
+    }
+
     /// What the relay publishes by.
     pub(crate) fn publisher(&self) -> anyhow::Result<NatsPublisher> {
         let subjects = Subjects::new("storefront.{topic}")?;
@@ -79,8 +85,10 @@ impl Nats {
             tokio::time::sleep(LONGEST_PAUSE / 4).await;
         };
         let backoff = Backoff::exponential(Duration::from_millis(100)).with_cap(LONGEST_PAUSE);
-        let consumer = NatsConsumer::new(self.client.clone(), consumer).with_backoff(backoff);
-        consumer.run_until(&subscriber, stop.cancelled()).await;
+        let terms = Terms::new().with_backoff(backoff);
+        let consumer = NatsConsumer::new(self.client.clone(), consumer).with_terms(terms);
+        let hand_on = hand_to(subscriber);
+        consumer.run_until(stop.cancelled(), hand_on).await;
     }
 
     async fn set_up(&self) -> anyhow::Result<PullConsumer> {

@@ -93,14 +93,17 @@ impl Storefront {
         let settling = tokio::spawn(runner.run_until(stop_serving.clone().cancelled_owned()));
 
         let webhooks = webhooks(behind.subscriber, secret)?;
-        let (relay, consuming) = match config.nats_url.as_deref() {
+        let nats = match config.nats_url.as_deref() {
+            None => None,
+            Some(url) => Some(Nats::new(url).await?),
+        };
+        let (relay, consuming) = match nats.clone() {
             None => {
                 let longest = webhooks.longest_publish();
                 let relay = relay(database.outbox(), webhooks, longest)?;
                 (relay, tokio::spawn(std::future::ready(())))
             }
-            Some(url) => {
-                let nats = Nats::new(url).await?;
+            Some(nats) => {
                 let publisher = nats.publisher()?;
                 let longest = publisher.longest_publish();
                 let relay = relay(database.outbox(), publisher, longest)?;
@@ -124,6 +127,7 @@ impl Storefront {
             quoting: Quoting::new(clients.carrier),
             database: Arc::clone(&database),
             redis,
+            nats,
             figures,
             readiness: readiness.clone(),
             faults: config.faults.then_some(behind.faults),

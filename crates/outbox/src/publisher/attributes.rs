@@ -1,6 +1,6 @@
 //! A message's attributes by their names in CloudEvents, as brokers carry them beside the data.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt::Write as _};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
@@ -10,16 +10,28 @@ use crate::Delivery;
 /// All but letters, digits, `-` and `_`: nothing that a broker takes for a separator or a wildcard.
 const WORD: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 
-/// All that is there but the data's content type. `partitionkey` and `sequence` are the extensions
-/// of these names: the ordering key, and the place in the outbox as text that sorts as numbers do.
+/// The ordering key: the extension of that name. One that is no text is [a word](word), and its bytes
+/// are beside it.
+pub(crate) const KEY: &str = "partitionkey";
+/// A key that is no text, in hexadecimal digits.
+pub(crate) const BINARY_KEY: &str = "buttresskey";
+/// The place in the outbox, as text that sorts as numbers do: the extension of that name.
+pub(crate) const SEQUENCE: &str = "sequence";
+/// The topic.
+pub(crate) const TOPIC: &str = "buttresstopic";
+
+/// All that is there but the data's content type, by CloudEvents' names.
 pub(super) fn of(delivery: &Delivery) -> Vec<(&'static str, Cow<'_, str>)> {
     let message = delivery.message();
     // When it happened, or else when it was said, which does not change either.
     let time = rfc3339(message.time().unwrap_or_else(|| delivery.created_at()));
-    let key = message.key().map(|key| match std::str::from_utf8(key) {
-        Ok(text) => Cow::Borrowed(text),
-        Err(_) => Cow::Owned(word(key)),
-    });
+    let (key, bytes) = match message.key() {
+        None => (None, None),
+        Some(key) => match std::str::from_utf8(key) {
+            Ok(text) if !text.chars().any(char::is_control) => (Some(Cow::Borrowed(text)), None),
+            _ => (Some(word(key).into()), Some(in_hex(key).into())),
+        },
+    };
     let some = Some::<Cow<'_, str>>;
     [
         ("specversion", some("1.0".into())),
@@ -31,8 +43,10 @@ pub(super) fn of(delivery: &Delivery) -> Vec<(&'static str, Cow<'_, str>)> {
         ("dataschema", message.data_schema().map(Cow::Borrowed)),
         ("traceparent", message.traceparent().map(Cow::Borrowed)),
         ("tracestate", message.tracestate().map(Cow::Borrowed)),
-        ("partitionkey", key),
-        ("sequence", some(sequence(delivery).into())),
+        (KEY, key),
+        (BINARY_KEY, bytes),
+        (SEQUENCE, some(sequence(delivery).into())),
+        (TOPIC, some(message.topic().as_str().into())),
     ]
     .into_iter()
     .filter_map(|(name, value)| Some((name, value?)))
@@ -42,6 +56,15 @@ pub(super) fn of(delivery: &Delivery) -> Vec<(&'static str, Cow<'_, str>)> {
 /// The place in the outbox, padded so that text sorts as numbers do.
 pub(super) fn sequence(delivery: &Delivery) -> String {
     format!("{:020}", delivery.sequence())
+}
+
+fn in_hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        // A String takes all that is written to it.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
 }
 
 /// One word of a routing key or a name, whatever bytes it is made of: letters, digits, `-` and `_`
@@ -55,6 +78,8 @@ pub fn word(bytes: impl AsRef<[u8]>) -> String {
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, SystemTime};
+
+    use proptest::prelude::*;
 
     use super::*;
     use crate::Message;
@@ -89,8 +114,24 @@ mod tests {
             ("subject", "apple"),
             ("time", "1970-01-01T00:00:01.5Z"),
             ("partitionkey", "%FF"),
+            ("buttresskey", "ff"),
             ("sequence", "00000000000000000007"),
+            ("buttresstopic", "orders"),
         ];
         assert_eq!(found, expected.map(|(name, value)| (name, value.into())));
+    }
+
+    proptest! {
+        /// No separator, wildcard or line end of any broker is in a word, and two keys are never
+        /// one.
+        #[test]
+        fn a_word_injects_nothing(
+            one in proptest::collection::vec(any::<u8>(), 0..300),
+            other in proptest::collection::vec(any::<u8>(), 0..300),
+        ) {
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_%".contains(&byte);
+            prop_assert!(word(&one).bytes().all(plain));
+            prop_assert_eq!(one == other, word(&one) == word(&other));
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Where messages go: the trait that a broker, an HTTP target or a function implements.
 
-#[cfg(any(feature = "rabbitmq", feature = "redis"))]
-mod attributes;
+#[cfg(any(feature = "nats", feature = "rabbitmq", feature = "redis"))]
+pub(crate) mod attributes;
 mod delivery;
 #[cfg(feature = "http")]
 pub mod http;
@@ -10,18 +10,18 @@ mod in_process;
 pub mod nats;
 #[cfg(feature = "rabbitmq")]
 pub mod rabbitmq;
-#[cfg(any(feature = "rabbitmq", feature = "redis"))]
-mod received;
 #[cfg(feature = "redis")]
 pub mod redis_streams;
-#[cfg(any(feature = "http", feature = "rabbitmq", feature = "redis"))]
+#[cfg(any(
+    feature = "http",
+    feature = "nats",
+    feature = "rabbitmq",
+    feature = "redis"
+))]
 mod time;
 
-#[cfg(any(feature = "rabbitmq", feature = "redis"))]
-pub use self::{
-    attributes::word,
-    received::{Handled, Received},
-};
+#[cfg(any(feature = "nats", feature = "rabbitmq", feature = "redis"))]
+pub use self::attributes::word;
 pub use self::{
     delivery::Delivery,
     in_process::{InProcess, in_process},

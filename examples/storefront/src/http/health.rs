@@ -13,6 +13,7 @@ use buttress_error_envelope::{Envelope, Problem};
 use serde::Serialize;
 
 use super::{Shop, refusal::Refusal};
+use crate::nats::Nats;
 
 /// How long the database may take to show that it is there.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -62,8 +63,14 @@ pub(super) async fn ready(State(shop): State<Shop>) -> Result<Envelope<Status>, 
 
 /// What the shop does without just now.
 async fn degraded(shop: &Shop) -> Vec<&'static str> {
-    match &shop.redis {
-        Some(redis) if redis.is_away().await => vec!["redis"],
-        _ => Vec::new(),
+    let mut degraded = Vec::new();
+    if shop.nats.as_ref().is_some_and(Nats::is_away) {
+        degraded.push("nats");
     }
+    if let Some(redis) = &shop.redis
+        && redis.is_away().await
+    {
+        degraded.push("redis");
+    }
+    degraded
 }

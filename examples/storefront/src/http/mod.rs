@@ -34,6 +34,7 @@ use tracing::Instrument as _;
 pub(crate) use self::health::Readiness;
 use crate::{
     figures::Figures,
+    nats::Nats,
     redis::Redis,
     repository::Database,
     service::{Catalogue, OrderRate, Ordering, Quoting},
@@ -57,6 +58,8 @@ pub(crate) struct Shop {
     pub(crate) database: Database,
     /// There only when instances share one.
     pub(crate) redis: Option<Redis>,
+    /// There only when events go through a stream.
+    pub(crate) nats: Option<Nats>,
     pub(crate) figures: Figures,
     pub(crate) readiness: Readiness,
     /// There only when faults may be set from outside.

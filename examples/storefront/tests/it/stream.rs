@@ -64,8 +64,18 @@ async fn a_shop_starts_without_its_broker_and_tells_when_it_is_there() {
         shop.settled(id).await;
     }
     assert!(shop.events().await.is_empty());
+    assert_eq!(degraded(&shop).await, ["nats"]);
     server.restart().unwrap();
     assert_told(&shop, &ids).await;
+    assert!(degraded(&shop).await.is_empty());
+}
+
+/// What the shop says that it does without.
+async fn degraded(shop: &Shop) -> Vec<String> {
+    let answer = shop.get("/readyz").send().await.unwrap();
+    assert_eq!(answer.status(), 200, "it can serve");
+    let body: serde_json::Value = answer.json().await.unwrap();
+    serde_json::from_value(body["data"]["degraded"].clone()).unwrap()
 }
 
 #[tokio::test]

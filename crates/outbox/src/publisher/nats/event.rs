@@ -1,35 +1,27 @@
 //! A message as headers and a payload, in the binary mode of CloudEvents' NATS binding; and read
 //! again.
 
-use std::{collections::BTreeMap, str::FromStr as _, time::SystemTime};
+use std::{collections::BTreeMap, str::FromStr as _};
 
 use async_nats::{
     HeaderMap, HeaderName, HeaderValue,
     header::{NATS_EXPECTED_STREAM, NATS_MESSAGE_ID},
 };
-use jiff::Timestamp;
+use bytes::Bytes;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
-use crate::{Delivery, Message, MessageBuilder};
+use crate::{Delivery, Message, consumer::Received, publisher::attributes};
 
 /// What is encoded in a value, beside what is not ASCII: as in CloudEvents' HTTP binding.
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
-/// The topic, which CloudEvents has no attribute for.
-const TOPIC: &str = "buttress-topic";
-/// A key that is text: CloudEvents' extension for partitions.
-const KEY: &str = "ce-partitionkey";
-/// A key that is not.
-const BINARY_KEY: &str = "buttress-key";
+/// What stands before an attribute's name.
+const PREFIX: &str = "ce-";
+const CONTENT_TYPE: &str = "datacontenttype";
 
 /// A message that the headers cannot carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a header of the message cannot be one in NATS")]
 pub(super) struct Unfit;
-
-/// Headers that are no message of an outbox.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct NoMessage(&'static str);
 
 /// The headers of a message; the same one always gives the same.
 pub(super) fn headers(delivery: &Delivery, stream: &str) -> Result<HeaderMap, Unfit> {
@@ -46,24 +38,11 @@ pub(super) fn headers(delivery: &Delivery, stream: &str) -> Result<HeaderMap, Un
             insert(name, &encoded(value))?;
         }
     }
-    // When it happened, or else when it was said, which does not change either.
-    let time = rfc3339(message.time().unwrap_or_else(|| delivery.created_at()));
-    for (name, value) in [
-        ("ce-specversion", Some("1.0")),
-        ("ce-id", Some(message.id())),
-        ("ce-source", Some(message.source())),
-        ("ce-type", Some(message.event_type())),
-        ("ce-subject", message.subject()),
-        ("ce-time", time.as_deref()),
-        ("ce-datacontenttype", message.data_content_type()),
-        ("ce-dataschema", message.data_schema()),
-        ("ce-traceparent", message.traceparent()),
-        ("ce-tracestate", message.tracestate()),
-        (TOPIC, Some(message.topic().as_str())),
-    ] {
-        if let Some(value) = value {
-            insert(name, &encoded(value))?;
-        }
+    for (name, value) in attributes::of(delivery) {
+        insert(&format!("{PREFIX}{name}"), &encoded(&value))?;
+    }
+    if let Some(content_type) = message.data_content_type() {
+        insert(&format!("{PREFIX}{CONTENT_TYPE}"), &encoded(content_type))?;
     }
     // As they are, for who follows the trace and knows nothing of CloudEvents.
     for (name, value) in [
@@ -72,12 +51,6 @@ pub(super) fn headers(delivery: &Delivery, stream: &str) -> Result<HeaderMap, Un
     ] {
         if let Some(value) = value.filter(|value| is_harmless(value)) {
             insert(name, value)?;
-        }
-    }
-    if let Some(key) = message.key() {
-        match std::str::from_utf8(key.as_bytes()) {
-            Ok(text) if !text.chars().any(char::is_control) => insert(KEY, &encoded(text))?,
-            _ => insert(BINARY_KEY, &in_hex(key.as_bytes()))?,
         }
     }
     headers.insert(NATS_MESSAGE_ID, &*dedup_id(message));
@@ -108,125 +81,58 @@ fn is_harmless(value: &str) -> bool {
 /// Whether a header of this name, in small letters, may be a message's own: not one that the
 /// server reads, nor one that is made here.
 fn may_be_a_messages(name: &str) -> bool {
-    let reserved = ["ce-", "nats-", "buttress-"];
     let ours = ["content-type", "traceparent", "tracestate"];
-    !ours.contains(&name) && !reserved.iter().any(|prefix| name.starts_with(prefix))
+    !ours.contains(&name) && !name.starts_with(PREFIX) && !name.starts_with("nats-")
 }
 
-/// The years 0 to 9999, which RFC 3339 can write.
-fn rfc3339(time: SystemTime) -> Option<String> {
-    let timestamp = Timestamp::try_from(time).ok()?;
-    Some(timestamp.to_string()).filter(|text| !text.starts_with('-'))
-}
-
-fn in_hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        // A String takes all that is written to it.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
-}
-
-fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: u8| {
-        char::from(byte)
-            .to_digit(16)
-            .and_then(|it| u8::try_from(it).ok())
-    };
-    let pairs = text.as_bytes().chunks(2).map(|pair| match pair {
-        [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
-        _ => None,
-    });
-    pairs.collect()
-}
-
-/// The message that these headers and this payload are. A subject that can be a topic stands for
-/// the topic of an event that no outbox published.
+/// A message as it came, which time it comes with it. `None` for what is no event.
 pub(crate) fn read(
     subject: &str,
     headers: Option<&HeaderMap>,
-    payload: bytes::Bytes,
-) -> Result<Message, NoMessage> {
-    let no_event = NoMessage("it has no headers of a CloudEvent in binary mode");
-    let mut fields = BTreeMap::new();
-    for (name, values) in headers.ok_or(no_event)?.iter() {
-        let (Some(value), [_]) = (values.first(), values.as_slice()) else {
-            return Err(NoMessage("a header is there more than once"));
+    data: Bytes,
+    attempt: u32,
+) -> Option<Received> {
+    let mut attributes = BTreeMap::new();
+    let mut others = BTreeMap::new();
+    for (name, values) in headers?.iter() {
+        let [value] = values.as_slice() else {
+            // Which of them is meant?
+            return None;
         };
         let name = AsRef::<str>::as_ref(name).to_ascii_lowercase();
-        let value = percent_decode_str(value.as_str()).decode_utf8();
-        let value = value.map_err(|_| NoMessage("a header is not UTF-8"))?;
-        fields.insert(name, value.into_owned());
+        let value = percent_decode_str(value.as_str()).decode_utf8().ok()?;
+        match name.strip_prefix(PREFIX) {
+            Some(attribute) => attributes.insert(attribute.to_owned(), value.into_owned()),
+            None => others.insert(name, value.into_owned()),
+        };
     }
-    if fields.get("ce-specversion").map(String::as_str) != Some("1.0") {
-        return Err(no_event);
-    }
-    let mut take = |name: &str| fields.remove(name);
-    let topic = take(TOPIC).unwrap_or_else(|| subject.to_owned());
-    let source = take("ce-source").unwrap_or_default();
-    let event_type = take("ce-type").unwrap_or_default();
-    let id = take("ce-id").filter(|id| !id.is_empty());
-    let mut builder = Message::builder(topic, source, event_type)
-        .id(id.ok_or(NoMessage("it has no id"))?)
-        .payload(payload);
-    if let Some(subject) = take("ce-subject") {
-        builder = builder.subject(subject);
-    }
-    if let Some(time) = take("ce-time") {
-        let time: Timestamp = time.parse().map_err(|_| NoMessage("its time is none"))?;
-        builder = builder.time(time.into());
-    }
-    for name in ["ce-datacontenttype", "content-type"] {
-        if let Some(content_type) = take(name) {
-            builder = builder.data_content_type(content_type);
-            break;
+    for name in ["traceparent", "tracestate"] {
+        if let Some(value) = others.remove(name) {
+            attributes.entry(name.to_owned()).or_insert(value);
         }
     }
-    if let Some(schema) = take("ce-dataschema") {
-        builder = builder.data_schema(schema);
-    }
-    builder = traced(builder, &mut take);
-    builder = match (take(KEY), take(BINARY_KEY)) {
-        (Some(key), _) => builder.key(key),
-        (None, Some(key)) => builder.key(from_hex(&key).ok_or(NoMessage("its key is none"))?),
-        (None, None) => builder,
+    let plain = others.remove("content-type");
+    others.retain(|name, _| may_be_a_messages(name));
+    let received = Received {
+        content_type: attributes.remove(CONTENT_TYPE).or(plain),
+        attributes,
+        headers: others,
+        data,
+        attempt,
+        again: attempt > 1,
+        from: subject.to_owned(),
     };
-    for (name, value) in fields {
-        if may_be_a_messages(&name) {
-            builder = builder.header(name, value);
-        }
-    }
-    let what = NoMessage("an attribute of it is none that a message can have");
-    builder.build().map_err(|_| what)
-}
-
-fn traced(
-    builder: MessageBuilder,
-    take: &mut impl FnMut(&str) -> Option<String>,
-) -> MessageBuilder {
-    let mut either = |ce: &str, plain: &str| {
-        let (ce, plain) = (take(ce), take(plain));
-        ce.or(plain)
-    };
-    let builder = match either("ce-traceparent", "traceparent") {
-        Some(traceparent) => builder.traceparent(traceparent),
-        None => builder,
-    };
-    match either("ce-tracestate", "tracestate") {
-        Some(tracestate) => builder.tracestate(tracestate),
-        None => builder,
-    }
+    received.checked()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, SystemTime};
 
     use proptest::prelude::*;
 
     use super::*;
+    use crate::MessageBuilder;
 
     const TRACE: &str = "00-12345678901234567890123456789012-1234567890123456-01";
 
@@ -262,11 +168,12 @@ mod tests {
         let expected = [
             ("Nats-Expected-Stream", "SHOP"),
             ("Nats-Msg-Id", "orders /shop m-1"),
-            ("buttress-topic", "orders"),
+            ("ce-buttresstopic", "orders"),
             ("ce-datacontenttype", "text/plain;%20charset=utf-8"),
             ("ce-dataschema", "x:y"),
             ("ce-id", "m-1"),
             ("ce-partitionkey", "7%20a"),
+            ("ce-sequence", "00000000000000000001"),
             ("ce-source", "/shop"),
             ("ce-specversion", "1.0"),
             ("ce-subject", "%C5%BDlu%C5%A5%20%22100%25%22"),
@@ -294,8 +201,8 @@ mod tests {
             "nats-ttl",
             "ce-id",
             "Content-Type",
-            "buttress-topic",
-            "buttress-key",
+            "ce-buttresstopic",
+            "ce-buttresskey",
             "traceparent",
         ] {
             builder = builder.header(name, "evil");
@@ -306,11 +213,10 @@ mod tests {
             !name.starts_with("ce-") && !value.contains("evil") && name.as_str() != "x-tenant"
         };
         let names: Vec<_> = pairs.iter().filter(ours).map(|(name, _)| name).collect();
-        assert_eq!(
-            names,
-            ["Nats-Expected-Stream", "Nats-Msg-Id", "buttress-topic"]
-        );
+        assert_eq!(names, ["Nats-Expected-Stream", "Nats-Msg-Id"]);
         assert_eq!(pairs["ce-id"], "m-1");
+        assert_eq!(pairs["ce-buttresstopic"], "orders");
+        assert!(!pairs.contains_key("ce-buttresskey"));
         assert_eq!(pairs["ce-tracestate"], "%4Eats-Msg-Id:evil");
         assert!(!pairs.contains_key("tracestate"));
         assert_eq!(
@@ -342,30 +248,26 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_event_is_no_message() {
+    fn what_is_no_event_is_not_read() {
         let (_, whole) = rendered(base());
-        let of = |headers: Option<&HeaderMap>| read("orders", headers, "".into());
-        assert!(of(Some(&whole)).is_ok());
-        assert!(of(None).is_err());
-        assert!(of(Some(&HeaderMap::new())).is_err());
+        let of = |headers: Option<&HeaderMap>| read("orders", headers, "".into(), 1);
+        assert!(of(Some(&whole)).is_some());
+        assert!(of(None).is_none());
+        assert!(of(Some(&HeaderMap::new())).is_none());
         for (name, value) in [
             ("ce-specversion", "0.3"),
             ("ce-id", ""),
             ("ce-type", ""),
-            ("ce-source", "%00"),
-            ("ce-time", "soon"),
+            ("ce-source", ""),
             ("ce-subject", "%ff"),
-            ("buttress-topic", "a%20b"),
-            ("buttress-key", "abc"),
-            ("traceparent", "00"),
         ] {
             let mut headers = whole.clone();
             headers.insert(name, value);
-            assert!(of(Some(&headers)).is_err(), "{name}: {value}");
+            assert!(of(Some(&headers)).is_none(), "{name}: {value}");
         }
         let mut twice = whole.clone();
         twice.append("ce-id", "m-2");
-        assert!(of(Some(&twice)).is_err());
+        assert!(of(Some(&twice)).is_none());
     }
 
     #[test]
@@ -377,14 +279,19 @@ mod tests {
             ("ce-source", "/else"),
             ("ce-type", "t"),
             ("Content-Type", "text/plain"),
+            ("traceparent", TRACE),
+            ("Nats-Msg-Id", "1"),
         ] {
             headers.insert(name, value);
         }
-        let message = read("shop.orders", Some(&headers), "x".into()).unwrap();
-        assert_eq!(message.topic().as_str(), "shop.orders");
-        assert_eq!(message.data_content_type(), Some("text/plain"));
-        assert_eq!(message.id(), "1");
-        assert!(message.key().is_none());
+        let received = read("shop.orders", Some(&headers), "x".into(), 2).unwrap();
+        assert_eq!(received.topic(), "shop.orders");
+        assert_eq!(received.data_content_type(), Some("text/plain"));
+        assert_eq!(received.id(), "1");
+        assert_eq!(received.attributes()["traceparent"], TRACE);
+        assert!(received.headers().is_empty());
+        assert!(received.key().is_none());
+        assert!(received.may_have_come_before());
     }
 
     proptest! {
@@ -414,8 +321,10 @@ mod tests {
                 prop_assert_eq!(value.trim(), &value);
                 prop_assert!(!value.contains("Nats-"), "{}: {}", name, value);
             }
-            let again = read("any", Some(&headers), payload.into());
-            prop_assert_eq!(again.unwrap(), message);
+            let again = read("any", Some(&headers), payload.into(), 1).unwrap();
+            let delivery = again.delivery().unwrap();
+            prop_assert_eq!(delivery.message(), &message);
+            prop_assert_eq!(delivery.sequence(), 1);
         }
     }
 }

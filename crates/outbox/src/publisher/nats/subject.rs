@@ -313,6 +313,28 @@ mod tests {
     }
 
     proptest! {
+        /// All that a message brings at once, as long as it may be: the subject has the template's
+        /// shape, or there is none.
+        #[test]
+        fn whatever_a_message_brings_its_subject_has_the_templates_shape(
+            key in proptest::collection::vec(any::<u8>(), 1..255),
+            tenant in "[^\\p{C}]{0,300}",
+            event_type in "[^\\p{C}]{1,60}",
+        ) {
+            let subjects = Subjects::new("a.{header:x-tenant}.{type}.{key}.z").unwrap();
+            let message = Message::builder("t", "/shop", event_type).key(key);
+            let message = message.header("x-tenant", tenant).build().unwrap();
+            match subjects.of(&message) {
+                Ok(subject) => {
+                    prop_assert!(subject.len() <= LONGEST);
+                    prop_assert_eq!(subject.split('.').count(), 5);
+                    prop_assert!(subject.split('.').all(|token| !token.is_empty()));
+                    prop_assert!(subject.bytes().all(|it| is_plain(it) || b".%".contains(&it)));
+                }
+                Err(error) => prop_assert_eq!(error, NoSubject::TooLong),
+            }
+        }
+
         #[test]
         fn subject_injection_is_impossible(
             one in proptest::collection::vec(any::<u8>(), 1..60),

@@ -117,7 +117,7 @@ fn soft(error: &Error) -> Option<AMQPSoftError> {
 }
 
 /// The end of a channel or a connection. The broker's own words are not repeated.
-pub(super) fn ended(error: &Error) -> PublishError {
+pub(crate) fn ended(error: &Error) -> PublishError {
     let ErrorKind::ProtocolError(protocol) = error.kind() else {
         return PublishError::down("the connection to the broker ended");
     };

@@ -50,7 +50,7 @@ struct State {
 }
 
 /// A connection, and channels on it on which nothing is under way.
-pub(super) struct Live {
+pub(crate) struct Live {
     connection: Connection,
     idle: BlockingMutex<Vec<Channel>>,
     left: AtomicBool,
@@ -92,7 +92,7 @@ impl RabbitConnection {
 
     /// The connection that is there, or else a new one. Dropped, the attempt goes on, and the next
     /// caller finds it.
-    pub(super) async fn live(&self) -> Result<Arc<Live>, PublishError> {
+    pub(crate) async fn live(&self) -> Result<Arc<Live>, PublishError> {
         let mut state = self.inner.state.lock().await;
         if let Some(live) = &state.live {
             if live.connection.status().connected() && !live.left.load(Ordering::Relaxed) {
@@ -142,7 +142,7 @@ impl Live {
     }
 
     /// A new channel, without confirms.
-    pub(super) async fn channel(&self) -> Result<Channel, Error> {
+    pub(crate) async fn channel(&self) -> Result<Channel, Error> {
         self.connection.create_channel().await
     }
 

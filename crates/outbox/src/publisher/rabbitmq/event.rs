@@ -8,15 +8,14 @@ use lapin::{
     types::{AMQPValue, FieldTable, ShortString},
 };
 
-use crate::{
-    Delivery,
-    publisher::{Received, attributes},
-};
+use crate::{Delivery, consumer::Received, publisher::attributes};
 
 /// Persistent, so that it survives the broker's restart in a durable queue.
 const PERSISTENT: u8 = 2;
 /// What stands before an attribute's name. The binding has both; the first is preferred by it.
 const PREFIXES: [&str; 2] = ["cloudEvents_", "cloudEvents:"];
+/// Where a quorum queue says how often it has given a message out.
+const DELIVERY_COUNT: &str = "x-delivery-count";
 /// By which a returned message is known again.
 pub(super) const SEQUENCE: &str = "cloudEvents_sequence";
 
@@ -71,7 +70,9 @@ pub(super) fn size(properties: &BasicProperties) -> usize {
 fn may_be_a_messages(name: &str) -> bool {
     let theirs = [
         "cloudevents",
+        "x-acquired-count",
         "x-death",
+        "x-delivery-count",
         "x-delay",
         "x-first-death",
         "x-last-death",
@@ -84,11 +85,17 @@ fn may_be_a_messages(name: &str) -> bool {
 }
 
 /// A message as it came. `None` for what is no event.
-pub(super) fn read(delivery: &mut lapin::message::Delivery) -> Option<Received> {
+pub(crate) fn read(delivery: &mut lapin::message::Delivery) -> Option<Received> {
     let properties = &delivery.properties;
     let mut attributes = BTreeMap::new();
     let mut headers = BTreeMap::new();
+    // Only quorum queues count.
+    let mut before = u32::from(delivery.redelivered);
     for (name, value) in properties.headers().iter().flatten() {
+        if name.as_str() == DELIVERY_COUNT {
+            before = before.max(count(value));
+            continue;
+        }
         let AMQPValue::LongString(value) = value else {
             continue;
         };
@@ -108,9 +115,26 @@ pub(super) fn read(delivery: &mut lapin::message::Delivery) -> Option<Received> 
         headers,
         content_type: content_type.map(|it| it.as_str().to_owned()),
         data: std::mem::take(&mut delivery.data).into(),
-        again: delivery.redelivered,
+        attempt: before.saturating_add(1),
+        again: before > 0,
+        from: delivery.routing_key.as_str().to_owned(),
     };
     received.checked()
+}
+
+/// How often a quorum queue has given it out before.
+fn count(value: &AMQPValue) -> u32 {
+    let count = match value {
+        AMQPValue::ShortShortInt(count) => (*count).into(),
+        AMQPValue::ShortShortUInt(count) => (*count).into(),
+        AMQPValue::ShortInt(count) => (*count).into(),
+        AMQPValue::ShortUInt(count) => (*count).into(),
+        AMQPValue::LongInt(count) => (*count).into(),
+        AMQPValue::LongUInt(count) => (*count).into(),
+        AMQPValue::LongLongInt(count) => *count,
+        _ => 0,
+    };
+    u32::try_from(count.max(0)).unwrap_or(u32::MAX)
 }
 
 fn short(text: &str) -> Result<ShortString, Unfit> {
@@ -123,6 +147,8 @@ fn long(text: &str) -> AMQPValue {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::Message;
 
@@ -148,6 +174,7 @@ mod tests {
             "cloudEvents_type",
             "X-Death",
             "x-delay",
+            "x-delivery-count",
         ] {
             builder = builder.header(name, "evil");
         }
@@ -157,7 +184,7 @@ mod tests {
         assert_eq!(*properties.delivery_mode(), Some(2));
         assert_eq!(properties.message_id().as_ref().unwrap().as_str(), "m-1");
         let headers = properties.headers().clone().unwrap();
-        for name in ["CC", "BCC", "x-death", "x-delay"] {
+        for name in ["CC", "BCC", "x-death", "x-delay", "x-delivery-count"] {
             assert!(!headers.contains_key(name), "{name}");
         }
         let received = sent_and_read(&delivery).unwrap();
@@ -165,8 +192,9 @@ mod tests {
         assert_eq!(received.source(), "/shop");
         assert_eq!(received.event_type(), "order.placed");
         assert_eq!(received.attributes()["subject"], "apple");
-        assert_eq!(received.attributes()["partitionkey"], "order 7");
-        assert_eq!(received.attributes()["sequence"], "00000000000000000042");
+        assert_eq!(received.key().unwrap(), b"order 7");
+        assert_eq!((received.sequence(), received.attempt()), (42, 2));
+        assert_eq!(received.topic(), "orders");
         assert_eq!(received.headers()["x-tenant"], "ž\"7");
         assert_eq!(received.data_content_type(), Some("application/json"));
         assert_eq!(received.data(), "7");
@@ -193,5 +221,41 @@ mod tests {
     fn what_is_no_event_is_not_read() {
         let mut strange = lapin::message::Delivery::mock(1, "e".into(), "r".into(), false, vec![1]);
         assert!(read(&mut strange).is_none());
+    }
+
+    proptest! {
+        /// Whatever a message brings: its attributes are its own, nothing of it is read as one or
+        /// as a word of the broker's, and it comes out as it went in.
+        #[test]
+        fn headers_and_keys_inject_nothing(
+            key in proptest::collection::vec(any::<u8>(), 1..255),
+            text in "[^\\p{C}]{1,60}",
+            value in "[^\\p{C}]{0,60}",
+            names in proptest::collection::vec(
+                "(?i)(cc|bcc|cloudevents[_:]?id|x-(death|delay|match|stream-offset|opt-a|own)|[a-z.*#>]{1,9})",
+                0..6,
+            ),
+        ) {
+            let mut builder = Message::builder("orders", &*text, "t").id("m-1").subject(&*text);
+            for name in &names {
+                builder = builder.header(name.replace([':', '>'], "_"), &*value);
+            }
+            let message = builder.key(&key).payload(key.clone()).build().unwrap();
+            let delivery = Delivery::new(message, 42, 1, SystemTime::UNIX_EPOCH);
+            let headers = properties(&delivery).unwrap().headers().clone().unwrap();
+            for name in headers.inner().keys() {
+                let name = name.as_str();
+                let ours = name.strip_prefix("cloudEvents_");
+                prop_assert!(ours.is_some() || name.chars().all(|it| !it.is_ascii_uppercase()));
+                prop_assert!(ours.is_some() || may_be_a_messages(name), "{}", name);
+            }
+            let received = sent_and_read(&delivery).unwrap();
+            prop_assert_eq!(received.id(), "m-1");
+            prop_assert_eq!(received.source(), &*text);
+            prop_assert_eq!(received.topic(), "orders");
+            prop_assert_eq!(received.key(), Some(key.clone()));
+            prop_assert_eq!(&received.data()[..], &key[..]);
+            prop_assert!(received.headers().values().all(|it| *it == value));
+        }
     }
 }

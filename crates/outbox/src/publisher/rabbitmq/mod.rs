@@ -1,4 +1,4 @@
-//! RabbitMQ (AMQP 0-9-1): publishing with confirms, and consuming into an inbox.
+//! RabbitMQ (AMQP 0-9-1): publishing with confirms.
 //!
 //! ```no_run
 //! use buttress_outbox::publisher::rabbitmq::{RabbitConnection, RabbitPublisher};
@@ -14,17 +14,17 @@
 //! Exchanges, queues and bindings are yours to declare: durable, or what is confirmed is lost with
 //! the broker's next restart.
 //!
+//! The other side is [`consumer::rabbitmq`](crate::consumer::rabbitmq).
+//!
 //! The client is [`lapin`], handed on here. It logs a returned message whole, its data too, as a
 //! warning of its target `lapin::returned_messages`: filter that target out.
 
 mod answer;
 mod connection;
-mod consumer;
 mod event;
 mod publisher;
 
 pub use lapin;
 
-pub use self::{
-    connection::RabbitConnection, consumer::RabbitConsumer, publisher::RabbitPublisher,
-};
+pub(crate) use self::{answer::ended, connection::Live, event::read};
+pub use self::{connection::RabbitConnection, publisher::RabbitPublisher};

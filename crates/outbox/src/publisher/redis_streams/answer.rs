@@ -17,7 +17,7 @@ pub(super) fn judge(answer: Value) -> Result<(), PublishError> {
 
 /// What an error means, of one command or of all of them. Its text is not repeated, only Redis' own
 /// word for it.
-pub(super) fn of_error(error: &RedisError) -> PublishError {
+pub(crate) fn of_error(error: &RedisError) -> PublishError {
     let judgement = of_redis(error, Phase::Statement);
     let word = judgement.code().unwrap_or_default();
     match judgement.kind() {

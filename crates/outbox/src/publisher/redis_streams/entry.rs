@@ -5,10 +5,7 @@ use std::collections::BTreeMap;
 
 use redis::{Cmd, Value};
 
-use crate::{
-    Delivery,
-    publisher::{Received, attributes},
-};
+use crate::{Delivery, consumer::Received, publisher::attributes};
 
 const CONTENT_TYPE: &str = "datacontenttype";
 const DATA: &str = "data";
@@ -31,18 +28,18 @@ pub(super) fn write(command: &mut Cmd, delivery: &Delivery) {
 
 /// An entry of a stream: its id and its fields, none if it was trimmed or deleted meanwhile.
 #[derive(Debug, PartialEq)]
-pub(super) struct Entry {
-    pub(super) id: Vec<u8>,
+pub(crate) struct Entry {
+    pub(crate) id: Vec<u8>,
     fields: Option<Vec<(Vec<u8>, Vec<u8>)>>,
 }
 
 impl Entry {
-    pub(super) const fn is_gone(&self) -> bool {
+    pub(crate) const fn is_gone(&self) -> bool {
         self.fields.is_none()
     }
 
-    /// The message in it. `None` for what is no event.
-    pub(super) fn read(&self, again: bool) -> Option<Received> {
+    /// The message in it, of this topic, which comes the nth time. `None` for what is no event.
+    pub(crate) fn read(&self, topic: &str, attempt: u32) -> Option<Received> {
         let mut attributes = BTreeMap::new();
         let mut headers = BTreeMap::new();
         let mut data = Vec::new();
@@ -67,13 +64,15 @@ impl Entry {
             attributes,
             headers,
             data: data.into(),
-            again,
+            attempt,
+            again: attempt > 1,
+            from: topic.to_owned(),
         };
         received.checked()
     }
 
     /// Its fields as they are, for a stream of what is put aside.
-    pub(super) fn write(&self, command: &mut Cmd) {
+    pub(crate) fn write(&self, command: &mut Cmd) {
         for (name, value) in self.fields.iter().flatten() {
             command.arg(name).arg(value);
         }
@@ -82,7 +81,7 @@ impl Entry {
 
 /// The entries of the one stream that was asked for. What others wrote into it may be anything, so
 /// nothing is taken for text.
-pub(super) fn entries(answer: Value) -> Option<Vec<Entry>> {
+pub(crate) fn entries(answer: Value) -> Option<Vec<Entry>> {
     let stream = match answer {
         Value::Nil => return Some(Vec::new()),
         // RESP3, and RESP2.
@@ -168,12 +167,12 @@ mod tests {
         let message = builder.build().unwrap();
         let delivery = Delivery::new(message, 42, 1, SystemTime::UNIX_EPOCH);
         let [entry] = <[Entry; 1]>::try_from(entries(answer(&delivery)).unwrap()).unwrap();
-        let received = entry.read(false).unwrap();
+        let received = entry.read("orders", 1).unwrap();
         assert_eq!(received.id(), "m-1");
         assert_eq!(received.source(), "/shop");
         assert_eq!(received.event_type(), "order.placed");
-        assert_eq!(received.attributes()["partitionkey"], "order 7");
-        assert_eq!(received.attributes()["sequence"], "00000000000000000042");
+        assert_eq!(received.key().unwrap(), b"order 7");
+        assert_eq!(received.sequence(), 42);
         assert_eq!(received.headers()["x-tenant"], "ž\"7");
         assert_eq!(received.headers()["id"], "evil");
         assert_eq!(received.data_content_type(), Some("text/plain"));
@@ -189,7 +188,7 @@ mod tests {
         let strange = list(Value::Array(vec![bulk("1-0"), fields]));
         let strange = entries(strange).unwrap();
         assert!(!strange[0].is_gone());
-        assert!(strange[0].read(false).is_none());
+        assert!(strange[0].read("orders", 1).is_none());
         for none in [Value::Nil, Value::Array(Vec::new())] {
             assert_eq!(entries(none), Some(Vec::new()));
         }
@@ -199,10 +198,34 @@ mod tests {
     }
 
     proptest! {
+        /// Arguments of a command have lengths, so nothing ends one; and no header is an attribute.
+        #[test]
+        fn headers_and_keys_inject_nothing(
+            key in proptest::collection::vec(any::<u8>(), 1..255),
+            text in "[^\\p{C}]{1,60}",
+            value in "[^\\p{C}]{0,60}",
+            names in proptest::collection::vec("(id|data|source|header|partitionkey|[a-z.*#]{1,9})", 0..6),
+        ) {
+            let mut builder = Message::builder("orders", &*text, "t").id("m-1").subject(&*text);
+            for name in &names {
+                builder = builder.header(name, &*value);
+            }
+            let message = builder.key(&key).payload(key.clone()).build().unwrap();
+            let delivery = Delivery::new(message, 42, 1, SystemTime::UNIX_EPOCH);
+            let entry = entries(answer(&delivery)).unwrap().remove(0);
+            let received = entry.read("orders", 1).unwrap();
+            prop_assert_eq!(received.id(), "m-1");
+            prop_assert_eq!(received.source(), &*text);
+            prop_assert_eq!(received.key(), Some(key.clone()));
+            prop_assert_eq!(&received.data()[..], &key[..]);
+            prop_assert_eq!(received.headers().len(), delivery.message().headers().len());
+            prop_assert_eq!(received.headers(), delivery.message().headers());
+        }
+
         #[test]
         fn any_fields_are_read_without_a_panic(fields: Vec<(Vec<u8>, Vec<u8>)>) {
             let entry = Entry { id: b"1-0".to_vec(), fields: Some(fields) };
-            let _ = entry.read(true);
+            let _ = entry.read("orders", 2);
         }
     }
 }

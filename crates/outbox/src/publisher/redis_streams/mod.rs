@@ -1,4 +1,4 @@
-//! Redis Streams: publishing, and consuming in a group into an inbox.
+//! Redis Streams: publishing.
 //!
 //! ```no_run
 //! use buttress_outbox::publisher::redis_streams::{RedisStreamPublisher, Trim};
@@ -12,7 +12,8 @@
 //! # }
 //! ```
 //!
-//! The stream of the topic `orders` is `shop:stream:{orders}`.
+//! The stream of the topic `orders` is `shop:stream:{orders}`. The other side is
+//! [`consumer::redis_streams`](crate::consumer::redis_streams).
 //!
 //! **What Redis has confirmed it may lose.** It answers before its log is on the disk, unless it
 //! runs with `appendfsync always`, and before any replica has it: a failover loses what the replica
@@ -20,11 +21,12 @@
 //! not impossible. Where no message may be lost, publish to something else.
 
 mod answer;
-mod consumer;
 mod entry;
 mod publisher;
 
-pub use self::{
-    consumer::RedisStreamConsumer,
-    publisher::{RedisStreamPublisher, Trim},
+pub use self::publisher::{RedisStreamPublisher, Trim};
+pub(crate) use self::{
+    answer::of_error,
+    entry::{Entry, entries},
+    publisher::keys,
 };

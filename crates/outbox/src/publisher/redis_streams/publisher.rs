@@ -200,7 +200,7 @@ impl fmt::Debug for RedisStreamPublisher {
     }
 }
 
-pub(super) fn keys(prefix: &str) -> Result<RedisKeys, PolicyError> {
+pub(crate) fn keys(prefix: &str) -> Result<RedisKeys, PolicyError> {
     let allowed = "1 to 64 of A-Z a-z 0-9 _ - . : /";
     RedisKeys::new(prefix, "stream").map_err(|_| PolicyError::new("prefix", allowed))
 }

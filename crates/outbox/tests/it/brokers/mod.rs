@@ -1,5 +1,8 @@
 //! Brokers between the relay and the inbox: real servers, which are killed, filled and told lies.
 
+mod consuming;
+mod each;
+mod lost;
 mod rabbitmq;
 mod rabbitmq_errors;
 mod redis_errors;
@@ -14,7 +17,7 @@ use std::{
 use buttress_outbox::{
     Delivery, Inbox, Message, MessageBuilder, Outbox, PublishErrorKind, Publisher, Relay,
     RelayPolicy, Topic, TopicPolicy,
-    publisher::{Handled, Received},
+    consumer::{Handled, Received, Terms},
 };
 use buttress_retry_backoff::Backoff;
 use buttress_testkit::eventually;
@@ -159,6 +162,11 @@ impl Story {
         println!("{seen:?}");
         seen
     }
+}
+
+/// Terms by which what fails comes again soon.
+fn soon() -> Terms {
+    Terms::new().with_backoff(Backoff::constant(SOON))
 }
 
 fn delivery(sequence: i64, builder: MessageBuilder) -> Delivery {

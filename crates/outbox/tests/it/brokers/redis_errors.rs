@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use buttress_outbox::{
     PublishErrorKind::{Down, Unknown},
-    publisher::redis_streams::{RedisStreamConsumer, RedisStreamPublisher, Trim},
+    consumer::redis_streams::RedisStreamConsumer,
+    publisher::redis_streams::{RedisStreamPublisher, Trim},
 };
 use buttress_testkit::{eventually, redis::Server};
 

@@ -8,21 +8,19 @@ use ::redis::{
 };
 use buttress_outbox::{
     Publisher as _,
-    publisher::{
-        Handled, Received,
-        redis_streams::{RedisStreamConsumer, RedisStreamPublisher, Trim},
-    },
+    consumer::{Handled, Received, redis_streams::RedisStreamConsumer},
+    publisher::redis_streams::{RedisStreamPublisher, Trim},
 };
 use buttress_store::RedisConnection;
 use buttress_testkit::{
     eventually,
     left_out::LeftOut,
     redis::{self, Prefix, Server},
-    short_or_long,
+    short_or_long, tally,
 };
 use tokio::sync::Notify;
 
-use super::{PATIENCE, SOON, Story, delivery, message};
+use super::{PATIENCE, SOON, Story, delivery, message, soon};
 use crate::{base, lab::TOPIC};
 
 /// A connection that finds its way back, with deadlines that a loaded machine keeps.
@@ -93,6 +91,7 @@ async fn blocking(work: impl FnOnce() + Send + 'static) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ob5_a_redis_that_is_killed_loses_nothing_that_its_log_has_and_charges_no_attempt() {
+    let tally = tally::suite("OB5 X5 X9");
     let starting = server("a Redis that is killed", Server::start_appending);
     let Some(server) = starting.await else {
         return;
@@ -110,12 +109,13 @@ async fn ob5_a_redis_that_is_killed_loses_nothing_that_its_log_has_and_charges_n
     })
     .await;
     let consumer = RedisStreamConsumer::new(&connections[1], "lab", TOPIC, "group", "one");
-    let consumer = consumer.unwrap().with_pause(SOON).unwrap();
+    let consumer = consumer.unwrap().with_terms(soon());
     let handler = story.handler();
     story
         .tasks
         .spawn(async move { consumer.run_until(std::future::pending(), handler).await });
-    for _ in 0..short_or_long(2, 20) {
+    let kills = short_or_long(5, 50);
+    for _ in 0..kills {
         story.more_has_its_effect(40).await;
         let victim = server.clone();
         blocking(move || victim.kill()).await;
@@ -124,7 +124,13 @@ async fn ob5_a_redis_that_is_killed_loses_nothing_that_its_log_has_and_charges_n
         blocking(move || victim.restart().unwrap()).await;
     }
     story.more_has_its_effect(100).await;
-    story.end().await;
+    let seen = story.end().await;
+    println!(
+        "{} messages, {kills} kills of Redis, {} heard twice",
+        seen.committed, seen.duplicates
+    );
+    tally.kills(kills);
+    tally.operations(seen.committed);
     blocking(move || drop(server)).await;
 }
 
@@ -167,14 +173,22 @@ async fn what_a_dead_consumer_has_read_is_taken_over_by_another() {
         return;
     };
     let prefix = prefix_of(&prefix);
-    publish(&connection, prefix, 1..=4).await;
+    publish(&connection, prefix, 0..=4).await;
     let begun = Notify::new();
     let dies = RedisStreamConsumer::new(&connection, prefix, TOPIC, "group", "dies").unwrap();
-    let handler = |_: Received| {
-        begun.notify_one();
-        std::future::pending()
+    let handler = |received: Received| {
+        let is_first = received.id() == "0";
+        if !is_first {
+            begun.notify_one();
+        }
+        async move {
+            if !is_first {
+                std::future::pending::<()>().await;
+            }
+            Handled::Done
+        }
     };
-    // It is dropped in the middle of the first message, and has read all four.
+    // It is dropped in the middle of the second message, and has read all that are left.
     tokio::select! {
         () = dies.run_until(std::future::pending(), handler) => unreachable!(),
         () = begun.notified() => {}
@@ -228,7 +242,7 @@ async fn what_is_to_come_again_comes_first_and_what_never_will_is_moved() {
         })
     };
     let consumer = RedisStreamConsumer::new(&connection, prefix, TOPIC, "group", "one").unwrap();
-    let consumer = consumer.with_pause(SOON).unwrap();
+    let consumer = consumer.with_terms(soon());
     let running = consumer.run_until(done.notified(), handler);
     tokio::time::timeout(PATIENCE, running).await.unwrap();
     assert_eq!(

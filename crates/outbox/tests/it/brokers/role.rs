@@ -4,17 +4,20 @@ use std::sync::Arc;
 
 use buttress_outbox::{
     Inbox, OutboxStore, Publisher,
+    consumer::{Handled, Received, rabbitmq::RabbitConsumer, redis_streams::RedisStreamConsumer},
     publisher::{
-        Handled, Received,
-        rabbitmq::{RabbitConnection, RabbitConsumer, RabbitPublisher},
-        redis_streams::{RedisStreamConsumer, RedisStreamPublisher, Trim},
+        rabbitmq::{RabbitConnection, RabbitPublisher},
+        redis_streams::{RedisStreamPublisher, Trim},
     },
 };
-use buttress_testkit::child::{Child, role};
+use buttress_testkit::{
+    child::{Child, role},
+    tally,
+};
 use sqlx::{Pool, Postgres};
 use tokio::sync::Notify;
 
-use super::{PATIENCE, SOON, delivery, message, rabbitmq, redis_streams};
+use super::{PATIENCE, delivery, message, rabbitmq, redis_streams, soon};
 use crate::{
     base,
     lab::{self, Destination, TOPIC},
@@ -72,6 +75,7 @@ async fn killed_behind_its_commit<Fut: Future<Output = ()>>(
         Box<dyn Fn(Received) -> futures_util::future::BoxFuture<'static, Handled> + Send + Sync>,
     ) -> Fut,
 ) {
+    let tally = tally::suite("OB1");
     let Some(base) = base::on_postgres().await else {
         return;
     };
@@ -116,6 +120,7 @@ async fn killed_behind_its_commit<Fut: Future<Output = ()>>(
         seen.duplicates, 1,
         "it came twice, and its effect was had once"
     );
+    tally.operations(1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -130,7 +135,7 @@ async fn a_consumer_of_rabbitmq_that_is_killed_behind_its_commit_has_its_effect_
     let publisher = publisher.with_routing(move |_| routing.clone());
     let consume = async |heard: Arc<Notify>, handle| {
         let consumer = RabbitConsumer::new(&connection, &queue).unwrap();
-        let consumer = consumer.with_pause(SOON).unwrap();
+        let consumer = consumer.with_terms(soon());
         consumer.run_until(heard.notified(), handle).await;
     };
     killed_behind_its_commit("rabbitmq", name.url(), &queue, publisher, consume).await;

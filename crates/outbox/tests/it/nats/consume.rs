@@ -9,11 +9,12 @@ use std::{
 use async_trait::async_trait;
 use buttress_outbox::{
     Delivery, Inbox, Message, OutboxStore, PublishError, Publisher, Taken,
-    consumer::nats::Received, publisher::in_process,
+    consumer::{hand_to, nats::read},
+    publisher::in_process,
 };
 use buttress_testkit::{
     child::{Child, Role, role},
-    eventually,
+    eventually, tally,
 };
 use sqlx::SqlitePool;
 use tokio::sync::watch;
@@ -92,12 +93,13 @@ async fn taker_role() {
     stand
         .consumer(DURABLE)
         .await
-        .run_until(&taker, pending())
+        .run_until(pending(), hand_to(taker))
         .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_consumer_that_is_killed_between_commit_and_acknowledgement_has_its_effect_once() {
+    let tally = tally::suite("OB1");
     let Some(server) = server() else { return };
     let stand = Stand::at(&server.url(), STREAM, |_| {}).await;
     let database = databases::on_sqlite().await.unwrap();
@@ -130,7 +132,7 @@ async fn a_consumer_that_is_killed_between_commit_and_acknowledgement_has_its_ef
         .await
     };
     let info = tokio::select! {
-        () = consumer.run_until(&taker, pending()) => unreachable!(),
+        () = consumer.run_until(pending(), hand_to(taker)) => unreachable!(),
         info = counted => info,
     };
     assert_eq!(taken(&database.pool).await, [0, 1, 2]);
@@ -138,6 +140,7 @@ async fn a_consumer_that_is_killed_between_commit_and_acknowledgement_has_its_ef
         info.delivered.consumer_sequence > 3,
         "some came again: {info:?}"
     );
+    tally.operations(3);
 }
 
 #[tokio::test]
@@ -173,7 +176,7 @@ async fn what_fails_comes_again_before_anything_behind_it_and_what_is_refused_fo
     });
     let consumer = stand.consumer(DURABLE).await;
     let done = async { drop(said.wait_for(|it| *it).await.unwrap()) };
-    consumer.run_until(&take, done).await;
+    consumer.run_until(done, hand_to(take)).await;
     let heard = heard.lock().unwrap().clone();
     let expected = [
         (0, 1),
@@ -214,7 +217,7 @@ async fn what_was_pulled_and_not_begun_is_given_back_at_a_stop() {
     });
     let consumer = stand.consumer(DURABLE).await;
     let until = async { drop(stopped.wait_for(|it| *it).await.unwrap()) };
-    consumer.run_until(&take, until).await;
+    consumer.run_until(until, hand_to(take)).await;
     assert_eq!(*begun.lock().unwrap(), [0]);
 
     // Long before `ack_wait`, another consumer has them, in a loop of the test's own.
@@ -227,9 +230,9 @@ async fn what_was_pulled_and_not_begun_is_given_back_at_a_stop() {
         use futures_util::StreamExt as _;
         let mut messages = mine.fetch().max_messages(10).messages().await.unwrap();
         while let Some(Ok(message)) = messages.next().await {
-            let received = Received::read(message).unwrap();
-            left.retain(|it| *it != number(received.delivery()));
-            received.done().await.unwrap();
+            let received = read(&message).unwrap();
+            left.retain(|it| *it != number(&received.delivery().unwrap()));
+            message.double_ack().await.unwrap();
         }
         left.is_empty().then_some(())
     })

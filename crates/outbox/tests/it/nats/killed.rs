@@ -12,13 +12,15 @@ use std::{
 
 use async_nats::jetstream;
 use async_trait::async_trait;
-use buttress_outbox::{Delivery, Event, EventKind, Inbox, Outbox, PublishError, Publisher, Topic};
+use buttress_outbox::{
+    Delivery, Event, EventKind, Inbox, Outbox, PublishError, Publisher, Topic, consumer::hand_to,
+};
 use buttress_testkit::{
     eventually,
     eventually::eventually_as,
     proxy::{Cut, Proxy, Way},
     seed::Seed,
-    short_or_long,
+    short_or_long, tally,
 };
 use rand::RngExt as _;
 use tokio::task::JoinSet;
@@ -39,13 +41,23 @@ struct Line {
     stand: Stand,
     tasks: JoinSet<()>,
     downs: Arc<AtomicUsize>,
+    /// How many messages that are none are in the stream.
+    probes: u64,
 }
 
 impl Line {
     async fn new(url: &str, relays: usize) -> Option<Self> {
+        Self::with(url, relays, |_| {}).await
+    }
+
+    async fn with(
+        url: &str,
+        relays: usize,
+        change: impl FnOnce(&mut jetstream::stream::Config),
+    ) -> Option<Self> {
         let base = databases::on_postgres().await?;
         lab::furnish(&base.pool, KEYS).await;
-        let stand = Stand::at(url, STREAM, |_| {}).await;
+        let stand = Stand::at(url, STREAM, change).await;
         stand.pull("lab", Duration::from_secs(5)).await;
         let mut line = Self {
             outbox: Outbox::new(base.store.clone()),
@@ -53,6 +65,7 @@ impl Line {
             stand,
             tasks: JoinSet::new(),
             downs: Arc::default(),
+            probes: 0,
         };
         for _ in 0..relays {
             line.relay(&client(url).await);
@@ -63,7 +76,7 @@ impl Line {
             inbox: Inbox::new(line.base.store.clone(), "consumer").unwrap(),
         };
         line.tasks
-            .spawn(async move { consumer.run_until(&destination, pending()).await });
+            .spawn(async move { consumer.run_until(pending(), hand_to(destination)).await });
         Some(line)
     }
 
@@ -94,9 +107,12 @@ impl Line {
         }
     }
 
-    /// Waits until all of it is where it belongs, and checks that it is. What was blamed for the
-    /// broker's end would be dead.
-    async fn end(mut self) -> lab::Seen {
+    async fn change_one(&self, key: i64) {
+        let changing = lab::change(&self.base.pool, &self.outbox, key, async { true });
+        changing.await.unwrap();
+    }
+
+    async fn drained(&self) {
         let topic = Topic::new(TOPIC).unwrap();
         eventually("all is delivered", PATIENCE, async || {
             let counts = self.outbox.counts(&topic).await.unwrap();
@@ -104,6 +120,35 @@ impl Line {
             (counts.depth == 0).then_some(())
         })
         .await;
+    }
+
+    /// What is in the stream now may be there twice: something with an id has come in again that
+    /// came after it.
+    async fn until_the_window_ends(&mut self) {
+        let mut headers = async_nats::HeaderMap::new();
+        let id = format!("probe {}", self.probes);
+        headers.insert("Nats-Msg-Id", id.as_str());
+        let subject = format!("{STREAM}.probe");
+        let probe = async || {
+            let (subject, headers) = (subject.clone(), headers.clone());
+            let sent = self
+                .stand
+                .context
+                .publish_with_headers(subject, headers, "".into());
+            !sent.await.unwrap().await.unwrap().duplicate
+        };
+        assert!(probe().await, "it is new");
+        eventually("the window has ended", PATIENCE, async || {
+            probe().await.then_some(())
+        })
+        .await;
+        self.probes += 2;
+    }
+
+    /// Waits until all of it is where it belongs, and checks that it is. What was blamed for the
+    /// broker's end would be dead.
+    async fn end(mut self) -> lab::Seen {
+        self.drained().await;
         let seen = eventually_as("all is heard", PATIENCE, async || {
             lab::check(&self.base.pool, true).await
         })
@@ -129,6 +174,7 @@ async fn many_relays_deliver_each_keys_messages_in_order_through_a_stream() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ob5_a_broker_that_is_killed_loses_nothing_and_no_message_is_blamed_for_it() {
+    let tally = tally::suite("OB5 X5");
     let Some(server) = server() else { return };
     let Some(line) = Line::new(&server.url(), 2).await else {
         return;
@@ -162,10 +208,12 @@ async fn ob5_a_broker_that_is_killed_loses_nothing_and_no_message_is_blamed_for_
         seen.duplicates,
         downs.load(Ordering::Relaxed),
     );
+    tally.operations(seen.committed);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ob4_confirms_that_are_lost_put_nothing_into_the_stream_twice_within_its_window() {
+    let tally = tally::suite("OB4 X7");
     let Some(server) = server() else { return };
     let Some(mut line) = Line::new(&server.url(), 0).await else {
         return;
@@ -175,7 +223,7 @@ async fn ob4_confirms_that_are_lost_put_nothing_into_the_stream_twice_within_its
         .await
         .unwrap();
     line.relay(&client(&format!("nats://{}", proxy.address())).await);
-    let cuts = short_or_long(10, 500);
+    let cuts = short_or_long(20, 1000);
     for cut in 1..=cuts {
         proxy.cut_at(Way::ToServer, *b"HPUB LAB.", Cut::Answer);
         line.change().await;
@@ -184,6 +232,43 @@ async fn ob4_confirms_that_are_lost_put_nothing_into_the_stream_twice_within_its
     let stand = line.stand.clone();
     let seen = line.end().await;
     assert_eq!(stand.held().await, u64::try_from(seen.committed).unwrap());
+    tally.operations(seen.committed);
+}
+
+/// The same, where the window has ended before the relay comes again: the stream has a message for
+/// each lost confirm once more, and no effect is had twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ob4_beyond_the_window_a_lost_confirm_is_one_message_more_and_one_effect() {
+    let tally = tally::suite("OB4 X7");
+    let Some(server) = server() else { return };
+    let window = Duration::from_millis(200);
+    let address = server.url();
+    let begun = Line::with(&address, 0, |config| config.duplicate_window = window);
+    let Some(mut line) = begun.await else {
+        return;
+    };
+    let address = address.trim_start_matches("nats://");
+    let proxy = Proxy::start(address).await.unwrap();
+    line.relay(&client(&format!("nats://{}", proxy.address())).await);
+    let cuts = short_or_long(3, 30);
+    for cut in 1..=cuts {
+        proxy.cut_at(Way::ToServer, *b"HPUB LAB.", Cut::Answer);
+        line.change_one(i64::try_from(cut).unwrap() % KEYS).await;
+        proxy.until_struck(cut).await;
+        // Faster than we, it has come again within the window already, and was dropped.
+        proxy.refuse().await.unwrap();
+        line.until_the_window_ends().await;
+        proxy.heal().await.unwrap();
+        line.drained().await;
+    }
+    let probes = line.probes;
+    let stand = line.stand.clone();
+    let seen = line.end().await;
+    let held = stand.held().await - probes;
+    let twice = held - u64::try_from(seen.committed).unwrap();
+    println!("{cuts} confirms lost, {twice} of them in the stream twice, each effect had once");
+    assert!((1..=cuts).contains(&twice), "{twice} of {cuts}");
+    tally.operations(seen.committed);
 }
 
 /// The checks above must be able to fail: a publisher that does not wait for the confirm.
@@ -204,6 +289,7 @@ impl Publisher for Hasty {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ob5_a_publisher_that_does_not_wait_for_the_confirm_loses_what_it_said_was_delivered() {
+    let tally = tally::suite("OB5");
     let Some(server) = server() else { return };
     let stand = Stand::at(&server.url(), STREAM, |_| {}).await;
     let batch = [delivery(base().build().unwrap())];
@@ -224,4 +310,5 @@ async fn ob5_a_publisher_that_does_not_wait_for_the_confirm_loses_what_it_said_w
     .await;
     let held = stand.all().await;
     assert_eq!(held.len(), 1, "the honest one's, and not the hasty one's");
+    tally.caught(1);
 }

@@ -3,5 +3,5 @@
 mod consume;
 mod killed;
 mod publish;
-mod stand;
+pub(crate) mod stand;
 mod verdicts;

@@ -9,7 +9,10 @@ use async_nats::{
 use buttress_outbox::{
     Delivery, Message, MessageBuilder, Outbox, PublishError, PublishErrorKind, Publisher as _,
     Relay, RelayBuilder, RelayPolicy, TopicPolicy,
-    consumer::nats::{NatsConsumer, Received},
+    consumer::{
+        Received, Terms,
+        nats::{NatsConsumer, read},
+    },
     publisher::nats::{NatsPublisher, Subjects},
 };
 use buttress_retry_backoff::Backoff;
@@ -108,7 +111,8 @@ impl Stand {
     pub(crate) async fn consumer(&self, durable: &str) -> NatsConsumer {
         let stream = self.context.get_stream(&self.name).await.unwrap();
         let consumer = stream.get_consumer(durable).await.unwrap();
-        NatsConsumer::new(self.client.clone(), consumer).with_backoff(soon())
+        let terms = Terms::new().with_backoff(soon());
+        NatsConsumer::new(self.client.clone(), consumer).with_terms(terms)
     }
 
     /// All that the stream holds, as it is.
@@ -126,8 +130,8 @@ impl Stand {
 
     /// All that the stream holds, read.
     pub(crate) async fn all(&self) -> Vec<Received> {
-        let read = |message| Received::read(message).unwrap();
-        self.raw().await.into_iter().map(read).collect()
+        let raw = self.raw().await;
+        raw.iter().map(|message| read(message).unwrap()).collect()
     }
 }
 
