@@ -1,5 +1,4 @@
-//! What a decision costs, beside governor, ratelimit, leaky-bucket and tower-resilience, on one thread and
-//! on two that contend; and how many bytes a key takes. Two threads are measured by a loop of our own: each does as many calls, and the time
+//! What a decision costs, beside governor and ratelimit, on one thread and on two that contend; and how many bytes a key takes. Two threads are measured by a loop of our own: each does as many calls, and the time
 //! of the slower one counts.
 
 #![allow(
@@ -25,6 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use buttress_benches::wanted;
 use buttress_core::Clock;
 use buttress_rate_limiter::{Bandwidth, KeyedRateLimiter, Quota, RateLimiter};
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -87,15 +87,6 @@ fn row(name: &str, contenders: &[Contender<'_>]) {
             double / second
         );
     }
-}
-
-/// Whether the command line leaves it in: a word is a part of the names that are wanted.
-fn wanted(name: &str) -> bool {
-    let mut words = std::env::args()
-        .skip(1)
-        .filter(|it| !it.starts_with('-'))
-        .peekable();
-    words.peek().is_none() || words.any(|word| name.contains(&word))
 }
 
 /// So fast that it always admits.
@@ -338,129 +329,6 @@ fn bytes(_: &mut Criterion) {
     );
 }
 
-/// Samples of a thousand awaited calls, in turns as well; the medians.
-fn async_row(name: &str, contenders: &[(&str, Box<dyn Fn(u64) + '_>)]) {
-    if !wanted(name) {
-        return;
-    }
-    const CALLS: u64 = 1000;
-    let mut times: Vec<Vec<f64>> = vec![Vec::new(); contenders.len()];
-    for _ in 0..301 {
-        for (samples, (_, calls)) in times.iter_mut().zip(contenders) {
-            let begun = Instant::now();
-            calls(CALLS);
-            samples.push(begun.elapsed().as_nanos() as f64 / CALLS as f64);
-        }
-    }
-    for (samples, (who, _)) in times.iter_mut().zip(contenders) {
-        samples.sort_by(f64::total_cmp);
-        println!("{name}: {who}: {:.1} ns", samples[samples.len() / 2]);
-    }
-}
-
-fn async_peers(_: &mut Criterion) {
-    use tower::{Layer as _, Service as _};
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let limiter = ours(plenty(), Clock::quanta());
-    let keys = KeyedRateLimiter::<u64>::builder("bench", plenty())
-        .clock(Clock::quanta())
-        .build()
-        .unwrap();
-    let peer = leaky_bucket::RateLimiter::builder()
-        .max(1_000_000_000)
-        .initial(1_000_000_000)
-        .refill(1_000_000_000)
-        .interval(Duration::from_millis(100))
-        .build();
-    let other = governors(governor::Quota::per_second(NonZeroU32::MAX));
-    async_row(
-        "async, admits",
-        &[
-            (
-                "ours, until_ready",
-                Box::new(|calls| {
-                    runtime.block_on(async {
-                        for _ in 0..calls {
-                            black_box(limiter.until_ready().await.is_ok());
-                        }
-                    });
-                }),
-            ),
-            (
-                "ours, until_ready of a key",
-                Box::new(|calls| {
-                    runtime.block_on(async {
-                        for _ in 0..calls {
-                            let ready = keys.until_ready_within(&7, 1, Duration::MAX);
-                            black_box(ready.await.is_ok());
-                        }
-                    });
-                }),
-            ),
-            (
-                "leaky-bucket, acquire_one",
-                Box::new(|calls| {
-                    runtime.block_on(async {
-                        for _ in 0..calls {
-                            peer.acquire_one().await;
-                        }
-                    });
-                }),
-            ),
-            (
-                "governor, until_ready",
-                Box::new(|calls| {
-                    runtime.block_on(async {
-                        for _ in 0..calls {
-                            other.until_ready().await;
-                        }
-                    });
-                }),
-            ),
-        ],
-    );
-    let inner = tower::service_fn(|at: u64| std::future::ready(Ok::<_, std::io::Error>(at)));
-    let layer = buttress_rate_limiter::tower::RateLimitLayer::new(limiter.clone());
-    let service = std::cell::RefCell::new(layer.layer(inner));
-    let layer = tower_resilience_ratelimiter::RateLimiterLayer::builder()
-        .limit_for_period(1_000_000_000)
-        .refresh_period(Duration::from_millis(100))
-        .timeout_duration(Duration::ZERO)
-        .build()
-        .unwrap();
-    let theirs = std::cell::RefCell::new(layer.layer(inner));
-    async_row(
-        "layer, admits",
-        &[
-            (
-                "ours",
-                Box::new(|calls| {
-                    let mut service = service.borrow_mut();
-                    runtime.block_on(async {
-                        for _ in 0..calls {
-                            black_box(service.call(7).await.is_ok());
-                        }
-                    });
-                }),
-            ),
-            (
-                "tower-resilience",
-                Box::new(|calls| {
-                    let mut service = theirs.borrow_mut();
-                    runtime.block_on(async {
-                        for _ in 0..calls {
-                            black_box(service.call(7).await.is_ok());
-                        }
-                    });
-                }),
-            ),
-        ],
-    );
-}
-
 fn short() -> Criterion {
     Criterion::default()
         .warm_up_time(Duration::from_millis(200))
@@ -471,6 +339,6 @@ fn short() -> Criterion {
 criterion_group! {
     name = benches;
     config = short();
-    targets = direct, keyed, bytes, async_peers
+    targets = direct, keyed, bytes
 }
 criterion_main!(benches);

@@ -127,6 +127,8 @@ fuzz_target!(|input: &[u8]| {
             reason: None,
             then: Then::Keep,
             progress: true,
+            starts: Vec::new(),
+            wakes: None,
         };
         store.append(id, Hand::Operator, &write).await.unwrap();
         match sagas.history(&SAGA, id).await {
