@@ -141,6 +141,17 @@ pub(crate) fn id(bytes: Vec<u8>) -> Result<SagaId, StoreError> {
     Ok(SagaId::from_bytes(bytes))
 }
 
+/// Ids, each once, in an array of JSON of hexadecimal digits.
+#[cfg(feature = "mysql")]
+pub(crate) fn hexadecimal(ids: &[SagaId]) -> Result<String, StoreError> {
+    let once: std::collections::BTreeSet<String> = ids
+        .iter()
+        .map(|id| format!("{:032x}", u128::from_be_bytes(*id.as_bytes())))
+        .collect();
+    serde_json::to_string(&once)
+        .map_err(|_| StoreError::new(StoreErrorKind::Misused, Phase::Connect))
+}
+
 /// The lines of a write, each as it is stored, in an array of JSON.
 #[cfg(feature = "sqlite")]
 pub(crate) fn texts(entries: &[Entry]) -> Result<String, StoreError> {

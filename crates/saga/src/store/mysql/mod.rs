@@ -213,29 +213,31 @@ impl MySqlStore {
         Ok(true)
     }
 
+    /// Those of them that are there, each with its journal, in two trips.
     async fn read_on(
         &self,
         connection: &mut MySqlConnection,
-        id: &[u8],
-    ) -> Result<Option<Record>, StoreError> {
-        let row: Option<SagaRow> = sqlx::query_as(&self.sql.claimed)
-            .bind(id)
-            .fetch_optional(&mut *connection)
+        ids: &[SagaId],
+    ) -> Result<Vec<Record>, StoreError> {
+        let asked = rows::hexadecimal(ids)?;
+        let found: Vec<SagaRow> = sqlx::query_as(&self.sql.read)
+            .bind(&asked)
+            .fetch_all(&mut *connection)
             .await
             .map_err(|error| StoreError::of_sqlx(error, Phase::Read))?;
-        let Some(row) = row else {
-            return Ok(None);
-        };
-        let mut record = rows::record(row)?;
-        if record.entries > 0 {
+        let mut records: Vec<Record> = found
+            .into_iter()
+            .map(rows::record)
+            .collect::<Result<_, _>>()?;
+        if records.iter().any(|record| record.entries > 0) {
             let lines: Vec<LineRow> = sqlx::query_as(&self.sql.lines)
-                .bind(id)
+                .bind(&asked)
                 .fetch_all(connection)
                 .await
                 .map_err(|error| StoreError::of_sqlx(error, Phase::Read))?;
-            rows::give(std::slice::from_mut(&mut record), lines)?;
+            rows::give(&mut records, lines)?;
         }
-        Ok(rows::whole(vec![record]).pop())
+        Ok(rows::whole(records))
     }
 
     async fn claim_on(
@@ -255,7 +257,7 @@ impl MySqlStore {
             .fetch_all(&mut *connection)
             .await
             .map_err(StoreError::in_transaction)?;
-        let mut records = Vec::with_capacity(due.len());
+        let mut ids = Vec::with_capacity(due.len());
         for (id,) in due {
             sqlx::query(&self.sql.claim)
                 .bind(ask.lapsed == Some(Alone::Yes))
@@ -265,9 +267,12 @@ impl MySqlStore {
                 .execute(&mut *connection)
                 .await
                 .map_err(StoreError::in_transaction)?;
-            records.extend(self.read_on(connection, &id).await?);
+            ids.push(rows::id(id)?);
         }
-        Ok(records)
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.read_on(connection, &ids).await
     }
 }
 
@@ -339,26 +344,15 @@ impl Store for MySqlStore {
     }
 
     async fn read(&self, id: SagaId) -> Result<Option<Record>, StoreError> {
-        self.gate
-            .run(async |deadline| {
-                let mut loan = Loan::acquire(&self.pool, deadline).await?;
-                let read = self.read_on(&mut loan, id.as_bytes());
-                let found = deadline.run(Phase::Read, read).await?;
-                loan.give_back();
-                Ok(found)
-            })
-            .await
+        Ok(self.read_all(&[id]).await?.pop())
     }
 
     async fn read_all(&self, ids: &[SagaId]) -> Result<Vec<Record>, StoreError> {
         self.gate
             .run(async |deadline| {
                 let mut loan = Loan::acquire(&self.pool, deadline).await?;
-                let mut found = Vec::with_capacity(ids.len());
-                for id in ids {
-                    let read = self.read_on(&mut loan, id.as_bytes());
-                    found.extend(deadline.run(Phase::Read, read).await?);
-                }
+                let read = self.read_on(&mut loan, ids);
+                let found = deadline.run(Phase::Read, read).await?;
                 loan.give_back();
                 Ok(found)
             })
