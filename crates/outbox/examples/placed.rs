@@ -1,7 +1,7 @@
 //! Orders are placed and announced in one commit each; one is taken back; the relay delivers what
 //! was committed, and the consumer takes each message once, though it comes twice.
 //!
-//! `cargo run -p buttress-outbox --features sqlite --example orders`
+//! `cargo run -p buttress-outbox --features sqlite --example placed`
 
 #![allow(clippy::print_stdout, reason = "it shows what happens")]
 

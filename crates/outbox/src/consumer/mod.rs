@@ -6,14 +6,13 @@
 //! gets a [`Received`] and says what became of it in a word, [`Handled`].
 //!
 //! ```no_run
+//! # #[cfg(feature = "postgres")]
+//! # mod example {
 //! use buttress_outbox::{
 //!     Inbox, Taken,
 //!     consumer::{Handled, Received},
 //! };
 //!
-//! # #[cfg(feature = "postgres")]
-//! # mod example {
-//! # use super::*;
 //! async fn bill(pool: &sqlx::PgPool, inbox: &Inbox, message: &Received) -> Handled {
 //!     let billing = async {
 //!         let mut transaction = pool.begin().await?;

@@ -199,6 +199,7 @@ impl Source for Fetched<'_> {
         &mut self,
         message: jetstream::Message,
         settled: Settled,
+        _alone: bool,
     ) -> Result<(), PublishError> {
         let word = match settled {
             Settled::Done => AckKind::Ack,

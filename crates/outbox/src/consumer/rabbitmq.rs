@@ -19,8 +19,10 @@
 //!
 //! # Order
 //!
-//! What comes again comes before what was behind it, if this is the queue's only active consumer
-//! (`x-single-active-consumer`), so the order of a key holds.
+//! In a classic queue what comes again comes before what was behind it, if this is the queue's only
+//! active consumer (`x-single-active-consumer`), so the order of a key holds. A quorum queue puts
+//! what is given back behind what was given back before: there a message that fails twice is
+//! overtaken by what was fetched with it, and the order holds only while nothing fails.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -145,17 +147,27 @@ struct On {
 }
 
 impl On {
+    fn fetches(&self) -> Option<u16> {
+        self.deliveries.as_ref().map(|(_, prefetch)| *prefetch)
+    }
+
+    /// Ends the consumer, if there is one. What it was given stays out.
+    async fn cancel(&mut self) -> Result<bool, lapin::Error> {
+        let Some((deliveries, _)) = self.deliveries.take() else {
+            return Ok(false);
+        };
+        let options = BasicCancelOptions::default();
+        self.channel.basic_cancel(deliveries.tag(), options).await?;
+        Ok(true)
+    }
+
     /// Ends the consumer, and gives back all that it was given and has not acknowledged, in its
     /// order. What begins on this channel then begins behind that: on another one it need not, for
     /// a quorum queue hears of a channel's end some time after whoever ended it.
     async fn end_consumer(&mut self) -> Result<(), lapin::Error> {
-        let Some((deliveries, _)) = self.deliveries.take() else {
+        if !self.cancel().await? {
             return Ok(());
-        };
-        let cancelling = self
-            .channel
-            .basic_cancel(deliveries.tag(), BasicCancelOptions::default());
-        cancelling.await?;
+        }
         let all = BasicNackOptions {
             multiple: true,
             requeue: true,
@@ -165,6 +177,10 @@ impl On {
 }
 
 impl Begun<'_> {
+    fn prefetch(&self, alone: bool) -> u16 {
+        if alone { 1 } else { self.of.terms.batch }
+    }
+
     /// Gives back what was fetched. A channel on which that fails is left.
     async fn rest(&mut self) {
         if let Some(mut on) = self.on.take()
@@ -181,11 +197,7 @@ impl Source for Begun<'_> {
     const BROKER: &'static str = "RabbitMQ";
 
     async fn next(&mut self, alone: bool) -> Result<Option<Incoming<Acker>>, PublishError> {
-        let prefetch = if alone { 1 } else { self.of.terms.batch };
-        let is_other = |on: &On| matches!(on.deliveries, Some((_, its)) if its != prefetch);
-        if self.on.as_ref().is_some_and(is_other) {
-            self.rest().await;
-        }
+        let prefetch = self.prefetch(alone);
         if self.on.as_ref().is_none_or(|on| on.deliveries.is_none()) {
             let late = |_| PublishError::down("no answer of the broker's in time");
             let beginning = self.of.begin(self.on.take(), prefetch);
@@ -212,8 +224,21 @@ impl Source for Begun<'_> {
         }
     }
 
-    async fn settle(&mut self, message: Acker, settled: Settled) -> Result<(), PublishError> {
+    async fn settle(
+        &mut self,
+        message: Acker,
+        settled: Settled,
+        alone: bool,
+    ) -> Result<(), PublishError> {
+        let prefetch = self.prefetch(alone);
         let answering = async {
+            // Who fetches one at a time has no other until this one is acknowledged. Ended before
+            // that, his consumer has nothing to give back, which would be overtaken.
+            if let Some(on) = &mut self.on
+                && on.fetches().is_some_and(|its| its != prefetch)
+            {
+                on.cancel().await?;
+            }
             match settled {
                 Settled::Done => message.ack(BasicAckOptions::default()).await,
                 Settled::Aside => message.reject(BasicRejectOptions::default()).await,

@@ -309,7 +309,7 @@ impl Source for Read<'_> {
             return Ok(None);
         };
         if entry.is_gone() {
-            self.settle(entry, Settled::Done).await?;
+            self.settle(entry, Settled::Done, alone).await?;
             return Ok(None);
         }
         Ok(Some(Incoming {
@@ -319,7 +319,12 @@ impl Source for Read<'_> {
     }
 
     /// What is put aside is copied first: who dies in between copies it again, and loses nothing.
-    async fn settle(&mut self, entry: Entry, settled: Settled) -> Result<(), PublishError> {
+    async fn settle(
+        &mut self,
+        entry: Entry,
+        settled: Settled,
+        _alone: bool,
+    ) -> Result<(), PublishError> {
         if settled == Settled::Aside {
             let mut copy = redis::cmd("XADD");
             copy.arg(&*self.of.dead).arg("*");

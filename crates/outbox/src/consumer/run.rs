@@ -41,11 +41,12 @@ pub(super) trait Source: Send {
         alone: bool,
     ) -> impl Future<Output = Result<Option<Incoming<Self::Token>>, PublishError>> + Send;
 
-    /// Tells the broker what became of a message.
+    /// Tells the broker what became of a message. With `alone`, the next is fetched alone as well.
     fn settle(
         &mut self,
         token: Self::Token,
         settled: Settled,
+        alone: bool,
     ) -> impl Future<Output = Result<(), PublishError>> + Send;
 
     /// Gives back this message, and all that was fetched behind it: they come again, here or
@@ -165,10 +166,11 @@ impl State<'_> {
         let is_new = !received.may_have_come_before();
         let asked = match self.handle(source, &token, handle(received)).await {
             Some(Handled::Done) => {
-                self.settle(source, token, Settled::Done).await?;
                 // What was fetched with a message that comes again may come again as well, and may
                 // be what its consumer died of.
-                self.alone &= !is_new;
+                let alone = self.alone && !is_new;
+                self.settle(source, token, Settled::Done, alone).await?;
+                self.alone = alone;
                 return Ok(());
             }
             Some(Handled::Never) => {
@@ -218,7 +220,7 @@ impl State<'_> {
         why: &'static str,
     ) -> Result<(), Duration> {
         tracing::warn!(broker = S::BROKER, why, "a message is put aside");
-        self.settle(source, token, Settled::Aside).await
+        self.settle(source, token, Settled::Aside, self.alone).await
     }
 
     async fn settle<S: Source>(
@@ -226,8 +228,9 @@ impl State<'_> {
         source: &mut S,
         token: S::Token,
         settled: Settled,
+        alone: bool,
     ) -> Result<(), Duration> {
-        match source.settle(token, settled).await {
+        match source.settle(token, settled, alone).await {
             Ok(()) => {
                 self.failures = 0;
                 self.last = None;

@@ -92,7 +92,7 @@ impl Broker {
         Some(Self::Nats { stand, url, aside })
     }
 
-    /// A quorum queue with these arguments, and one for dead letters.
+    /// A quorum queue with these arguments, the last of a name counts, and a queue for dead letters.
     pub(super) async fn rabbit(arguments: &[(&str, AMQPValue)]) -> Option<Self> {
         let (name, bench, _) = rabbitmq::fresh().await?;
         let queue = name.as_str().to_owned();

@@ -19,7 +19,8 @@ use buttress_outbox::{
 use buttress_testkit::{
     left_out::LeftOut,
     rabbitmq::{self, Name, Server},
-    short_or_long, tally,
+    short_or_long,
+    tally::{self, Store},
 };
 use tokio::sync::Notify;
 
@@ -100,6 +101,8 @@ pub(super) async fn fresh() -> Option<(Name, Bench, RabbitConnection)> {
     let name = tokio::task::spawn_blocking(rabbitmq::fresh_name)
         .await
         .unwrap()?;
+    // Taken on another thread, which has no suite.
+    tally::uses(Store::Rabbitmq);
     let bench = Bench::at(name.url()).await;
     let connection = RabbitConnection::new(name.url()).unwrap();
     Some((name, bench, connection))
@@ -109,7 +112,10 @@ pub(super) async fn fresh() -> Option<(Name, Bench, RabbitConnection)> {
 pub(super) async fn server(tests: &str) -> Option<Arc<Server>> {
     let starting = tokio::task::spawn_blocking(Server::start);
     match starting.await.unwrap() {
-        Ok(server) => Some(Arc::new(server)),
+        Ok(server) => {
+            tally::uses(Store::Rabbitmq);
+            Some(Arc::new(server))
+        }
         Err(rabbitmq::StartError::NotFound(not_found)) => {
             LeftOut::new(tests, not_found.to_string()).register();
             None

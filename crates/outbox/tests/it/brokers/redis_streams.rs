@@ -16,7 +16,8 @@ use buttress_testkit::{
     eventually,
     left_out::LeftOut,
     redis::{self, Prefix, Server},
-    short_or_long, tally,
+    short_or_long,
+    tally::{self, Store},
 };
 use tokio::sync::Notify;
 
@@ -38,6 +39,8 @@ pub(super) async fn fresh() -> Option<(Prefix, RedisConnection)> {
     let prefix = tokio::task::spawn_blocking(redis::fresh_prefix)
         .await
         .unwrap()?;
+    // Taken on another thread, which has no suite.
+    tally::uses(Store::Redis);
     let connection = connection(prefix.url()).await;
     Some((prefix, connection))
 }
@@ -57,7 +60,10 @@ pub(super) async fn server(
     start: fn() -> Result<Server, redis::StartError>,
 ) -> Option<Arc<Server>> {
     match tokio::task::spawn_blocking(start).await.unwrap() {
-        Ok(server) => Some(Arc::new(server)),
+        Ok(server) => {
+            tally::uses(Store::Redis);
+            Some(Arc::new(server))
+        }
         Err(redis::StartError::NotFound(not_found)) => {
             LeftOut::new(tests, not_found.to_string()).register();
             None
