@@ -81,10 +81,10 @@ pub(crate) async fn place(shop: &Shop, name: &str, orders: usize) -> Vec<String>
 #[tokio::test]
 async fn events_get_through_while_a_third_of_the_calls_fail() {
     on_each(|database| async move {
-        let shop = Shop::start(&database);
+        let (shop, mut ids) = (Shop::start(&database), Vec::new());
         for mode in ["error", "lost"] {
             shop.fault("subscriber", mode, 0.3, 0).await;
-            let ids = place(&shop, mode, 40).await;
+            ids.extend(place(&shop, mode, 40).await);
             assert_told(&shop, &ids).await;
         }
         drop(shop);

@@ -84,7 +84,7 @@ async fn nothing_appears_below(crowd: &Crowd) -> anyhow::Result<Check> {
 fn the_rate_is_one(rated: Rated) -> Check {
     Check {
         claim: "a customer who is too fast everywhere gets one rate",
-        // On a machine too slow to send more than the rate nobody is refused, and nothing was broken.
+        // On a machine that cannot send more than the rate even so nobody is refused, and nothing was broken.
         held: (1..=rated.most).contains(&rated.taken),
         found: format!(
             "{} taken of {} at {ORDER_RATE}/s, {} refused",

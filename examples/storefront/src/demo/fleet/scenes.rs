@@ -1,6 +1,12 @@
 //! What is broken, one after the other and at last all at once.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use buttress_core::{Clock, Moment};
 use rand::{RngExt as _, rngs::StdRng, seq::IndexedRandom as _};
@@ -13,6 +19,9 @@ use super::{
     instances::Instances,
     stores::{Harm, Stores},
 };
+
+/// For how much longer a machine may try that cannot send more than the rate at once.
+const TOO_SLOW: Duration = Duration::from_secs(20);
 
 /// What goes on for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -223,6 +232,9 @@ impl Breaker<'_> {
             "payment_method": "pm_ok",
         });
         let order = &order;
+        // A slow machine needs longer to be too fast.
+        let (too_fast, given_up) = (AtomicBool::new(false), end.saturating_add(TOO_SLOW));
+        let too_fast = &too_fast;
         let pusher = |pusher: usize| async move {
             let (mut taken, mut refused) = (0, 0);
             for number in 0.. {
@@ -236,6 +248,7 @@ impl Breaker<'_> {
                         }
                         Some(429) => {
                             refused += 1;
+                            too_fast.store(true, Ordering::Relaxed);
                             // It may be an order all the same, if an answer was lost before.
                             if !in_doubt {
                                 break;
@@ -245,7 +258,8 @@ impl Breaker<'_> {
                     }
                     sleep(Duration::from_millis(50)).await;
                 }
-                if clock.now() >= end {
+                let now = clock.now();
+                if now >= given_up || (now >= end && too_fast.load(Ordering::Relaxed)) {
                     break;
                 }
             }

@@ -12,13 +12,14 @@ use super::{
 const DASHBOARD: &str = include_str!("../../../grafana/storefront.json");
 
 /// Counted only when something goes wrong that no client can ask for; the page of metrics has them.
-const RARE: [&str; 6] = [
+const RARE: [&str; 7] = [
     "buttress_cache_aside_stale_served_total",
     "buttress_idempotency_abandoned_total",
     "buttress_idempotency_leases_lost_total",
     "buttress_idempotency_store_failures_total",
     "buttress_outbox_died_total",
     "buttress_outbox_store_failures_total",
+    "buttress_saga_lost_total",
 ];
 
 /// Given by Prometheus, or by the text format.
