@@ -58,7 +58,7 @@ async fn made_again(
 
 #[tokio::test(start_paused = true)]
 async fn what_says_more_of_the_program_than_of_the_request_is_never_its_answer() {
-    let _tally = buttress_testkit::tally::suite("ID1");
+    let tally = buttress_testkit::tally::suite("ID1");
     let all = || StatusRule::by(|_, _| Some(Keep::Answer));
     for status in [401, 403, 404, 405] {
         let lost = move |again| answer(if again { status } else { 500 }, "gone");
@@ -75,6 +75,7 @@ async fn what_says_more_of_the_program_than_of_the_request_is_never_its_answer()
         })
         .await;
         assert_eq!((finished, runs, later), (1, 2, status));
+        tally.operations(3);
     }
 }
 

@@ -1,11 +1,7 @@
 //! What every consumer does, on each broker: poison, strangers, groups, lost connections, slow
 //! handlers, stops.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Mutex, time::Duration};
 
 use buttress_outbox::{
     consumer::{Handled, Received, Terms},
@@ -17,6 +13,7 @@ use tokio::sync::Notify;
 use super::{
     PATIENCE,
     each::{Broker, Consumer, Lapse},
+    log::Log,
     soon,
 };
 
@@ -68,33 +65,6 @@ on_each! {
     a_stop_gives_back_at_once_what_was_fetched: stopped, Lapse::NEVER;
     a_handler_that_takes_too_long_is_dropped_and_its_message_comes_again: hung, Lapse::NEVER;
     a_slow_handler_keeps_its_message_and_those_behind_it: slow, SLOW;
-}
-
-/// How often each message was given to a handler.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<BTreeMap<i64, u32>>>, Arc<Notify>);
-
-impl Log {
-    /// Writes down a message, and how often it has come with this time.
-    fn add(&self, received: &Received) -> (i64, u32) {
-        let id = received.id().parse().unwrap();
-        let mut log = self.0.lock().unwrap();
-        let times = log.entry(id).or_default();
-        *times += 1;
-        self.1.notify_one();
-        (id, *times)
-    }
-
-    fn all(&self) -> BTreeMap<i64, u32> {
-        self.0.lock().unwrap().clone()
-    }
-
-    /// Ready when so many different messages were given out.
-    async fn has(&self, messages: usize) {
-        while self.0.lock().unwrap().len() < messages {
-            self.1.notified().await;
-        }
-    }
 }
 
 /// All was given out and acknowledged, and so many were put aside.

@@ -2,6 +2,7 @@
 
 mod consuming;
 mod each;
+mod log;
 mod lost;
 mod rabbitmq;
 mod rabbitmq_errors;
