@@ -38,15 +38,17 @@ pub(super) async fn sweep(
             }
         }
     }
-    // How many operations there were before one depends on the time: it may have been missed.
+    // How many operations there were before one depends on the time: it may have been missed. Where it
+    // was the last time is where it is looked for.
     for name in must {
-        let place = calm.iter().rposition(|it| it == name).unwrap();
-        for before in 0..8 {
+        let mut place = calm.iter().rposition(|it| it == name).unwrap();
+        for before in 0..24 {
             if !struck.contains(name) {
-                let operation = u32::try_from(place + 1).unwrap().saturating_sub(before);
+                let operation = u32::try_from(place + 1).unwrap().saturating_sub(before % 8);
                 let fault = Injection::new(operation.max(1), faults[0]);
-                let (name, _) = tell(Some(fault)).await;
-                struck.extend(name);
+                let (hit, names) = tell(Some(fault)).await;
+                struck.extend(hit);
+                place = names.iter().rposition(|it| it == name).unwrap_or(place);
             }
         }
     }
