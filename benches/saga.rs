@@ -20,7 +20,8 @@ use std::{
 };
 
 use buttress_saga::{
-    Context, Event, EventKind, RunnerPolicy, Saga, Sagas, StartOptions, Step, StepError,
+    Context, Event, EventKind, RunnerBuilder, RunnerPolicy, Saga, Sagas, StartOptions, Step,
+    StepError,
     store::{MemoryStore, PostgresStore, SqliteStore, Store},
 };
 use buttress_store::sqlite;
@@ -30,6 +31,7 @@ use tokio::{sync::Notify, task::JoinSet};
 
 const STEPS: u32 = 5;
 const NAMES: [&str; 5] = ["one", "two", "three", "four", "five"];
+const CHILD: &str = "child";
 const ROUNDS: usize = 5;
 
 struct Nothing;
@@ -69,7 +71,9 @@ async fn all() {
         .await
         .unwrap();
         let bare = Bare::Postgres(pool);
-        rows("PostgreSQL", &Arc::new(store), &bare).await;
+        let store = Arc::new(store);
+        rows("PostgreSQL", &store, &bare).await;
+        children("PostgreSQL", &store).await;
     }
     let folder = tempfile::tempdir().unwrap();
     let pool = SqlitePool::connect_lazy_with(sqlite::options(folder.path().join("sagas.db")));
@@ -84,8 +88,31 @@ async fn all() {
     .await
     .unwrap();
     let bare = Bare::Sqlite(sqlite::Writer::new(pool));
-    rows("SQLite", &Arc::new(store), &bare).await;
+    let store = Arc::new(store);
+    rows("SQLite", &store, &bare).await;
+    children("SQLite", &store).await;
     memory().await;
+    children("memory", &Arc::new(MemoryStore::new())).await;
+}
+
+/// What it costs to have the steps in a child: the same five, in the saga itself and in a child that
+/// is all it has.
+async fn children<S: Store>(name: &str, store: &Arc<S>) {
+    println!("| database | at once | five steps, sagas /s | in a child, sagas /s | ratio |");
+    for at_once in at_once() {
+        let count = if at_once == 1 { 60 } else { 400 };
+        let (mut plain, mut nested) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            let store = || Arc::clone(store) as Arc<dyn Store>;
+            plain.push(drive(store(), at_once, count).await / f64::from(STEPS + 1));
+            nested.push(drive_nested(store(), at_once, count).await);
+        }
+        let (plain, nested) = (median(plain), median(nested));
+        println!(
+            "| {name} | {at_once} | {plain:.0} | {nested:.0} | {:.2} |",
+            nested / plain
+        );
+    }
 }
 
 async fn rows<S: Store>(name: &str, store: &Arc<S>, bare: &Bare) {
@@ -184,22 +211,50 @@ async fn nothing(context: steno::ActionContext<Steno>) -> Result<u32, steno::Act
 
 /// Commits of journals a second, claims not counted: so many sagas of five steps, so many at once.
 async fn drive(store: Arc<dyn Store>, at_once: u32, count: u32) -> f64 {
-    let mut saga = Saga::define("bench", 1);
+    let saga = five("bench");
+    let sagas = Sagas::shared(store);
+    let took = settle(&sagas, &saga, sagas.runner().saga(&saga), at_once, count).await;
+    f64::from(count * (STEPS + 1)) / took.as_secs_f64()
+}
+
+/// Sagas a second whose steps are a child's.
+async fn drive_nested(store: Arc<dyn Store>, at_once: u32, count: u32) -> f64 {
+    let child = five(CHILD);
+    let mut saga = Saga::define("parent", 1);
+    saga.child("all", &child, |it| Ok(*it.input()));
+    let saga = saga.build().unwrap();
+    let sagas = Sagas::shared(store);
+    let runner = sagas.runner().saga(&saga).saga(&child);
+    let took = settle(&sagas, &saga, runner, at_once, count).await;
+    f64::from(count) / took.as_secs_f64()
+}
+
+fn five(name: &str) -> Saga<u32, ()> {
+    let mut saga = Saga::define(name, 1);
     for name in NAMES {
         saga.step(name, Nothing);
     }
-    let saga = saga.build().unwrap();
-    let sagas = Sagas::shared(store);
+    saga.build().unwrap()
+}
+
+/// How long it takes until so many sagas of this kind rest.
+async fn settle(
+    sagas: &Sagas,
+    saga: &Saga<u32, ()>,
+    runner: RunnerBuilder,
+    at_once: u32,
+    count: u32,
+) -> Duration {
     for number in 0..count {
-        let started = sagas.start(&saga, &number, StartOptions::new()).await;
+        let started = sagas.start(saga, &number, StartOptions::new()).await;
         started.unwrap();
     }
     let (left, all) = (Arc::new(AtomicU32::new(count)), Arc::new(Notify::new()));
     let done = Arc::clone(&all);
     let policy = RunnerPolicy::default().concurrency(at_once as usize);
-    let runner = sagas.runner().saga(&saga).policy(policy);
-    let runner = runner.observer(move |event: &Event| {
-        if matches!(event.kind, EventKind::Rested { .. }) && left.fetch_sub(1, Relaxed) == 1 {
+    let runner = runner.policy(policy).observer(move |event: &Event| {
+        let rests = event.name != CHILD && matches!(event.kind, EventKind::Rested { .. });
+        if rests && left.fetch_sub(1, Relaxed) == 1 {
             done.notify_one();
         }
     });
@@ -208,7 +263,7 @@ async fn drive(store: Arc<dyn Store>, at_once: u32, count: u32) -> f64 {
     runner.run_until(async move { all.notified().await }).await;
     let took = begun.elapsed();
     while sagas.prune(Duration::ZERO, 1000).await.unwrap() > 0 {}
-    f64::from(count * (STEPS + 1)) / took.as_secs_f64()
+    took
 }
 
 /// A row changed and a row added in one commit, as a journal does it, and nothing else.

@@ -48,6 +48,22 @@ fn refusals(rounds: u64, ask: impl Fn(u64) -> bool + Send + Sync + 'static) -> u
     callers.into_iter().map(|it| it.join().unwrap()).sum()
 }
 
+/// A limiter for each round.
+struct Direct(Vec<RateLimiter>);
+
+impl Direct {
+    fn new(rounds: u64, quota: &Quota, clock: &Clock) -> Self {
+        let limiters = (0..rounds)
+            .map(|_| RateLimiter::builder("burst", quota.clone()).clock(clock.clone()))
+            .map(|limiter| limiter.build().unwrap());
+        Self(limiters.collect())
+    }
+
+    fn of(&self, round: u64) -> &RateLimiter {
+        &self.0[usize::try_from(round).unwrap()]
+    }
+}
+
 fn rounds() -> u64 {
     short_or_long(1_000, 100_000)
 }
@@ -94,18 +110,8 @@ fn a_burst_that_is_asked_for_at_one_moment_is_given_whole_by_a_direct_limiter() 
     for (clock_name, clock) in clocks() {
         for (name, quota) in quotas() {
             let rounds = rounds() / 2;
-            let limiters: Vec<_> = (0..rounds)
-                .map(|_| {
-                    RateLimiter::builder("burst", quota.clone())
-                        .clock(clock.clone())
-                        .build()
-                        .unwrap()
-                })
-                .collect();
-            let ask = move |round| {
-                let limiter: &RateLimiter = &limiters[usize::try_from(round).unwrap()];
-                limiter.check().is_allowed()
-            };
+            let limiters = Direct::new(rounds, &quota, &clock);
+            let ask = move |round| limiters.of(round).check().is_allowed();
             tally.operations(rounds * CALLERS);
             assert_eq!(refusals(rounds, ask), 0, "{name}, by {clock_name}");
         }
@@ -117,17 +123,10 @@ fn a_burst_that_is_asked_for_at_one_moment_is_given_whole_to_one_who_reserves_it
     let tally = tally::suite("RL1");
     for (clock_name, clock) in clocks() {
         let rounds = rounds() / 2;
-        let limiters: Vec<_> = (0..rounds)
-            .map(|_| {
-                RateLimiter::builder("burst", Quota::new(Bandwidth::per_day(CALLERS)).unwrap())
-                    .clock(clock.clone())
-                    .build()
-                    .unwrap()
-            })
-            .collect();
+        let quota = Quota::new(Bandwidth::per_day(CALLERS)).unwrap();
+        let limiters = Direct::new(rounds, &quota, &clock);
         let ask = move |round| {
-            let limiter: &RateLimiter = &limiters[usize::try_from(round).unwrap()];
-            let reserved = limiter.reserve(1, Duration::ZERO);
+            let reserved = limiters.of(round).reserve(1, Duration::ZERO);
             reserved
                 .map(buttress_rate_limiter::Reservation::keep)
                 .is_ok()

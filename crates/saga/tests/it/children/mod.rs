@@ -62,6 +62,14 @@ fn call<O: serde::de::DeserializeOwned>(
     saga.child("ship", child, |it| Ok(it.input() + CHILD))
 }
 
+/// The child, and then a word that is waited for.
+fn patient(child: &Saga<u64, String>) -> Saga<u64, ()> {
+    let mut saga = Saga::define("patient", 1);
+    call(&mut saga, child);
+    let _: Output<u64> = saga.wait_or_turn_back("word", LONG);
+    saga.build().unwrap()
+}
+
 /// Returns what the child returned.
 struct Tell(Output<String>);
 
@@ -349,10 +357,7 @@ async fn a_child_that_needs_attention_is_waited_for_and_leads_its_parent_on_when
 async fn a_signal_that_came_while_a_child_was_waited_for_is_not_lost() {
     let world = World::default();
     let shipping = shipping(&world);
-    let mut saga = Saga::define("told", 1);
-    call(&mut saga, &shipping);
-    let _: Output<u64> = saga.wait_or_turn_back("word", LONG);
-    let saga = saga.build().unwrap();
+    let saga = patient(&shipping);
     let sagas = Sagas::new(MemoryStore::new());
     let id = start(&sagas, &saga).await;
     assert!(sagas.signal(id, "word", "1", &7_u64).await.unwrap());
@@ -364,10 +369,7 @@ async fn a_signal_that_came_while_a_child_was_waited_for_is_not_lost() {
 async fn a_child_is_pruned_behind_its_parent_and_never_before() {
     let world = World::default();
     let shipping = shipping(&world);
-    let mut saga = Saga::define("patient", 1);
-    call(&mut saga, &shipping);
-    let _: Output<u64> = saga.wait_or_turn_back("word", LONG);
-    let saga = saga.build().unwrap();
+    let saga = patient(&shipping);
     let sagas = Sagas::new(MemoryStore::new());
     let id = start(&sagas, &saga).await;
     live(&sagas, &saga, &shipping, SOON).await;
