@@ -333,7 +333,7 @@ mod tests {
         }
 
         async fn keep(&mut self, _token: &()) {
-            pending().await
+            pending::<()>().await;
         }
     }
 
