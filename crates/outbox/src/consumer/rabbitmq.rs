@@ -36,7 +36,7 @@ use lapin::{
     protocol::constants::REPLY_SUCCESS,
     types::{FieldTable, ShortString},
 };
-use tokio::time::timeout;
+use tokio::{runtime::Handle, time::timeout};
 
 use super::{
     Handled, Received, Terms,
@@ -117,6 +117,7 @@ impl RabbitConsumer {
                 (live, channel)
             }
         };
+        let mut unknown = Unknown(Some((live.clone(), channel.clone())));
         let beginning = async {
             let options = BasicQosOptions::default();
             channel.basic_qos(prefetch, options).await?;
@@ -125,13 +126,30 @@ impl RabbitConsumer {
             let deliveries = channel.basic_consume(self.queue.clone(), tag, options, arguments);
             deliveries.await
         };
-        match beginning.await {
-            Ok(deliveries) => Ok(On {
-                live,
-                channel,
-                deliveries: Some((deliveries, prefetch)),
-            }),
-            Err(error) => Err(ended(&error)),
+        let deliveries = beginning.await.map_err(|error| ended(&error))?;
+        unknown.0 = None;
+        Ok(On {
+            live,
+            channel,
+            deliveries: Some((deliveries, prefetch)),
+        })
+    }
+}
+
+/// A channel on which there may be a consumer that nobody waited for: a stop or a deadline came
+/// first. lapin keeps it, and the channel for it, and so the broker would go on giving it messages
+/// that nobody handles. Dropped, it ends the channel.
+struct Unknown(Option<(Arc<Live>, Channel)>);
+
+impl Drop for Unknown {
+    fn drop(&mut self) {
+        if let (Some((live, channel)), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
+            runtime.spawn(async move {
+                let closing = channel.close(REPLY_SUCCESS, "OK".into());
+                // Once it is sent, the broker hears it when it hears anything.
+                let _ = timeout(PATIENCE, closing).await;
+                drop(live);
+            });
         }
     }
 }
