@@ -22,7 +22,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use self::pause::{TIMED_OUT, taken};
 pub use self::{child::ChildContext, error::DefinitionError, fork::Fork, pause::Waited};
 pub(crate) use self::{
-    child::{Child, Given},
+    child::{Child, Given, NO_CHILD},
     pause::Pause,
 };
 use crate::{

@@ -19,7 +19,7 @@ pub(super) struct Plan {
     /// A signal, or the end of a child, may come sooner.
     listens: bool,
     /// Something may have come already that was not seen: since the last look, or at any time, to
-    /// a wait that nobody has looked for yet.
+    /// a wait or of a child that nobody has looked for yet.
     missed: bool,
     unheard: bool,
     /// It is for a child that it waits, which may need the place.
@@ -128,7 +128,10 @@ impl Drive {
             let parks = matches!(entry, Entry::Parked { .. });
             return (!parks || !self.progress.is_open()).then_some(entry);
         }
-        plan.missed |= !self.is_new_child(step);
+        let new = self.is_new_child(step);
+        plan.missed |= !new;
+        // One that is called again may have ended long ago, and nobody has looked.
+        plan.unheard |= !new && self.looked[step].is_none();
         plan.wait(self.wakes_after(step, until));
         self.wait_for_child(plan);
         None
