@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use crate::{
     By, Entry, RunnerBuilder, Saga, SagaError, SagaId, State,
     definition::is_name,
-    machine::{Next, Progress},
+    machine::Progress,
     store::{Census, Filter, Hand, NewSaga, NewSignal, Record, Sent, Started, Store, Then, Write},
     view::{History, Summary},
 };
@@ -363,8 +363,9 @@ impl Sagas {
     ///
     /// # Errors
     ///
-    /// [`SagaError::WrongState`] when it is past its pivot or has ended, or when a child is under way
-    /// that is its pivot, and has one itself: then cancel the child; [`SagaError::Moved`].
+    /// [`SagaError::WrongState`] when it is past its pivot, also if it needs attention there, when it
+    /// has ended or is turned back already, or when a child is under way that is its pivot, and has
+    /// one itself: then cancel the child; [`SagaError::Moved`].
     pub async fn cancel<I, O>(
         &self,
         saga: &Saga<I, O>,
@@ -372,18 +373,7 @@ impl Sagas {
         by: By,
     ) -> Result<(), SagaError> {
         let (record, progress) = self.fold(saga, id).await?;
-        let shape = &saga.definition.shape;
-        let is_decided_by_child = |step: usize| {
-            progress.steps[step].child.is_some() && saga.definition.steps[step].decides()
-        };
-        let passed = progress.all(shape).into_iter().any(|next| {
-            matches!(
-                next,
-                Next::Run { step, .. } | Next::Sleep { step, .. }
-                    if step >= shape.forward_from || is_decided_by_child(step)
-            )
-        });
-        if passed {
+        if !saga.definition.may_turn_back(&progress) {
             let state = record.state;
             return Err(SagaError::WrongState { state });
         }
