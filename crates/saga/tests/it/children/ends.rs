@@ -231,6 +231,26 @@ async fn what_a_child_cannot_be_given_or_does_not_return_parks_its_parent() {
     assert_eq!(state(&sagas, id).await, State::Completed);
 }
 
+/// Whether a child under way may be turned back is told by its parent's definition.
+#[test]
+fn a_child_that_gets_a_pivot_makes_another_shape_of_its_parent_and_another_version_does_not() {
+    let world = World::default();
+    let shape = |version: u32, pivot: bool| {
+        let mut child = Saga::define("child", version);
+        child.step("x", step(&world, "x"));
+        if pivot {
+            child.pivot();
+        }
+        let child: Saga<u64> = child.build().unwrap();
+        let mut saga = Saga::define("parent", 1);
+        call(&mut saga, &child);
+        saga.pivot();
+        saga.build().unwrap().key().shape
+    };
+    assert_eq!(shape(1, false), shape(2, false));
+    assert_ne!(shape(1, false), shape(2, true));
+}
+
 #[test]
 fn children_that_could_not_be_undone_or_are_nested_too_deep_are_refused() {
     let world = World::default();
