@@ -164,13 +164,6 @@ impl Drive {
 
     /// Whether an attempt may begin now; otherwise it says for how long not.
     fn may_begin(&mut self, step: usize, plan: &mut Plan) -> bool {
-        if self.is_stopping() {
-            // Somebody else begins it, once what is under way has ended.
-            if !self.progress.is_open() {
-                plan.wait(Duration::ZERO);
-            }
-            return false;
-        }
         let now = self.engine.clock.now();
         let (mut wait, mut paused) = match self.rests[step] {
             Some((until, paused)) => (until.saturating_since(now), paused),
@@ -178,6 +171,13 @@ impl Drive {
         };
         if let Some(until) = self.progress.steps[step].rests {
             wait = wait.max(Micros::new(until).saturating_since(self.now()));
+        }
+        if self.is_stopping() {
+            // Somebody else begins it, no sooner than it may, once what is under way has ended.
+            if !self.progress.is_open() {
+                plan.wait(self.before_deadline(step, wait));
+            }
+            return false;
         }
         if wait.is_zero()
             && let Some(asked) = self.pause_before(step)
@@ -189,7 +189,7 @@ impl Drive {
             return true;
         }
         plan.paused |= paused;
-        plan.wait(wait);
+        plan.wait(self.before_deadline(step, wait));
         false
     }
 
