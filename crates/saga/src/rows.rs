@@ -175,12 +175,20 @@ pub(crate) const fn fence(by: Hand) -> Option<Fence> {
     }
 }
 
-/// After how many microseconds the saga is due, if its claim is given back.
+/// After how many microseconds the saga is due, if its claim is given back. Databases add it to
+/// their time, and refuse what is no number of theirs: 146,000 years are enough.
 pub(crate) fn released(then: Then) -> Option<i64> {
     match then {
         Then::Keep => None,
-        Then::Release(after) | Then::Listen { after, .. } => Some(micros(after)),
+        Then::Release(after) | Then::Listen { after, .. } => Some(micros(after).min(i64::MAX / 2)),
     }
+}
+
+/// Why a saga was turned back or parked, as far as MySQL's column goes. The journal has all of it.
+#[cfg(feature = "mysql")]
+pub(crate) fn word(reason: Option<&str>) -> Option<String> {
+    let plain = |it: char| if it.is_ascii() { it } else { '?' };
+    reason.map(|reason| reason.chars().map(plain).take(64).collect())
 }
 
 /// How many signals were seen, if it is given back to be woken by the next.

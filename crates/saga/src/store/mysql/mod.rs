@@ -165,7 +165,7 @@ impl MySqlStore {
         let moved = sqlx::query(&self.sql.append)
             .bind(rows::count(write.entries.len()))
             .bind(write.state.code())
-            .bind(&write.reason)
+            .bind(rows::word(write.reason.as_deref()))
             .bind(i64::from(fence.is_none()))
             .bind(freed)
             .bind(after.is_some())
