@@ -141,6 +141,11 @@ pub(crate) fn id(bytes: Vec<u8>) -> Result<SagaId, StoreError> {
     Ok(SagaId::from_bytes(bytes))
 }
 
+#[cfg(feature = "mysql")]
+pub(crate) fn ids(rows: Vec<(Vec<u8>,)>) -> Result<Vec<SagaId>, StoreError> {
+    rows.into_iter().map(|(id,)| self::id(id)).collect()
+}
+
 /// Ids, each once, in an array of JSON of hexadecimal digits.
 #[cfg(feature = "mysql")]
 pub(crate) fn hexadecimal(ids: &[SagaId]) -> Result<String, StoreError> {

@@ -257,21 +257,25 @@ impl MySqlStore {
             .fetch_all(&mut *connection)
             .await
             .map_err(StoreError::in_transaction)?;
-        let mut ids = Vec::with_capacity(due.len());
-        for (id,) in due {
-            sqlx::query(&self.sql.claim)
-                .bind(ask.lapsed == Some(Alone::Yes))
-                .bind(&ask.token.as_bytes()[..])
-                .bind(rows::micros(ask.length))
-                .bind(&id)
-                .execute(&mut *connection)
-                .await
-                .map_err(StoreError::in_transaction)?;
-            ids.push(rows::id(id)?);
-        }
-        if ids.is_empty() {
+        if due.is_empty() {
             return Ok(Vec::new());
         }
+        let ids = rows::ids(due)?;
+        let asked = rows::hexadecimal(&ids)?;
+        if ask.lapsed.is_some() {
+            let died = sqlx::query(&self.sql.died).bind(&asked);
+            died.execute(&mut *connection)
+                .await
+                .map_err(StoreError::in_transaction)?;
+        }
+        sqlx::query(&self.sql.claim)
+            .bind(&asked)
+            .bind(ask.lapsed == Some(Alone::Yes))
+            .bind(&ask.token.as_bytes()[..])
+            .bind(rows::micros(ask.length))
+            .execute(&mut *connection)
+            .await
+            .map_err(StoreError::in_transaction)?;
         self.read_on(connection, &ids).await
     }
 }
@@ -410,19 +414,25 @@ impl Store for MySqlStore {
                 .fetch_all(&mut *connection)
                 .await
                 .map_err(StoreError::in_transaction)?;
-            for (id,) in &old {
-                for statement in [
-                    &self.sql.prune_lines,
-                    &self.sql.prune_signals,
-                    &self.sql.prune_listens,
-                    &self.sql.prune_child,
-                    &self.sql.prune,
-                ] {
-                    let delete = sqlx::query(statement).bind(id).execute(&mut *connection);
-                    delete.await.map_err(StoreError::in_transaction)?;
-                }
+            if old.is_empty() {
+                return Ok(0);
             }
-            Ok(old.len() as u64)
+            let ids = rows::ids(old)?;
+            // A trip for each saga would take longer than the deadline, and none would ever go.
+            let asked = rows::hexadecimal(&ids)?;
+            for statement in [
+                &self.sql.prune_lines,
+                &self.sql.prune_signals,
+                &self.sql.prune_listens,
+                &self.sql.prune_child,
+                &self.sql.prune,
+            ] {
+                let delete = sqlx::query(statement)
+                    .bind(&asked)
+                    .execute(&mut *connection);
+                delete.await.map_err(StoreError::in_transaction)?;
+            }
+            Ok(ids.len() as u64)
         })
         .await
     }

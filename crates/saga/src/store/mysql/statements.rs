@@ -9,6 +9,7 @@ pub(super) struct Statements {
     pub(super) rival: Statement,
     pub(super) due: Statement,
     pub(super) due_lapsed: Statement,
+    pub(super) died: Statement,
     pub(super) claim: Statement,
     pub(super) read: Statement,
     pub(super) lines: Statement,
@@ -90,12 +91,19 @@ impl Statements {
                 now!(),
                 " ORDER BY due_at LIMIT ? FOR UPDATE SKIP LOCKED"
             ))?,
-            // Assignments are made from the left to the right, each with what those before made.
+            // Of those whose holders died. In a join nobody says in which order assignments are made.
+            died: render(concat!(
+                "UPDATE ",
+                asked!(),
+                " STRAIGHT_JOIN {schema}{prefix}saga AS s ON s.id = UNHEX(asked.hex) SET s.lapses = s.lapses + s.alone"
+            ))?,
             claim: render(concat!(
-                "UPDATE {schema}{prefix}saga SET epoch = epoch + 1, lapses = lapses + (alone AND token IS NOT NULL), ",
-                "alone = ?, token = ?, due_at = ",
+                "UPDATE ",
+                asked!(),
+                " STRAIGHT_JOIN {schema}{prefix}saga AS s ON s.id = UNHEX(asked.hex) ",
+                "SET s.epoch = s.epoch + 1, s.alone = ?, s.token = ?, s.due_at = ",
                 now!(),
-                " + ? WHERE id = ?"
+                " + ?"
             ))?,
             read: render(concat!(
                 "SELECT ",
@@ -195,11 +203,31 @@ impl Statements {
                 "JOIN {schema}{prefix}saga AS parent ON parent.id = c.parent WHERE c.saga_id = s.id) ",
                 "LIMIT ? FOR UPDATE SKIP LOCKED"
             ))?,
-            prune_lines: render("DELETE FROM {schema}{prefix}saga_journal WHERE saga_id = ?")?,
-            prune_signals: render("DELETE FROM {schema}{prefix}saga_signal WHERE saga_id = ?")?,
-            prune_listens: render("DELETE FROM {schema}{prefix}saga_listens WHERE saga_id = ?")?,
-            prune_child: render("DELETE FROM {schema}{prefix}saga_child WHERE saga_id = ?")?,
-            prune: render("DELETE FROM {schema}{prefix}saga WHERE id = ?")?,
+            prune_lines: render(concat!(
+                "DELETE gone FROM ",
+                asked!(),
+                " STRAIGHT_JOIN {schema}{prefix}saga_journal AS gone ON gone.saga_id = UNHEX(asked.hex)"
+            ))?,
+            prune_signals: render(concat!(
+                "DELETE gone FROM ",
+                asked!(),
+                " STRAIGHT_JOIN {schema}{prefix}saga_signal AS gone ON gone.saga_id = UNHEX(asked.hex)"
+            ))?,
+            prune_listens: render(concat!(
+                "DELETE gone FROM ",
+                asked!(),
+                " STRAIGHT_JOIN {schema}{prefix}saga_listens AS gone ON gone.saga_id = UNHEX(asked.hex)"
+            ))?,
+            prune_child: render(concat!(
+                "DELETE gone FROM ",
+                asked!(),
+                " STRAIGHT_JOIN {schema}{prefix}saga_child AS gone ON gone.saga_id = UNHEX(asked.hex)"
+            ))?,
+            prune: render(concat!(
+                "DELETE gone FROM ",
+                asked!(),
+                " STRAIGHT_JOIN {schema}{prefix}saga AS gone ON gone.id = UNHEX(asked.hex)"
+            ))?,
         })
     }
 }
