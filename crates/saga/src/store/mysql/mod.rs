@@ -13,7 +13,7 @@ use buttress_store::{
 };
 use sqlx::{MySqlConnection, MySqlPool};
 
-use self::statements::Statements;
+use self::{signal::Level, statements::Statements};
 use super::{
     Alone, Ask, Census, Claimed, Filter, Hand, NewSaga, NewSignal, Record, Sent, Signals, Started,
     Store, Write,
@@ -155,6 +155,7 @@ impl MySqlStore {
     async fn append_on(
         &self,
         connection: &mut MySqlConnection,
+        level: Level,
         id: SagaId,
         by: Hand,
         write: &Write,
@@ -209,7 +210,7 @@ impl MySqlStore {
                 .await
                 .map_err(StoreError::in_transaction)?;
         }
-        self.reach_on(connection, id, write).await?;
+        self.reach_on(connection, level, id, write).await?;
         Ok(true)
     }
 
@@ -316,7 +317,7 @@ impl Store for MySqlStore {
     }
 
     async fn append(&self, id: SagaId, by: Hand, write: &Write) -> Result<bool, StoreError> {
-        self.write(async |connection| self.append_on(connection, id, by, write).await)
+        self.write(async |connection| self.append_on(connection, Level::Ours, id, by, write).await)
             .await
     }
 
@@ -327,11 +328,12 @@ impl Store for MySqlStore {
         by: Hand,
         write: &Write,
     ) -> Result<bool, StoreError> {
-        self.append_on(connection.mysql()?, id, by, write).await
+        self.append_on(connection.mysql()?, Level::Theirs, id, by, write)
+            .await
     }
 
     async fn signal(&self, signal: &NewSignal) -> Result<Sent, StoreError> {
-        self.write(async |connection| self.signal_on(connection, signal).await)
+        self.write(async |connection| self.signal_on(connection, Level::Ours, signal).await)
             .await
     }
 
@@ -340,7 +342,8 @@ impl Store for MySqlStore {
         connection: Lent<'_>,
         signal: &NewSignal,
     ) -> Result<Sent, StoreError> {
-        self.signal_on(connection.mysql()?, signal).await
+        self.signal_on(connection.mysql()?, Level::Theirs, signal)
+            .await
     }
 
     async fn signals(&self, id: SagaId, name: &str) -> Result<Signals, StoreError> {
