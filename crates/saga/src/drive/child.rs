@@ -158,7 +158,7 @@ impl Drive {
             step: name,
             child: child.id,
         });
-        self.engine.wake.notify_one();
+        self.engine.wake.send_replace(());
         Ok(true)
     }
 
