@@ -13,8 +13,8 @@ use std::{
 
 use buttress_retry_backoff::Backoff;
 use buttress_saga::{
-    Output, RunnerBuilder, RunnerPolicy, Saga, SagaBuilder, Sagas, StartOptions, StepPolicy,
-    Waited,
+    By, Output, RunnerBuilder, RunnerPolicy, Saga, SagaBuilder, SagaId, Sagas, StartOptions,
+    StepPolicy, Waited,
     store::{MemoryStore, Store},
 };
 use buttress_store::LeaseTerms;
@@ -49,8 +49,12 @@ struct History {
     wait: Option<(usize, Duration, bool)>,
     world: World,
     store: Arc<dyn Store>,
-    /// Which step is a saga itself.
+    /// Which steps are sagas themselves.
     family: Option<Family>,
+    /// How long the way forward may take.
+    forward_within: Option<Duration>,
+    /// How often somebody sends it on that needs attention.
+    helped: usize,
     planted: Planted,
 }
 
@@ -76,6 +80,8 @@ struct Tally {
     children: u32,
     /// Children that were undone because their parents were.
     called_back: u32,
+    cancelled: u32,
+    resumed: u32,
 }
 
 impl Tally {
@@ -88,6 +94,8 @@ impl Tally {
         self.forked += one.forked;
         self.children += one.children;
         self.called_back += one.called_back;
+        self.cancelled += one.cancelled;
+        self.resumed += one.resumed;
     }
 }
 
@@ -111,6 +119,10 @@ impl History {
         let family = rng
             .random_bool(0.3)
             .then(|| Family::new(&mut rng, steps, pivot, fork));
+        let forward_within = rng
+            .random_bool(0.2)
+            .then(|| Duration::from_millis(rng.random_range(0..4000)));
+        let helped = rng.random_range(0..3);
         Self {
             rng,
             steps,
@@ -121,6 +133,8 @@ impl History {
             world: World::default(),
             store,
             family,
+            forward_within,
+            helped,
             planted,
         }
     }
@@ -169,6 +183,9 @@ impl History {
                 }
             }
         }
+        if let Some(limit) = self.forward_within {
+            saga.forward_within(limit);
+        }
         saga.build().unwrap()
     }
 
@@ -190,9 +207,9 @@ impl History {
         }
         let (name, world) = (NAMES[place], self.world.clone());
         if let Some(family) = &self.family
-            && family.place == place
+            && family.places.contains(&place)
         {
-            return family.call(saga, name, children);
+            return family.call(saga, place, children);
         }
         saga.step_with(name, Scripted { name, world }, Self::policy());
     }
@@ -290,11 +307,12 @@ impl History {
                 self.world.undo_script(number, step, &acts);
             }
             if self.family.is_some() {
-                for (step, of) in family::STEPS {
+                for ((step, of), twin) in family::STEPS.into_iter().flat_map(family::twice) {
+                    let number = number + of + twin;
                     let acts = self.acts(0.1);
-                    self.world.script(number + of, step, &acts);
+                    self.world.script(number, step, &acts);
                     let acts = self.acts(0.05);
-                    self.world.undo_script(number + of, step, &acts);
+                    self.world.undo_script(number, step, &acts);
                 }
             }
             let started = sagas.start(&saga, &number, StartOptions::new()).await;
@@ -310,6 +328,18 @@ impl History {
                         let _ = sagas.signal(id, "wait", "key", &payload).await;
                     }
                 });
+            }
+        }
+        for id in &ids {
+            if self.rng.random_bool(0.2) {
+                let about = Duration::from_millis(self.rng.random_range(0..4000));
+                let child = children.first().filter(|_| self.rng.random_bool(0.4));
+                tokio::spawn(cancelled(
+                    Sagas::shared(self.shaky()),
+                    about,
+                    (saga.clone(), *id),
+                    child.cloned(),
+                ));
             }
         }
         let runners = self.rng.random_range(1..4);
@@ -328,7 +358,7 @@ impl History {
         // Once all of them rest nothing can happen any more, but for what comes late.
         let rest = async {
             for id in &ids {
-                while self.goes_on(&sagas, &children, *id).await {
+                while self.goes_on(&sagas, &saga, &children, *id).await {
                     tokio::time::sleep(LEASE).await;
                 }
             }
@@ -343,6 +373,24 @@ impl History {
             self.judge(&sagas, &saga, number, id, &mut tally).await;
         }
         tally
+    }
+}
+
+/// Somebody cancels a saga after a while, or its child. It may be too late, or the store be away.
+async fn cancelled(
+    sagas: Sagas,
+    about: Duration,
+    (saga, id): (Saga<u64>, SagaId),
+    child: Option<Saga<u64>>,
+) {
+    tokio::time::sleep(about).await;
+    let by = || By::new("bob", "it is too much");
+    let Some(child) = child else {
+        let _ = sagas.cancel(&saga, id, by()).await;
+        return;
+    };
+    for called in sagas.children(id).await.unwrap() {
+        let _ = sagas.cancel(&child, called.id, by()).await;
     }
 }
 
@@ -399,6 +447,7 @@ fn no_random_saga_ends_half_done_unseen() {
     assert!(tally.completed > 0 && tally.undone > 0 && tally.parked > 0);
     assert!(tally.came > 0 && tally.missed > 0 && tally.forked > 0);
     assert!(tally.children > 0 && tally.called_back > 0);
+    assert!(tally.cancelled > 0 && tally.resumed > 0);
 }
 
 #[test]
