@@ -46,6 +46,9 @@ const PULL: Duration = Duration::from_secs(5);
 const AWAY: Duration = Duration::from_millis(100);
 /// How long what is given back may take to be written.
 const FLUSH: Duration = Duration::from_secs(2);
+/// How long an acknowledgement may take, whatever the context allows its server: a client without a
+/// connection takes only so many words, and then none.
+const SETTLE: Duration = Duration::from_secs(10);
 /// The server's `ack_wait`, where none is known.
 const ACK_WAIT: Duration = Duration::from_secs(30);
 /// The least wait between two words that a message is in work.
@@ -79,7 +82,8 @@ impl NatsConsumer {
         }
     }
 
-    /// The same on these terms. Of a batch no more is fetched than `max_ack_pending`.
+    /// The same on these terms. Of a batch no more is fetched than the consumer's `max_ack_pending`
+    /// and `max_batch` allow.
     #[must_use]
     pub fn with_terms(mut self, terms: Terms) -> Self {
         self.terms = terms;
@@ -101,12 +105,23 @@ impl NatsConsumer {
         run::run(fetched, &self.terms, shutdown, &handle).await;
     }
 
-    /// As many as may be fetched: the server hands out no more before one is acknowledged.
+    /// As many as may be fetched: the server hands out no more before one is acknowledged, and
+    /// refuses a pull for more than `max_batch`.
     fn most(&self, alone: bool) -> usize {
         let batch = if alone { 1 } else { self.terms.batch.into() };
-        match usize::try_from(self.consumer.cached_info().config.max_ack_pending) {
-            Ok(pending) if pending > 0 => batch.min(pending),
-            _ => batch,
+        let config = &self.consumer.cached_info().config;
+        let limits = [config.max_ack_pending, config.max_batch];
+        let limits = limits.into_iter().filter(|limit| *limit > 0);
+        limits
+            .filter_map(|limit| usize::try_from(limit).ok())
+            .fold(batch, usize::min)
+    }
+
+    /// How long a pull may wait: the server refuses one that would longer than `max_expires`.
+    fn longest_pull(&self) -> Duration {
+        match self.consumer.cached_info().config.max_expires {
+            Duration::ZERO => PULL,
+            longest => PULL.min(longest),
         }
     }
 }
@@ -142,7 +157,8 @@ impl Fetched<'_> {
         if !ended_well {
             return Err(away());
         }
-        let next = self.of.consumer.batch().max_messages(1).expires(PULL);
+        let next = self.of.consumer.batch().max_messages(1);
+        let next = next.expires(self.of.longest_pull());
         let next = next.messages().await.map_err(|_| away())?;
         if self.gather(next, connection).await || !self.messages.is_empty() {
             Ok(())
@@ -206,30 +222,38 @@ impl Source for Fetched<'_> {
         settled: Settled,
         _alone: bool,
     ) -> Result<(), PublishError> {
-        let told = match settled {
-            Settled::Done => message.ack_with(AckKind::Ack).await,
-            // Rare, and not to come again: so it is confirmed.
-            Settled::Aside => message.double_ack_with(AckKind::Term).await,
+        let told = async {
+            match settled {
+                Settled::Done => message.ack_with(AckKind::Ack).await,
+                // Rare, and not to come again: so it is confirmed.
+                Settled::Aside => message.double_ack_with(AckKind::Term).await,
+            }
         };
+        let told = matches!(timeout(SETTLE, told).await, Ok(Ok(())));
         let connected = self.over.as_ref().is_some_and(Connection::is_up);
-        if told.is_ok() && connected {
+        if told && connected {
             Ok(())
         } else {
             // What was fetched with it may be somebody else's by now.
             Err(PublishError::down(
-                "the connection went before an acknowledgement",
+                "an acknowledgement may not have reached the server",
             ))
         }
     }
 
     async fn give_back(&mut self, message: Option<jetstream::Message>, wait: Duration) {
         let wait = (!wait.is_zero()).then_some(wait);
-        for message in message.into_iter().chain(self.messages.drain(..)) {
-            // Unheard, it comes again after `ack_wait`.
-            let _ = message.ack_with(AckKind::Nak(wait)).await;
-        }
-        // At a stop nobody else may send what the client has not yet written.
-        let _ = timeout(FLUSH, self.of.client.flush()).await;
+        let client = &self.of.client;
+        let messages = message.into_iter().chain(self.messages.drain(..));
+        let giving_back = async {
+            for message in messages {
+                // Unheard, it comes again after `ack_wait`.
+                let _ = message.ack_with(AckKind::Nak(wait)).await;
+            }
+            // At a stop nobody else may send what the client has not yet written.
+            client.flush().await
+        };
+        let _ = timeout(FLUSH, giving_back).await;
     }
 
     fn keeps_every(&self) -> Option<Duration> {

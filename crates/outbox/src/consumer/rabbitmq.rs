@@ -57,8 +57,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// delivery limit of its own; of another queue's messages it is only known that they came before,
 /// so [`with_attempts`](Terms::with_attempts) counts what this process has seen.
 ///
-/// The broker ends the channel of a consumer that acknowledges nothing for half an hour
-/// (`consumer_timeout`): keep the deadline of handlers below it.
+/// The broker ends the channel of a consumer that has had a message for half an hour
+/// (`consumer_timeout`), also one that waits in its batch: keep the deadline of handlers, times the
+/// batch, below it.
+///
+/// A broker that blocks publishers reads nothing that comes over their connection, acknowledgements
+/// neither: a consumer's [`RabbitConnection`] is better its own.
 #[derive(Clone)]
 pub struct RabbitConsumer {
     connection: RabbitConnection,
@@ -151,13 +155,15 @@ impl On {
         self.deliveries.as_ref().map(|(_, prefetch)| *prefetch)
     }
 
-    /// Ends the consumer, if there is one. What it was given stays out.
+    /// Ends the consumer, if there is one. What it was given stays out. Unheard, it is there still,
+    /// and with it what it was given.
     async fn cancel(&mut self) -> Result<bool, lapin::Error> {
-        let Some((deliveries, _)) = self.deliveries.take() else {
+        let Some((deliveries, _)) = &self.deliveries else {
             return Ok(false);
         };
         let options = BasicCancelOptions::default();
         self.channel.basic_cancel(deliveries.tag(), options).await?;
+        self.deliveries = None;
         Ok(true)
     }
 

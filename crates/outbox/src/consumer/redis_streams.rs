@@ -24,7 +24,7 @@ use std::{collections::VecDeque, fmt, pin::Pin, sync::Arc, time::Duration};
 use buttress_store::{Key, RedisConnection, RedisKeys};
 use futures_util::FutureExt as _;
 use redis::{Cmd, ErrorKind, RedisError, Value};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::{
     Handled, Received, Terms,
@@ -40,6 +40,12 @@ const LAPSE: Duration = Duration::from_secs(60);
 /// How long a read waits for entries: less than a connection's own deadline for answers, which is
 /// half a second by default.
 const BLOCK: Duration = Duration::from_millis(250);
+/// How long an answer may take, whatever the connection allows.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often at least it is looked for what others have left.
+const LOOK: Duration = Duration::from_secs(1);
+/// So many entries are taken over at once; Redis looks at ten times as many for them.
+const TAKEN_OVER: u16 = 10;
 /// As old as an entry is made that is given back: older than any lapse.
 const GIVEN_BACK: Duration = Duration::from_secs(2 * 24 * 60 * 60);
 
@@ -47,7 +53,7 @@ const GIVEN_BACK: Duration = Duration::from_secs(2 * 24 * 60 * 60);
 /// does](super#what-all-of-them-do). The group is made if it is not there, from the stream's start.
 ///
 /// A consumer that starts again under its name has what it left. What one leaves that does not come
-/// back is another's of the group after the lapse, or at once if it was stopped. While a message is
+/// back is another's of the group after the lapse, or within a second if it was stopped. While a message is
 /// handled, it and those fetched behind it are made young again each third of the lapse. A message
 /// that is put aside is moved to the stream `<prefix>:stream:{<topic>}:dead`, which nobody trims.
 ///
@@ -141,7 +147,9 @@ impl RedisStreamConsumer {
 
     async fn ask(&self, command: &Cmd) -> Result<Value, RedisError> {
         let mut connection = self.connection.clone();
-        command.query_async(&mut connection).await
+        let answer = timeout(PATIENCE, command.query_async(&mut connection));
+        let late = |_| Err((ErrorKind::Io, "no answer in time").into());
+        answer.await.unwrap_or_else(late)
     }
 
     /// A command to this group of this stream.
@@ -166,25 +174,45 @@ impl RedisStreamConsumer {
         self.ask(&read).await
     }
 
-    /// Makes the group if need be, and takes over what its consumers have left for too long. Whether
-    /// there was anything.
-    async fn claim(&self) -> Result<bool, RedisError> {
+    /// Makes the group if need be.
+    async fn make(&self) -> Result<(), RedisError> {
         let mut make = redis::cmd("XGROUP");
         make.arg("CREATE").arg(&*self.stream).arg(&*self.group);
         make.arg("0").arg("MKSTREAM");
         match self.ask(&make).await {
-            Err(error) if error.code() != Some("BUSYGROUP") => return Err(error),
-            _ => {}
+            Err(error) if error.code() != Some("BUSYGROUP") => Err(error),
+            _ => Ok(()),
         }
-        let mut claim = self.to_group("XAUTOCLAIM");
-        claim.arg(&*self.name).arg(millis(self.lapse)).arg("0-0");
-        claim.arg("COUNT").arg(self.terms.batch).arg("JUSTID");
-        let answer = self.ask(&claim).await?;
-        let claimed = match &answer {
-            Value::Array(parts) => parts.get(1),
-            _ => None,
-        };
-        Ok(matches!(claimed, Some(Value::Array(ids)) if !ids.is_empty()))
+    }
+
+    /// Takes over what the group's consumers have left for too long. Whether there was anything.
+    async fn claim(&self) -> Result<bool, RedisError> {
+        let strange = (ErrorKind::Parse, "an answer that is none to XAUTOCLAIM");
+        let begin = b"0-0".to_vec();
+        let mut from = begin.clone();
+        loop {
+            let mut claim = self.to_group("XAUTOCLAIM");
+            claim
+                .arg(&*self.name)
+                .arg(millis(self.lapse))
+                .arg(&from[..]);
+            let many = self.terms.batch.max(TAKEN_OVER);
+            claim.arg("COUNT").arg(many).arg("JUSTID");
+            let Value::Array(parts) = self.ask(&claim).await? else {
+                return Err(strange.into());
+            };
+            // Where it is to be gone on from: behind what others have in work, perhaps.
+            let mut parts = parts.into_iter();
+            let (Some(Value::BulkString(next)), Some(Value::Array(ids))) =
+                (parts.next(), parts.next())
+            else {
+                return Err(strange.into());
+            };
+            if !ids.is_empty() || next == begin {
+                return Ok(!ids.is_empty());
+            }
+            from = next;
+        }
     }
 
     /// How often an entry was given out, this time with it.
@@ -230,7 +258,8 @@ impl RedisStreamConsumer {
 struct Read<'a> {
     of: &'a RedisStreamConsumer,
     entries: VecDeque<Entry>,
-    /// Until when nobody looks for what others have left: none, now.
+    /// Until when nobody looks for what others have left. `None`: it is not known whether there is
+    /// a group.
     claim: Option<Pin<Box<Sleep>>>,
     /// From when on another may have taken what was read.
     stale: Option<Instant>,
@@ -244,9 +273,11 @@ impl Read<'_> {
     async fn fetch(&mut self, alone: bool) -> Result<(Vec<Entry>, bool), RedisError> {
         let wait = self.claim.as_mut();
         if wait.is_none_or(|wait| wait.as_mut().now_or_never().is_some()) {
-            self.claim = None;
+            if self.claim.take().is_none() {
+                self.of.make().await?;
+            }
             self.left |= self.of.claim().await?;
-            self.claim = Some(Box::pin(sleep(self.of.lapse / 2)));
+            self.claim = Some(Box::pin(sleep(LOOK.min(self.of.lapse / 2))));
         }
         let most = if alone { 1 } else { self.of.terms.batch };
         // Ended in the middle of it, the entries are ours and not here.

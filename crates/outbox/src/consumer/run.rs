@@ -67,7 +67,8 @@ pub(super) trait Source: Send {
         None
     }
 
-    /// Tells the broker that this message, and what was fetched behind it, is in work.
+    /// Tells the broker that this message, and what was fetched behind it, is in work. May be
+    /// dropped at every await.
     fn keep(&mut self, _token: &Self::Token) -> impl Future<Output = ()> + Send {
         std::future::ready(())
     }
@@ -192,8 +193,8 @@ impl State<'_> {
         Err(wait)
     }
 
-    /// Waits for a handler, and tells the broker meanwhile that it is at work. `None` when its
-    /// deadline is over.
+    /// Waits for a handler, and tells the broker meanwhile that it is at work; a broker that does
+    /// not hear it holds up neither handler nor deadline. `None` when its deadline is over.
     async fn handle<S: Source>(
         &mut self,
         source: &mut S,
@@ -205,9 +206,13 @@ impl State<'_> {
             let Some(tick) = &mut self.tick else {
                 return handling.await.ok();
             };
+            let keeping = async {
+                tick.tick().await;
+                source.keep(token).await;
+            };
             tokio::select! {
                 biased;
-                _ = tick.tick() => source.keep(token).await,
+                () = keeping => {}
                 handled = &mut handling => return handled.ok(),
             }
         }
@@ -257,5 +262,101 @@ impl State<'_> {
         self.alone = true;
         self.failures = self.failures.saturating_add(1);
         self.terms.wait(self.failures, asked)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::BTreeMap,
+        future::{pending, ready},
+        sync::Mutex,
+    };
+
+    use bytes::Bytes;
+
+    use super::*;
+
+    /// Gives out one message after the other, and writes down what became of it. It never hears
+    /// that one is in work.
+    #[derive(Default)]
+    struct Deaf {
+        given: u32,
+        words: Mutex<Vec<&'static str>>,
+    }
+
+    impl Source for &mut Deaf {
+        type Token = ();
+
+        const BROKER: &'static str = "deaf";
+
+        async fn next(&mut self, _alone: bool) -> Result<Option<Incoming<()>>, PublishError> {
+            self.given += 1;
+            let attributes = [("specversion", "1.0"), ("source", "/s"), ("type", "t")];
+            let mut attributes: BTreeMap<String, String> = attributes
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into();
+            attributes.insert("id".to_owned(), self.given.to_string());
+            let received = Received {
+                attributes,
+                headers: BTreeMap::new(),
+                content_type: None,
+                data: Bytes::new(),
+                attempt: 1,
+                again: false,
+                from: String::new(),
+            };
+            Ok(Some(Incoming {
+                token: (),
+                received: Some(received),
+            }))
+        }
+
+        async fn settle(
+            &mut self,
+            _token: (),
+            _settled: Settled,
+            _alone: bool,
+        ) -> Result<(), PublishError> {
+            self.words.lock().unwrap().push("settled");
+            Ok(())
+        }
+
+        async fn give_back(&mut self, token: Option<()>, _wait: Duration) {
+            if token.is_some() {
+                self.words.lock().unwrap().push("given back");
+            }
+        }
+
+        fn keeps_every(&self) -> Option<Duration> {
+            Some(Duration::from_millis(100))
+        }
+
+        async fn keep(&mut self, _token: &()) {
+            pending::<()>().await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_broker_that_does_not_hear_holds_up_neither_handler_nor_deadline() {
+        let mut deaf = Deaf::default();
+        let terms = Terms::new().with_deadline(Duration::from_secs(10)).unwrap();
+        let shutdown = sleep(Duration::from_secs(60));
+        let handle = |received: Received| async move {
+            match received.id() {
+                "1" => sleep(Duration::from_secs(1)).await,
+                "2" => pending().await,
+                _ => ready(()).await,
+            }
+            match received.id() {
+                "3" => Handled::AgainAfter(Duration::from_secs(3600)),
+                _ => Handled::Done,
+            }
+        };
+        let running = run(&mut deaf, &terms, shutdown, &handle);
+        let running = timeout(Duration::from_secs(600), running).await;
+        assert!(running.is_ok(), "the stop was heard");
+        let words = deaf.words.into_inner().unwrap();
+        assert_eq!(words, ["settled", "given back", "given back"]);
     }
 }

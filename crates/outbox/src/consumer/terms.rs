@@ -77,7 +77,9 @@ impl Terms {
     /// kills whoever handles it, and one that is never done; in an outage of what the handler needs
     /// it puts aside what is sound, so let the handler wait there.
     ///
-    /// Counted is what [`Received::attempt`](super::Received::attempt) says.
+    /// Counted is what [`Received::attempt`](super::Received::attempt) says: also when a consumer was
+    /// stopped that had fetched it and not begun, so let it be more than the instances that a
+    /// roll-out stops one after the other.
     ///
     /// # Errors
     ///

@@ -7,35 +7,24 @@ use buttress_store::StoreError;
 use tokio::{sync::watch, time::sleep};
 
 use super::run::TopicRun;
-use crate::{EventKind, Retention, machine::fair_share};
+use crate::{EventKind, machine::fair_share};
 
 /// How often free lanes are looked for while there are too few.
 const LOOK: Duration = Duration::from_secs(1);
 /// How soon a lane is asked for again that a worker had.
 const BUSY: Duration = Duration::from_millis(20);
-/// How often what was kept is pruned.
-const PRUNE: Duration = Duration::from_secs(30);
-/// How much at once, and how often in a row.
-const PRUNED: (u32, u32) = (1000, 20);
-/// How often pieces of the ring are looked at.
-const TRUNCATE: Duration = Duration::from_secs(5);
 
 pub(super) struct Keeper<'r> {
     run: &'r TopicRun,
     beat_at: Moment,
-    prune_at: Moment,
-    truncate_at: Moment,
     share: usize,
 }
 
 impl<'r> Keeper<'r> {
     pub(super) fn new(run: &'r TopicRun) -> Self {
-        let now = run.clock.now();
         Self {
             run,
-            beat_at: now,
-            prune_at: now.saturating_add(PRUNE),
-            truncate_at: now.saturating_add(TRUNCATE),
+            beat_at: run.clock.now(),
             share: 0,
         }
     }
@@ -57,10 +46,6 @@ impl<'r> Keeper<'r> {
                     error.retry_after().unwrap_or_default().max(soon)
                 }
             };
-            if !stopping {
-                self.prune().await;
-                self.truncate().await;
-            }
             tokio::select! {
                 biased;
                 _ = done.wait_for(|done| *done) => return,
@@ -104,10 +89,6 @@ impl<'r> Keeper<'r> {
         }
         let held = self.run.lanes().count();
         let next = self.beat_at.saturating_since(self.run.clock.now());
-        let next = match run_has_ring(self.run) {
-            true => next.min(TRUNCATE),
-            false => next,
-        };
         Ok(if held < self.share {
             next.min(LOOK)
         } else if held > self.share {
@@ -197,58 +178,4 @@ impl<'r> Keeper<'r> {
         let lease = self.run.relay.lease;
         self.run.clock.now().saturating_add(lease - lease / 10)
     }
-
-    /// Empties pieces of the ring in which all is settled: its topics' relays take turns.
-    async fn truncate(&mut self) {
-        let run = self.run;
-        let now = run.clock.now();
-        if now < self.truncate_at || !run_has_ring(run) {
-            return;
-        }
-        self.truncate_at = now.saturating_add(TRUNCATE);
-        match run.store.store.truncate().await {
-            Ok(done) => {
-                if done.pieces > 0 {
-                    run.tell(|| EventKind::Truncated {
-                        pieces: done.pieces,
-                    });
-                }
-                if done.busy > 0 {
-                    // Who reads is kept waiting by who waits for the readers.
-                    self.truncate_at = now.saturating_add(PRUNE);
-                }
-                if done.pinned + done.busy > 0 {
-                    run.tell(|| EventKind::Pinned {
-                        pieces: done.pinned + done.busy,
-                        busy: done.busy,
-                    });
-                }
-            }
-            Err(error) => run.failed("truncate", &error),
-        }
-    }
-
-    async fn prune(&mut self) {
-        let run = self.run;
-        if run.clock.now() < self.prune_at {
-            return;
-        }
-        self.prune_at = run.clock.now().saturating_add(PRUNE);
-        let kept = match run.policy().retention {
-            Retention::Keep(kept) => kept,
-            // Nothing of this topic is kept, unless it was by another policy.
-            Retention::Delete => Duration::MAX,
-        };
-        for _ in 0..PRUNED.1 {
-            match run.store.store.prune(run.topic(), kept, PRUNED.0).await {
-                Ok(pruned) if pruned < u64::from(PRUNED.0) => return,
-                Ok(_) => {}
-                Err(error) => return run.failed("prune", &error),
-            }
-        }
-    }
-}
-
-fn run_has_ring(run: &TopicRun) -> bool {
-    run.has_ring.load(Ordering::Relaxed)
 }

@@ -78,6 +78,7 @@ impl TopicRun {
                 lane.pace.went_well();
             }
         }
+        round.fruitless = ledger.noted() == 0;
         ledger.finish(work, pass).await?;
         Ok(round)
     }

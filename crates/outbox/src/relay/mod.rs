@@ -2,6 +2,7 @@
 
 mod bound;
 mod builder;
+mod chores;
 #[cfg(all(test, feature = "sqlite"))]
 mod faults;
 mod hints;

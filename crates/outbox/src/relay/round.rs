@@ -25,6 +25,8 @@ pub(super) struct Round {
     pub(super) rows: usize,
     /// The lanes in which there were any.
     pub(super) served: Vec<i16>,
+    /// Messages were handed to the publisher, and it says of none that it tried.
+    pub(super) fruitless: bool,
     /// There were more messages than were read.
     pub(super) cut: bool,
     /// The destination is down or gone.
@@ -78,6 +80,7 @@ impl TopicRun {
             }
             round.held_up = self.send_alone(work, held, item, &mut ledger, pass).await?;
         }
+        round.fruitless = ledger.noted() == 0;
         ledger.finish(work, pass).await?;
         Ok(round)
     }

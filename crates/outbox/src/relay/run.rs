@@ -17,7 +17,10 @@ use tokio::{
     time::sleep,
 };
 
-use super::{Pass, Served, bound::Bound, keeper::Keeper, lanes::Lanes, line::Stall, worker::After};
+use super::{
+    Pass, Served, bound::Bound, chores::Chores, keeper::Keeper, lanes::Lanes, line::Stall,
+    worker::After,
+};
 use crate::{
     Event, EventKind, OutboxStore, RelayPolicy, Topic, TopicPolicy,
     machine::{Outage, wait},
@@ -236,12 +239,13 @@ impl TopicRun {
             workers.spawn(Arc::clone(&self).work(stop.clone()));
         }
         let done = watch::Sender::new(false);
+        let chores = Chores::new(&self).until(stop.clone());
         let keeping = Keeper::new(&self).keep(stop, done.subscribe());
         let working = async {
             while workers.join_next().await.is_some() {}
             done.send_replace(true);
         };
-        tokio::join!(keeping, working);
+        tokio::join!(keeping, working, chores);
         self.hand_all_back().await;
     }
 
@@ -294,7 +298,7 @@ impl TopicRun {
                     pass.held_up += 1;
                     return Ok(());
                 }
-                After::Rows(_) => {
+                After::Rows(_) | After::Fruitless => {
                     all = false;
                     let fruitless = self.done_by(pass) == before;
                     idle = if fruitless { idle + 1 } else { 0 };

@@ -20,6 +20,8 @@ const FAILED: Duration = Duration::from_millis(200);
 pub(super) enum After {
     /// So many messages were read.
     Rows(usize),
+    /// Some were, and the publisher tried none.
+    Fruitless,
     Nothing,
     /// The destination is down or the topic is paused; how long at least.
     HeldUp(Duration),
@@ -48,6 +50,11 @@ impl TopicRun {
                 After::Rows(_) => {
                     idle = IDLE;
                     (COLLECT, false)
+                }
+                After::Fruitless => {
+                    let rest = idle;
+                    idle = (idle * 2).min(self.relay.poll);
+                    (rest, false)
                 }
                 After::Nothing => {
                     let rest = self.until_something_is_due(idle);
@@ -139,6 +146,7 @@ impl TopicRun {
             Ok(round) if round.held_up => After::HeldUp(self.outage_left().1),
             Ok(round) if round.rows == 0 && round.held_back => After::HeldUp(HELD_BACK),
             Ok(round) if round.rows == 0 => After::Nothing,
+            Ok(round) if round.fruitless => After::Fruitless,
             Ok(round) => After::Rows(round.rows),
             Err(error) => {
                 self.failed("turn", &error);

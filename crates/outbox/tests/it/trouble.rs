@@ -10,8 +10,8 @@ use std::{
 
 use buttress_core::Class;
 use buttress_outbox::{
-    AfterDeath, Event, EventKind, Message, Outbox, PublishError, Relay, RelayPolicy, Topic,
-    TopicPolicy, publisher::in_process,
+    AfterDeath, Delivery, Event, EventKind, Message, Outbox, PublishError, Publisher, Relay,
+    RelayPolicy, Topic, TopicPolicy, publisher::in_process,
 };
 use buttress_retry_backoff::Backoff;
 use buttress_testkit::{
@@ -368,4 +368,38 @@ async fn ob7_a_message_that_panics_its_publisher_dies_alone() {
     assert_eq!(heard.len(), 48);
     tally.faults(4);
     tally.operations(heard.len());
+}
+
+/// A publisher that tries nothing and does not say that its destination is down. Of one without a
+/// pause there would be thousands of calls.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publisher_that_tries_nothing_is_not_asked_again_without_a_pause() {
+    #[derive(Default)]
+    struct Idle(Arc<AtomicUsize>);
+
+    #[async_trait::async_trait]
+    impl Publisher for Idle {
+        async fn publish(&self, batch: &[Delivery]) -> Vec<Result<(), PublishError>> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            batch.iter().map(|_| Err(PublishError::skipped())).collect()
+        }
+    }
+
+    let base = base::on_sqlite().await.unwrap();
+    let outbox = Outbox::new(base.store.clone());
+    let mut transaction = lab::begin(&base.pool).await.unwrap();
+    let notes: Vec<_> = (0..500).map(|key| note(&format!("key {key}"))).collect();
+    let appended = outbox.append_all_in(&mut *transaction, &notes);
+    drop(appended.await.unwrap());
+    transaction.commit().await.unwrap();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let relay = Relay::builder(&outbox).topic(TOPIC, Idle(Arc::clone(&calls)));
+    let relay = relay.build().unwrap();
+    relay
+        .run_until(tokio::time::sleep(Duration::from_secs(3)))
+        .await;
+    let calls = calls.load(Ordering::SeqCst);
+    assert!((1..200).contains(&calls), "{calls}");
+    let counts = outbox.counts(&topic()).await.unwrap();
+    assert_eq!((counts.depth, counts.waiting_keys), (500, 0));
 }

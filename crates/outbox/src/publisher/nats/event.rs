@@ -95,16 +95,25 @@ pub(crate) fn read(
     let mut attributes = BTreeMap::new();
     let mut others = BTreeMap::new();
     for (name, values) in headers?.iter() {
-        let [value] = values.as_slice() else {
-            // Which of them is meant?
-            return None;
-        };
         let name = AsRef::<str>::as_ref(name).to_ascii_lowercase();
-        let value = percent_decode_str(value.as_str()).decode_utf8().ok()?;
-        match name.strip_prefix(PREFIX) {
-            Some(attribute) => attributes.insert(attribute.to_owned(), value.into_owned()),
-            None => others.insert(name, value.into_owned()),
+        let value = match values.as_slice() {
+            [value] => percent_decode_str(value.as_str()).decode_utf8().ok(),
+            // Which of them is meant?
+            _ => None,
         };
+        match (name.strip_prefix(PREFIX), value) {
+            (Some(attribute), value) => {
+                let before = attributes.insert(attribute.to_owned(), value?.into_owned());
+                if before.is_some() {
+                    return None;
+                }
+            }
+            (None, Some(value)) => {
+                others.insert(name, value.into_owned());
+            }
+            // Somebody else's, and no attribute: the event is one without it.
+            (None, None) => {}
+        }
     }
     for name in ["traceparent", "tracestate"] {
         if let Some(value) = others.remove(name) {
@@ -268,6 +277,25 @@ mod tests {
         let mut twice = whole.clone();
         twice.append("ce-id", "m-2");
         assert!(of(Some(&twice)).is_none());
+    }
+
+    #[test]
+    fn a_header_that_cannot_be_read_costs_the_event_that_header_and_an_attribute_the_event() {
+        let (_, whole) = rendered(base().header("x-tenant", "7"));
+        let mut strange = whole.clone();
+        strange.insert("x-latin", "100%ff");
+        strange.append("x-hop", "one");
+        strange.append("x-hop", "two");
+        strange.append("traceparent", TRACE);
+        strange.append("traceparent", TRACE);
+        let received = read("orders", Some(&strange), "".into(), 1).unwrap();
+        let headers: Vec<_> = received.headers().iter().collect();
+        assert_eq!(headers, [(&"x-tenant".to_owned(), &"7".to_owned())]);
+        assert!(!received.attributes().contains_key("traceparent"));
+        // Two that are one, but for their letters.
+        let mut twice = whole;
+        twice.insert("CE-ID", "m-2");
+        assert!(read("orders", Some(&twice), "".into(), 1).is_none());
     }
 
     #[test]

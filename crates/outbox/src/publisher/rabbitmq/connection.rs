@@ -25,7 +25,8 @@ const IDLE: usize = 16;
 
 type Connect = dyn Fn() -> BoxFuture<'static, lapin::Result<Connection>> + Send + Sync;
 
-/// A connection to RabbitMQ, for publishers and consumers. Clones share it.
+/// A connection to RabbitMQ, for publishers or for consumers. Clones share it. (The broker may stop
+/// reading from one that publishes, and then hears no acknowledgement over it.)
 ///
 /// It is made when something is first published or consumed, and made again when it is gone: one
 /// attempt at a time, each for at most 30 seconds, and only while somebody wants it. It belongs to

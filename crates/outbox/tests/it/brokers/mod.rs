@@ -9,6 +9,7 @@ mod rabbitmq_errors;
 mod redis_errors;
 mod redis_streams;
 mod role;
+mod trouble;
 
 use std::{
     sync::Arc,
