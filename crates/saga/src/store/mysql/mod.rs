@@ -376,7 +376,7 @@ impl Store for MySqlStore {
         self.gate
             .run(async |deadline| {
                 let mut loan = Loan::acquire(&self.pool, deadline).await?;
-                let state = filter.state.map(crate::State::code);
+                let state = filter.state.map(State::code);
                 let key = filter
                     .business_key
                     .as_ref()
