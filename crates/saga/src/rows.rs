@@ -142,8 +142,8 @@ pub(crate) fn id(bytes: Vec<u8>) -> Result<SagaId, StoreError> {
 }
 
 #[cfg(feature = "mysql")]
-pub(crate) fn ids(rows: Vec<(Vec<u8>,)>) -> Result<Vec<SagaId>, StoreError> {
-    rows.into_iter().map(|(id,)| self::id(id)).collect()
+pub(crate) fn ids(rows: impl Iterator<Item = Vec<u8>>) -> Result<Vec<SagaId>, StoreError> {
+    rows.map(id).collect()
 }
 
 /// Ids, each once, in an array of JSON of hexadecimal digits.

@@ -19,7 +19,7 @@ use super::{
     Store, Write,
 };
 use crate::{
-    SagaId,
+    SagaId, State,
     rows::{self, CensusRow, LineRow, SagaRow},
 };
 
@@ -250,18 +250,24 @@ impl MySqlStore {
             None => &self.sql.due,
             Some(_) => &self.sql.due_lapsed,
         };
-        let due: Vec<(Vec<u8>,)> = sqlx::query_as(due)
-            .bind(&ask.definition.name)
-            .bind(i64::from(ask.definition.version))
-            .bind(&ask.definition.shape[..])
-            .bind(i64::from(ask.limit))
-            .fetch_all(&mut *connection)
-            .await
-            .map_err(StoreError::in_transaction)?;
-        if due.is_empty() {
+        let mut found: Vec<(Vec<u8>, i64)> = Vec::new();
+        for state in [State::Running, State::Undoing] {
+            let due = sqlx::query_as(due)
+                .bind(&ask.definition.name)
+                .bind(i64::from(ask.definition.version))
+                .bind(&ask.definition.shape[..])
+                .bind(state.code())
+                .bind(i64::from(ask.limit))
+                .fetch_all(&mut *connection);
+            found.extend(due.await.map_err(StoreError::in_transaction)?);
+        }
+        if found.is_empty() {
             return Ok(Vec::new());
         }
-        let ids = rows::ids(due)?;
+        // Those that are due longest. What is left over is locked until this ends, and no longer.
+        found.sort_by_key(|it| it.1);
+        found.truncate(ask.limit as usize);
+        let ids = rows::ids(found.into_iter().map(|it| it.0))?;
         let asked = rows::hexadecimal(&ids)?;
         if ask.lapsed.is_some() {
             let died = sqlx::query(&self.sql.died).bind(&asked);
@@ -370,7 +376,7 @@ impl Store for MySqlStore {
         self.gate
             .run(async |deadline| {
                 let mut loan = Loan::acquire(&self.pool, deadline).await?;
-                let state = filter.state.map(crate::State::code);
+                let state = filter.state.map(State::code);
                 let key = filter
                     .business_key
                     .as_ref()
@@ -420,7 +426,7 @@ impl Store for MySqlStore {
             if old.is_empty() {
                 return Ok(0);
             }
-            let ids = rows::ids(old)?;
+            let ids = rows::ids(old.into_iter().map(|it| it.0))?;
             // A trip for each saga would take longer than the deadline, and none would ever go.
             let asked = rows::hexadecimal(&ids)?;
             for statement in [

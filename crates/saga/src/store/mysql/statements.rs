@@ -81,15 +81,17 @@ impl Statements {
                 "SELECT id FROM {schema}{prefix}saga WHERE id = ? OR (name = ? AND running_key = ?) \
                  ORDER BY id = ? DESC LIMIT 1 LOCK IN SHARE MODE",
             )?,
+            // In the order of its index, of one state: whoever sorts locks all that is due, and others who
+            // claim find nothing.
             due: render(concat!(
-                "SELECT id FROM {schema}{prefix}saga WHERE name = ? AND version = ? AND shape = ? AND state IN (0, 1) ",
-                "AND token IS NULL AND due_at <= ",
+                "SELECT id, due_at FROM {schema}{prefix}saga FORCE INDEX ({prefix}saga_due) ",
+                "WHERE name = ? AND version = ? AND shape = ? AND state = ? AND token IS NULL AND due_at <= ",
                 now!(),
                 " ORDER BY due_at LIMIT ? FOR UPDATE SKIP LOCKED"
             ))?,
             due_lapsed: render(concat!(
-                "SELECT id FROM {schema}{prefix}saga WHERE name = ? AND version = ? AND shape = ? AND state IN (0, 1) ",
-                "AND token IS NOT NULL AND due_at <= ",
+                "SELECT id, due_at FROM {schema}{prefix}saga FORCE INDEX ({prefix}saga_due) ",
+                "WHERE name = ? AND version = ? AND shape = ? AND state = ? AND token IS NOT NULL AND due_at <= ",
                 now!(),
                 " ORDER BY due_at LIMIT ? FOR UPDATE SKIP LOCKED"
             ))?,

@@ -3,6 +3,7 @@
 
 mod family;
 mod judge;
+mod trouble;
 mod unfenced;
 
 use std::{
@@ -13,22 +14,14 @@ use std::{
 
 use buttress_retry_backoff::Backoff;
 use buttress_saga::{
-    By, Output, RunnerBuilder, RunnerPolicy, Saga, SagaBuilder, SagaId, Sagas, StartOptions,
-    StepPolicy, Waited,
+    Output, Saga, SagaBuilder, Sagas, StartOptions, StepPolicy, Waited,
     store::{MemoryStore, Store},
 };
-use buttress_store::LeaseTerms;
 use buttress_testkit::{seed::Seed, short_or_long};
-use rand::{
-    Rng as _, RngExt as _, SeedableRng as _,
-    rngs::{SmallRng, StdRng},
-};
+use rand::{Rng as _, RngExt as _, SeedableRng as _, rngs::StdRng};
 
 use self::{family::Family, unfenced::Unfenced};
-use crate::{
-    shaky::{Fate, Shaky},
-    world::{Act, Scripted, Stopwatch, World},
-};
+use crate::world::{Scripted, World};
 
 const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 const LEASE: Duration = Duration::from_millis(900);
@@ -214,84 +207,6 @@ impl History {
         saga.step_with(name, Scripted { name, world }, Self::policy());
     }
 
-    fn acts(&mut self, refusals: f64) -> Vec<Act> {
-        let count = self.rng.random_range(0..4);
-        let rng = &mut self.rng;
-        let act = |_| {
-            if rng.random_bool(refusals) {
-                return Act::Refused;
-            }
-            let late = Duration::from_millis(rng.random_range(0..1500));
-            [
-                Act::Well,
-                Act::Well,
-                Act::NotDone,
-                Act::Kept(late / 4),
-                Act::AnswerLost,
-                Act::RequestLost,
-                Act::Panic,
-                Act::Hang,
-                Act::Late(late),
-            ][rng.random_range(0..9)]
-        };
-        (0..count).map(act).collect()
-    }
-
-    /// A store that suffers until it is calm.
-    fn shaky(&mut self) -> Arc<dyn Store> {
-        let start = Stopwatch::start();
-        let seed = self.rng.next_u64();
-        let trouble = self.rng.random_range(0.0..0.4);
-        let fate = move |number: u64| {
-            // One for each operation, so it must be made quickly: a third of the test otherwise.
-            let mut rng = SmallRng::seed_from_u64(seed ^ number.wrapping_mul(0x9e37_79b9));
-            if start.elapsed() > CALM || !rng.random_bool(trouble) {
-                return Fate::Well;
-            }
-            let late = Duration::from_millis(rng.random_range(0..2000));
-            [
-                Fate::Fails,
-                Fate::AnswerLost,
-                Fate::LateBefore(late),
-                Fate::LateAfter(late),
-            ][rng.random_range(0..4)]
-        };
-        let at_once = self.rng.random_range(0..3);
-        let mut shaky = Shaky::new(Arc::clone(&self.store), fate).gathering(at_once);
-        shaky.boasts = self.planted == Planted::Boasts;
-        shaky.deaf = self.planted == Planted::Deaf;
-        Arc::new(shaky)
-    }
-
-    /// A process: it drives, dies in the middle of whatever it does, and comes again.
-    fn process(&mut self, kinds: Vec<Saga<u64>>) -> impl Future<Output = ()> + Send + use<> {
-        let store = self.shaky();
-        let mut lives = Vec::new();
-        for _ in 0..self.rng.random_range(0..5) {
-            lives.push(Duration::from_millis(self.rng.random_range(0..2000)));
-        }
-        let lease = LeaseTerms::new(LEASE).unwrap().with_ceiling(50).unwrap();
-        let policy = RunnerPolicy::default()
-            .lease(lease)
-            .poll(Duration::from_millis(300))
-            .hold(Duration::from_millis(100))
-            .lone_lapses(50);
-        async move {
-            let start = Stopwatch::start();
-            let run = |left: Duration| {
-                let sagas = Sagas::shared(Arc::clone(&store));
-                let runner = sagas.runner().policy(policy.clone());
-                let runner = kinds.iter().fold(runner, RunnerBuilder::saga);
-                runner.build().unwrap().run_until(tokio::time::sleep(left))
-            };
-            for life in lives {
-                // The runner stops in the middle of everything: its future is dropped.
-                let _ = tokio::time::timeout(life, run(END)).await;
-            }
-            run(END.saturating_sub(start.elapsed())).await;
-        }
-    }
-
     async fn run(mut self) -> Tally {
         let children = self.family.as_ref().map(|it| it.children(&self.world));
         let children = children.unwrap_or_default();
@@ -334,7 +249,7 @@ impl History {
             if self.rng.random_bool(0.2) {
                 let about = Duration::from_millis(self.rng.random_range(0..4000));
                 let child = children.first().filter(|_| self.rng.random_bool(0.4));
-                tokio::spawn(cancelled(
+                tokio::spawn(trouble::cancelled(
                     Sagas::shared(self.shaky()),
                     about,
                     (saga.clone(), *id),
@@ -373,24 +288,6 @@ impl History {
             self.judge(&sagas, &saga, number, id, &mut tally).await;
         }
         tally
-    }
-}
-
-/// Somebody cancels a saga after a while, or its child. It may be too late, or the store be away.
-async fn cancelled(
-    sagas: Sagas,
-    about: Duration,
-    (saga, id): (Saga<u64>, SagaId),
-    child: Option<Saga<u64>>,
-) {
-    tokio::time::sleep(about).await;
-    let by = || By::new("bob", "it is too much");
-    let Some(child) = child else {
-        let _ = sagas.cancel(&saga, id, by()).await;
-        return;
-    };
-    for called in sagas.children(id).await.unwrap() {
-        let _ = sagas.cancel(&child, called.id, by()).await;
     }
 }
 
