@@ -117,7 +117,10 @@ pub(super) async fn run<S, H, Fut>(
             next = source.next(state.alone) => next,
         };
         let failed = match next {
-            Ok(None) => continue,
+            Ok(None) => {
+                state.quiet();
+                continue;
+            }
             Ok(Some(incoming)) => state.take(&mut source, incoming, handle).await,
             Err(error) => Err(state.away::<S>(&error)),
         };
@@ -258,6 +261,14 @@ impl State<'_> {
         self.failed(Duration::ZERO)
     }
 
+    /// The broker has answered that there is nothing: it is not away, and what failed before is no
+    /// part of a row, unless it is a message that is to come again.
+    fn quiet(&mut self) {
+        if self.last.is_none() {
+            self.failures = 0;
+        }
+    }
+
     fn failed(&mut self, asked: Duration) -> Duration {
         self.alone = true;
         self.failures = self.failures.saturating_add(1);
@@ -273,15 +284,17 @@ mod tests {
         sync::Mutex,
     };
 
+    use buttress_retry_backoff::{Backoff, Jitter};
     use bytes::Bytes;
 
     use super::*;
 
     /// Gives out one message after the other, and writes down what became of it. It never hears
-    /// that one is in work.
+    /// that one is in work. With `away`, it has none, and is away every other time.
     #[derive(Default)]
     struct Deaf {
         given: u32,
+        away: bool,
         words: Mutex<Vec<&'static str>>,
     }
 
@@ -292,6 +305,12 @@ mod tests {
 
         async fn next(&mut self, _alone: bool) -> Result<Option<Incoming<()>>, PublishError> {
             self.given += 1;
+            if self.away && self.given.is_multiple_of(2) {
+                return Err(PublishError::down("away"));
+            }
+            if self.away {
+                return Ok(None);
+            }
             let attributes = [("specversion", "1.0"), ("source", "/s"), ("type", "t")];
             let mut attributes: BTreeMap<String, String> = attributes
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -358,5 +377,18 @@ mod tests {
         assert!(running.is_ok(), "the stop was heard");
         let words = deaf.words.into_inner().unwrap();
         assert_eq!(words, ["settled", "given back", "given back"]);
+    }
+    #[tokio::test(start_paused = true)]
+    async fn outages_with_quiet_between_them_are_not_in_a_row() {
+        let mut away = Deaf {
+            away: true,
+            ..Deaf::default()
+        };
+        let backoff = Backoff::exponential(Duration::from_secs(1)).with_jitter(Jitter::None);
+        let terms = Terms::new().with_backoff(backoff);
+        let shutdown = sleep(Duration::from_millis(99_500));
+        let handle = |_: Received| ready(Handled::Done);
+        run(&mut away, &terms, shutdown, &handle).await;
+        assert_eq!(away.given, 200, "a second of each two looks");
     }
 }

@@ -1,5 +1,6 @@
 //! A ring of pieces that are emptied as a whole, on PostgreSQL.
 
+mod mixed;
 mod order;
 mod pieces;
 mod switch;
