@@ -22,7 +22,8 @@ use crate::{
 impl IdempotencyLayer {
     /// A completer that makes again what clients have left: requests that were
     /// [kept](Self::keep_requests), and whose process died, or whose answer left their key in
-    /// doubt. `service` is what they came to, this layer in it: the same router.
+    /// doubt. `service` is what they came to, this layer in it: the same router. Of a router that is
+    /// nested in another it is the inner one, for the path that is kept is the one that the layer saw.
     ///
     /// The request goes through it as it came, marked by [`Redriven`], under the key, scope and
     /// fingerprint it had, and knows which phases were passed. Whoever comes with the key meanwhile
