@@ -78,7 +78,7 @@ fn main() {
 async fn all<B: Broker>(broker: B) {
     println!("\n## {}", B::NAME);
     println!("| published, messages/s | bare client | ours | ratio |");
-    for (batch, messages) in [(1, 1000), (BATCH, 20_000)] {
+    for (batch, messages) in [(1, 300), (BATCH, 10_000)] {
         publish(&broker, batch, messages).await;
     }
     let Some(database) = postgres::fresh_database().await else {
@@ -129,7 +129,7 @@ async fn publish<B: Broker>(broker: &B, batch: usize, messages: usize) {
 }
 
 async fn relay<B: Broker>(broker: &B, pool: &PgPool, store: &OutboxStore, keys: usize) {
-    let messages = if keys == 10 { 2000 } else { 20_000 };
+    let messages = if keys == 10 { 2000 } else { 10_000 };
     let outbox = Outbox::new(store.clone());
     let policy = RelayPolicy::new().with_batch(u32::try_from(BATCH).unwrap());
     let relay = Relay::builder(&outbox)
@@ -210,7 +210,7 @@ enum With {
 }
 
 async fn consume<B: Broker>(broker: &B, pool: &PgPool, store: &OutboxStore, with: With) {
-    let messages = 3000;
+    let messages = 2000;
     let publisher = broker.publisher();
     let mut rates = [Vec::new(), Vec::new()];
     for _ in 0..3 {

@@ -1,7 +1,7 @@
 //! What happens, counted through the `metrics` facade.
 
 use buttress_core::Observer;
-use metrics::{counter, histogram};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, histogram};
 
 use crate::{Event, EventKind, Kept, LoadFailure};
 
@@ -34,7 +34,82 @@ impl MetricsObserver {
     pub const fn new() -> Self {
         Self {}
     }
+
+    /// Tells the recorder what each figure is, in a sentence: for Prometheus' `HELP`, say. Once, when
+    /// the recorder is installed; without one nothing happens.
+    pub fn describe() {
+        for (name, what) in COUNTERS {
+            describe_counter!(*name, *what);
+        }
+        describe_histogram!(
+            "buttress_cache_aside_load_seconds",
+            Unit::Seconds,
+            "How long loads took."
+        );
+        describe_histogram!(
+            "buttress_cache_aside_write_behind_seconds",
+            Unit::Seconds,
+            "How long a batch of writes took."
+        );
+        for (name, what) in GAUGES {
+            describe_gauge!(*name, *what);
+        }
+    }
 }
+
+/// Counters, and what they count.
+const COUNTERS: &[(&str, &str)] = &[
+    ("buttress_cache_aside_hits_total", "Values that were there."),
+    (
+        "buttress_cache_aside_misses_total",
+        "Values that were not there, by whether another was loading them.",
+    ),
+    (
+        "buttress_cache_aside_stale_served_total",
+        "Values that were served stale, because their load was slow or failed.",
+    ),
+    (
+        "buttress_cache_aside_refreshes_total",
+        "Loads of values that were still served.",
+    ),
+    (
+        "buttress_cache_aside_loads_total",
+        "Loads that ended, by their outcome.",
+    ),
+    ("buttress_cache_aside_puts_total", "Values that were put."),
+    (
+        "buttress_cache_aside_invalidations_total",
+        "Invalidations, by what was invalidated.",
+    ),
+    (
+        "buttress_cache_aside_evictions_total",
+        "Values that went for want of space.",
+    ),
+    (
+        "buttress_cache_aside_second_level_total",
+        "What the second level did or failed to do.",
+    ),
+    (
+        "buttress_cache_aside_written_behind_total",
+        "Keys whose writes were behind, by the outcome.",
+    ),
+];
+
+/// Gauges, which are told from what is true now.
+const GAUGES: &[(&str, &str)] = &[
+    ("buttress_cache_aside_entries", "Values in this process."),
+    ("buttress_cache_aside_weight", "What these values weigh."),
+    ("buttress_cache_aside_flights", "Loads under way."),
+    ("buttress_cache_aside_tags", "Tags that are known."),
+    (
+        "buttress_cache_aside_owed",
+        "Changes that the second level has not heard of.",
+    ),
+    (
+        "buttress_cache_aside_unwritten",
+        "Writes that wait for the source.",
+    ),
+];
 
 impl Observer<Event> for MetricsObserver {
     fn on_event(&self, event: &Event) {

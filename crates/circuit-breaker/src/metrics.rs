@@ -1,7 +1,7 @@
 //! What happens, counted through the `metrics` facade.
 
 use buttress_core::{Observer, Outcome};
-use metrics::counter;
+use metrics::{counter, describe_counter, describe_gauge};
 
 use crate::{Event, EventKind, State};
 
@@ -31,7 +31,99 @@ impl MetricsObserver {
     pub const fn new() -> Self {
         Self {}
     }
+
+    /// Tells the recorder what each figure is, in a sentence: for Prometheus' `HELP`, say. Once, when
+    /// the recorder is installed; without one nothing happens.
+    pub fn describe() {
+        for (name, what) in COUNTERS {
+            describe_counter!(*name, *what);
+        }
+        for (name, what) in GAUGES {
+            describe_gauge!(*name, *what);
+        }
+    }
 }
+
+/// Counters, and what they count.
+const COUNTERS: &[(&str, &str)] = &[
+    (
+        "buttress_circuit_breaker_calls_total",
+        "Calls that were let through, by how they ended.",
+    ),
+    (
+        "buttress_circuit_breaker_slow_calls_total",
+        "Calls that took longer than the policy calls slow.",
+    ),
+    (
+        "buttress_circuit_breaker_rejected_total",
+        "Calls that were rejected, or in the shadow would have been.",
+    ),
+    (
+        "buttress_circuit_breaker_transitions_total",
+        "Changes of state.",
+    ),
+    (
+        "buttress_circuit_breaker_fleet_rounds_total",
+        "Exchanges of a fleet with its board, by whether it answered.",
+    ),
+    (
+        "buttress_circuit_breaker_fleet_opened_total",
+        "Breakers that were opened by what others of the fleet saw.",
+    ),
+    (
+        "buttress_circuit_breaker_fleet_hastened_total",
+        "Breakers that others had opened and that may try again, for the others are well.",
+    ),
+];
+
+/// Gauges, which are told from what is true now.
+const GAUGES: &[(&str, &str)] = &[
+    (
+        "buttress_circuit_breaker_open",
+        "1 while the breaker rejects.",
+    ),
+    (
+        "buttress_circuit_breaker_window_calls",
+        "Calls in the window.",
+    ),
+    (
+        "buttress_circuit_breaker_window_failed",
+        "Calls in the window that failed.",
+    ),
+    (
+        "buttress_circuit_breaker_window_slow",
+        "Calls in the window that were slow.",
+    ),
+    (
+        "buttress_circuit_breaker_window_abandoned",
+        "Calls in the window that never said how they ended.",
+    ),
+    (
+        "buttress_circuit_breaker_openings",
+        "How often the breaker has opened.",
+    ),
+    (
+        "buttress_circuit_breaker_late_results",
+        "Results of an earlier state, which are not counted.",
+    ),
+    ("buttress_circuit_breaker_keys", "Keys that are known."),
+    (
+        "buttress_circuit_breaker_keys_not_closed",
+        "Keys whose breaker is not closed.",
+    ),
+    (
+        "buttress_circuit_breaker_keys_overflowed",
+        "Keys that found no place.",
+    ),
+    (
+        "buttress_circuit_breaker_fleet_members",
+        "Members of the fleet that are seen on its board.",
+    ),
+    (
+        "buttress_circuit_breaker_fleet_alone",
+        "1 while the board of the fleet does not answer.",
+    ),
+];
 
 impl Observer<Event> for MetricsObserver {
     fn on_event(&self, event: &Event) {

@@ -74,7 +74,8 @@ impl Guard {
         inner.guards(1);
         let dropped = match inner.policy.abandoned() {
             Abandoned::Doubt => Verdict::Doubt,
-            Abandoned::Release => Verdict::Release,
+            // Nobody is told how it ended.
+            Abandoned::Release => Verdict::HandBack,
         };
         Self {
             inner,

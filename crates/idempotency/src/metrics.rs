@@ -1,7 +1,7 @@
 //! What happens, counted through the `metrics` facade.
 
 use buttress_core::Observer;
-use metrics::counter;
+use metrics::{counter, describe_counter, describe_gauge};
 
 use crate::{Event, EventKind};
 
@@ -29,7 +29,67 @@ impl MetricsObserver {
     pub const fn new() -> Self {
         Self {}
     }
+
+    /// Tells the recorder what each figure is, in a sentence: for Prometheus' `HELP`, say. Once, when
+    /// the recorder is installed; without one nothing happens.
+    pub fn describe() {
+        for (name, what) in COUNTERS {
+            describe_counter!(*name, *what);
+        }
+        for (name, what) in GAUGES {
+            describe_gauge!(*name, *what);
+        }
+    }
 }
+
+/// Counters, and what they count.
+const COUNTERS: &[(&str, &str)] = &[
+    (
+        "buttress_idempotency_begun_total",
+        "Keys that were asked for, by the answer.",
+    ),
+    (
+        "buttress_idempotency_ended_total",
+        "Claims that ended, by the verdict.",
+    ),
+    (
+        "buttress_idempotency_abandoned_total",
+        "Claims that were dropped without a verdict.",
+    ),
+    (
+        "buttress_idempotency_leases_lost_total",
+        "Claims that were lost while their work went on.",
+    ),
+    (
+        "buttress_idempotency_store_failures_total",
+        "Operations that the store failed.",
+    ),
+    (
+        "buttress_idempotency_phases_total",
+        "Phases that were passed.",
+    ),
+    (
+        "buttress_idempotency_drives_total",
+        "What the completer did with keys that were left.",
+    ),
+    (
+        "buttress_idempotency_reaped_total",
+        "Records that had expired and were removed.",
+    ),
+    (
+        "buttress_idempotency_requests_not_kept_total",
+        "Requests that only their client can finish, by the reason.",
+    ),
+];
+
+/// Gauges, which are told from what is true now.
+const GAUGES: &[(&str, &str)] = &[
+    (
+        "buttress_idempotency_in_flight",
+        "Keys that this process holds.",
+    ),
+    ("buttress_idempotency_tasks", "Detached work under way."),
+];
 
 impl Observer<Event> for MetricsObserver {
     fn on_event(&self, event: &Event) {

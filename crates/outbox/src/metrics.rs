@@ -1,7 +1,7 @@
 //! What happens, and how a topic is doing, through the `metrics` facade.
 
 use buttress_core::Observer;
-use metrics::{counter, gauge};
+use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 
 use crate::{Counts, Event, EventKind, Topic};
 
@@ -36,6 +36,27 @@ impl MetricsObserver {
         Self {}
     }
 
+    /// Tells the recorder what each figure is, in a sentence: for Prometheus' `HELP`, say. Once, when
+    /// the recorder is installed; without one nothing happens.
+    pub fn describe() {
+        for (name, what) in COUNTERS {
+            describe_counter!(*name, *what);
+        }
+        for (name, what) in GAUGES {
+            describe_gauge!(*name, *what);
+        }
+        describe_gauge!(
+            "buttress_outbox_oldest_age_seconds",
+            Unit::Seconds,
+            "How long the oldest message has waited."
+        );
+        describe_gauge!(
+            "buttress_outbox_oldest_writer_seconds",
+            Unit::Seconds,
+            "For how long the oldest of these transactions has been open."
+        );
+    }
+
     /// Sets the gauges of a topic.
     pub fn gauges(topic: &Topic, counts: &Counts) {
         #[expect(
@@ -58,6 +79,71 @@ impl MetricsObserver {
             .set(counts.oldest_writer.as_secs_f64());
     }
 }
+
+/// Counters, and what they count.
+const COUNTERS: &[(&str, &str)] = &[
+    (
+        "buttress_outbox_delivered_total",
+        "Messages that were delivered.",
+    ),
+    (
+        "buttress_outbox_stale_total",
+        "Messages that were delivered when their lane had another owner, who delivers them again.",
+    ),
+    (
+        "buttress_outbox_set_aside_total",
+        "Keys that were set aside, for their head waits.",
+    ),
+    (
+        "buttress_outbox_died_total",
+        "Messages that became dead letters.",
+    ),
+    (
+        "buttress_outbox_lapsed_total",
+        "Messages over which whoever published them alone died.",
+    ),
+    (
+        "buttress_outbox_outages_total",
+        "Destinations that failed as a whole, by the kind.",
+    ),
+    (
+        "buttress_outbox_lanes_total",
+        "Lanes that were claimed, lapsed, handed back or lost.",
+    ),
+    (
+        "buttress_outbox_store_failures_total",
+        "Operations that the store failed.",
+    ),
+    (
+        "buttress_outbox_held_back_total",
+        "Looks at a line of all keys that an open transaction held back.",
+    ),
+    (
+        "buttress_outbox_truncated_total",
+        "Pieces of the ring that were emptied.",
+    ),
+    (
+        "buttress_outbox_pinned_total",
+        "Attempts that could not empty all pieces whose time had passed.",
+    ),
+];
+
+/// Gauges, which are told from what is true now.
+const GAUGES: &[(&str, &str)] = &[
+    ("buttress_outbox_depth", "Messages that wait."),
+    ("buttress_outbox_waiting_keys", "Keys that wait for a time."),
+    (
+        "buttress_outbox_blocked_keys",
+        "Keys that wait for somebody to decide.",
+    ),
+    ("buttress_outbox_dead", "Dead letters."),
+    ("buttress_outbox_held_lanes", "Lanes that somebody holds."),
+    ("buttress_outbox_paused", "1 while the topic is paused."),
+    (
+        "buttress_outbox_writers",
+        "Transactions that hold back a line of all keys.",
+    ),
+];
 
 impl Observer<Event> for MetricsObserver {
     fn on_event(&self, event: &Event) {

@@ -1,7 +1,7 @@
 //! What happens, counted through the `metrics` facade.
 
 use buttress_core::Observer;
-use metrics::counter;
+use metrics::{counter, describe_counter, describe_gauge};
 
 use crate::{Event, EventKind};
 
@@ -28,7 +28,77 @@ impl MetricsObserver {
     pub const fn new() -> Self {
         Self {}
     }
+
+    /// Tells the recorder what each figure is, in a sentence: for Prometheus' `HELP`, say. Once, when
+    /// the recorder is installed; without one nothing happens.
+    pub fn describe() {
+        for (name, what) in COUNTERS {
+            describe_counter!(*name, *what);
+        }
+        for (name, what) in GAUGES {
+            describe_gauge!(*name, *what);
+        }
+    }
 }
+
+/// Counters, and what they count.
+const COUNTERS: &[(&str, &str)] = &[
+    (
+        "buttress_rate_limiter_allowed_total",
+        "Permits that were given.",
+    ),
+    (
+        "buttress_rate_limiter_refused_total",
+        "Permits that were refused, or in the shadow would have been.",
+    ),
+    (
+        "buttress_rate_limiter_turned_away_total",
+        "Callers that would have waited and were turned away.",
+    ),
+    (
+        "buttress_rate_limiter_keys_forgotten_total",
+        "Keys that were forgotten for want of space and were not idle.",
+    ),
+    (
+        "buttress_rate_limiter_keys_pruned_total",
+        "Idle keys that were removed from the store.",
+    ),
+    (
+        "buttress_rate_limiter_store_failures_total",
+        "Decisions that were made without the store, by what was done instead.",
+    ),
+];
+
+/// Gauges, which are told from what is true now.
+const GAUGES: &[(&str, &str)] = &[
+    (
+        "buttress_rate_limiter_limit",
+        "Permits of the quota at once.",
+    ),
+    ("buttress_rate_limiter_remaining", "Permits that are left."),
+    ("buttress_rate_limiter_waiting", "Callers in line."),
+    ("buttress_rate_limiter_keys", "Keys in memory."),
+    (
+        "buttress_rate_limiter_keys_forgotten",
+        "Keys that were forgotten and were not idle, since the start.",
+    ),
+    (
+        "buttress_rate_limiter_store_down",
+        "1 while the store does not answer.",
+    ),
+    (
+        "buttress_concurrency_limiter_limit",
+        "Places that there are now.",
+    ),
+    (
+        "buttress_concurrency_limiter_running",
+        "Places that are taken.",
+    ),
+    (
+        "buttress_concurrency_limiter_waiting",
+        "Callers in line for a place.",
+    ),
+];
 
 impl Observer<Event> for MetricsObserver {
     fn on_event(&self, event: &Event) {

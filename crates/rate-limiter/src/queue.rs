@@ -12,7 +12,7 @@ use std::{
 };
 
 use buttress_core::Rejection;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Notify, Semaphore};
 
 use crate::{Decision, told::Told};
 
@@ -24,6 +24,8 @@ pub(crate) struct Queue {
     waiting: AtomicUsize,
     permits: AtomicU64,
     longest: usize,
+    /// More may be there than whoever has the turn was told: he asks anew.
+    changed: Notify,
 }
 
 /// A place in the line; dropping it leaves the line.
@@ -39,7 +41,14 @@ impl Queue {
             waiting: AtomicUsize::new(0),
             permits: AtomicU64::new(0),
             longest,
+            changed: Notify::const_new(),
         }
+    }
+
+    /// Another quota holds, or permits were given back. Told to nobody, it is remembered, and the next who sleeps asks once
+    /// more.
+    pub(crate) fn wake(&self) {
+        self.changed.notify_one();
     }
 
     pub(crate) fn waiting(&self) -> usize {
@@ -74,16 +83,14 @@ impl Queue {
         loop {
             match line.step(told, ask())? {
                 Step::Done(decision) => return Ok(decision),
-                Step::Sleep(wait) => tokio::time::sleep(wait).await,
+                Step::Sleep(wait) => {
+                    let _changed = tokio::time::timeout(wait, self.changed.notified()).await;
+                }
             }
         }
     }
 
     /// The same, by blocking this thread.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "who calls this asked for his thread to be blocked"
-    )]
     pub(crate) fn wait_blocking(
         &self,
         told: &Told,
@@ -93,13 +100,16 @@ impl Queue {
         flow: impl Fn(u64) -> Duration,
     ) -> Result<Decision, Rejection> {
         let mut line = Line::new(self, told, permits, patience, &flow)?;
-        let Some(_turn) = block_on(self.turn.acquire(), line.left()) else {
+        // Nobody closes this semaphore.
+        let Some(Ok(_turn)) = block_on(self.turn.acquire(), line.left()) else {
             return Err(told.turned_away(Some(flow(permits))));
         };
         loop {
             match line.step(told, ask())? {
                 Step::Done(decision) => return Ok(decision),
-                Step::Sleep(wait) => thread::sleep(wait),
+                Step::Sleep(wait) => {
+                    let _changed = block_on(self.changed.notified(), wait);
+                }
             }
         }
     }
@@ -190,23 +200,19 @@ impl Wake for Unpark {
     }
 }
 
-/// Blocks this thread until the turn comes, or so long.
+/// Blocks this thread until it comes, or so long.
 #[expect(
     clippy::disallowed_methods,
     reason = "a thread that is parked wakes by the system's clock"
 )]
-fn block_on<'q>(
-    turn: impl Future<Output = Result<SemaphorePermit<'q>, tokio::sync::AcquireError>>,
-    patience: Duration,
-) -> Option<SemaphorePermit<'q>> {
+fn block_on<T>(comes: impl Future<Output = T>, patience: Duration) -> Option<T> {
     let until = std::time::Instant::now().checked_add(patience);
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut context = Context::from_waker(&waker);
-    let mut turn = pin!(turn);
+    let mut comes = pin!(comes);
     loop {
-        if let Poll::Ready(turn) = turn.as_mut().poll(&mut context) {
-            // Nobody closes this semaphore.
-            return turn.ok();
+        if let Poll::Ready(came) = comes.as_mut().poll(&mut context) {
+            return Some(came);
         }
         match until {
             None => thread::park(),

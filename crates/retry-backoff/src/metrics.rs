@@ -1,7 +1,7 @@
 //! What happens, counted through the `metrics` facade.
 
 use buttress_core::Observer;
-use metrics::{counter, histogram};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, histogram};
 
 use crate::Event;
 
@@ -28,7 +28,63 @@ impl MetricsObserver {
     pub const fn new() -> Self {
         Self {}
     }
+
+    /// Tells the recorder what each figure is, in a sentence: for Prometheus' `HELP`, say. Once, when
+    /// the recorder is installed; without one nothing happens.
+    pub fn describe() {
+        for (name, what) in COUNTERS {
+            describe_counter!(*name, *what);
+        }
+        describe_histogram!(
+            "buttress_retry_backoff_attempts",
+            "Attempts that a call took."
+        );
+        describe_histogram!(
+            "buttress_retry_backoff_wait_seconds",
+            Unit::Seconds,
+            "Time until the next attempt."
+        );
+        for (name, what) in GAUGES {
+            describe_gauge!(*name, *what);
+        }
+    }
 }
+
+/// Counters, and what they count.
+const COUNTERS: &[(&str, &str)] = &[
+    (
+        "buttress_retry_backoff_calls_total",
+        "Calls that ended, by their result.",
+    ),
+    (
+        "buttress_retry_backoff_retries_total",
+        "Attempts after the first.",
+    ),
+    (
+        "buttress_retry_backoff_hedges_total",
+        "Attempts that were begun beside a slow one.",
+    ),
+    (
+        "buttress_retry_backoff_fleet_rounds_total",
+        "Exchanges of a fleet with its board, by whether it answered.",
+    ),
+];
+
+/// Gauges, which are told from what is true now.
+const GAUGES: &[(&str, &str)] = &[
+    (
+        "buttress_retry_backoff_budget_available",
+        "Retries that the budget would let through.",
+    ),
+    (
+        "buttress_retry_backoff_fleet_members",
+        "Members of the fleet that are seen on its board.",
+    ),
+    (
+        "buttress_retry_backoff_fleet_alone",
+        "1 while the board of the fleet does not answer.",
+    ),
+];
 
 impl Observer<Event> for MetricsObserver {
     fn on_event(&self, event: &Event) {

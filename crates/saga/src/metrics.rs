@@ -1,7 +1,7 @@
 //! What happens, counted through the `metrics` facade.
 
 use buttress_core::Observer;
-use metrics::counter;
+use metrics::{counter, describe_counter};
 
 use crate::{Event, EventKind, FailureKind};
 
@@ -28,7 +28,43 @@ impl MetricsObserver {
     pub const fn new() -> Self {
         Self {}
     }
+
+    /// Tells the recorder what each figure is, in a sentence: for Prometheus' `HELP`, say. Once, when
+    /// the recorder is installed; without one nothing happens.
+    pub fn describe() {
+        for (name, what) in COUNTERS {
+            describe_counter!(*name, *what);
+        }
+    }
 }
+
+/// Counters, and what they count.
+const COUNTERS: &[(&str, &str)] = &[
+    (
+        "buttress_saga_steps_total",
+        "Steps and undos that ended, by their outcome.",
+    ),
+    (
+        "buttress_saga_rested_total",
+        "Sagas that came to rest, by their state.",
+    ),
+    (
+        "buttress_saga_turned_back_total",
+        "Sagas that began to undo, by the code of the reason.",
+    ),
+    (
+        "buttress_saga_children_total",
+        "Children that were started or called back.",
+    ),
+    (
+        "buttress_saga_claims_total",
+        "Claims, by whether the one before had lapsed.",
+    ),
+    (
+        "buttress_saga_lost_total",
+        "Sagas that their runner lost: the lease ran out, or somebody intervened.",
+    ),
+];
 
 impl Observer<Event> for MetricsObserver {
     fn on_event(&self, event: &Event) {

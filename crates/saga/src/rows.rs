@@ -141,6 +141,11 @@ pub(crate) fn id(bytes: Vec<u8>) -> Result<SagaId, StoreError> {
     Ok(SagaId::from_bytes(bytes))
 }
 
+#[cfg(feature = "mysql")]
+pub(crate) fn ids(rows: impl Iterator<Item = Vec<u8>>) -> Result<Vec<SagaId>, StoreError> {
+    rows.map(id).collect()
+}
+
 /// Ids, each once, in an array of JSON of hexadecimal digits.
 #[cfg(feature = "mysql")]
 pub(crate) fn hexadecimal(ids: &[SagaId]) -> Result<String, StoreError> {
@@ -175,12 +180,20 @@ pub(crate) const fn fence(by: Hand) -> Option<Fence> {
     }
 }
 
-/// After how many microseconds the saga is due, if its claim is given back.
+/// After how many microseconds the saga is due, if its claim is given back. Databases add it to
+/// their time, and refuse what is no number of theirs: 146,000 years are enough.
 pub(crate) fn released(then: Then) -> Option<i64> {
     match then {
         Then::Keep => None,
-        Then::Release(after) | Then::Listen { after, .. } => Some(micros(after)),
+        Then::Release(after) | Then::Listen { after, .. } => Some(micros(after).min(i64::MAX / 2)),
     }
+}
+
+/// Why a saga was turned back or parked, as far as MySQL's column goes. The journal has all of it.
+#[cfg(feature = "mysql")]
+pub(crate) fn word(reason: Option<&str>) -> Option<String> {
+    let plain = |it: char| if it.is_ascii() { it } else { '?' };
+    reason.map(|reason| reason.chars().map(plain).take(64).collect())
 }
 
 /// How many signals were seen, if it is given back to be woken by the next.

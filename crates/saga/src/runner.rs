@@ -13,7 +13,7 @@ use std::{
 use buttress_core::{Clock, Moment, Observer, Observers};
 use buttress_store::{Claim, StoreError, Token};
 use tokio::{
-    sync::{Notify, watch},
+    sync::watch,
     task::{Id, JoinSet},
 };
 
@@ -40,7 +40,7 @@ pub struct Runner {
 #[must_use = "build it"]
 pub struct RunnerBuilder {
     store: Arc<dyn Store>,
-    wake: Arc<Notify>,
+    wake: Arc<watch::Sender<()>>,
     longest_input: usize,
     policy: RunnerPolicy,
     clock: Clock,
@@ -49,7 +49,11 @@ pub struct RunnerBuilder {
 }
 
 impl RunnerBuilder {
-    pub(crate) fn new(store: Arc<dyn Store>, wake: Arc<Notify>, longest_input: usize) -> Self {
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        wake: Arc<watch::Sender<()>>,
+        longest_input: usize,
+    ) -> Self {
         Self {
             store,
             wake,
@@ -220,6 +224,8 @@ impl Runner {
         let mut polled = self.engine.clock.now();
         let mut due = true;
         let mut claimed = None;
+        // Each runner of the handle hears of everything, for another may not have the definition.
+        let mut woken = self.engine.wake.subscribe();
         loop {
             under.reap();
             let now = self.engine.clock.now();
@@ -254,7 +260,6 @@ impl Runner {
             if look.alone && idle && under.suspect.is_none() && filled.is_ok() {
                 alone = now.saturating_add(poll);
             }
-            let wake = self.engine.wake.notified();
             match filled {
                 Ok(Filled::Room) => continue,
                 Ok(Filled::Full) => due = true,
@@ -263,7 +268,7 @@ impl Runner {
             let rest = polled.saturating_since(self.engine.clock.now());
             tokio::select! {
                 () = &mut shutdown => break,
-                () = wake => due = true,
+                _ = woken.changed() => due = true,
                 () = tokio::time::sleep(rest) => (due, alone) = (true, now),
                 Some(ended) = under.tasks.join_next_with_id() => under.forget(ended),
             }
@@ -420,7 +425,7 @@ impl Runner {
             let wake = Arc::clone(&self.engine.wake);
             Box::new(move || {
                 if !cleared.swap(true, Ordering::Relaxed) {
-                    wake.notify_one();
+                    wake.send_replace(());
                 }
             })
         } else {

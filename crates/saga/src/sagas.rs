@@ -4,12 +4,12 @@ use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use buttress_store::{AfterCommit, Key, SqlConnection};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use crate::{
     By, Entry, RunnerBuilder, Saga, SagaError, SagaId, State,
     definition::is_name,
-    machine::{Next, Progress},
+    machine::Progress,
     store::{Census, Filter, Hand, NewSaga, NewSignal, Record, Sent, Started, Store, Then, Write},
     view::{History, Summary},
 };
@@ -32,7 +32,7 @@ const MOST_SIGNALS: u32 = 1000;
 #[derive(Clone)]
 pub struct Sagas {
     store: Arc<dyn Store>,
-    wake: Arc<Notify>,
+    wake: Arc<watch::Sender<()>>,
     longest_input: usize,
     longest_signal: usize,
 }
@@ -78,7 +78,7 @@ impl Sagas {
     pub fn shared(store: Arc<dyn Store>) -> Self {
         Self {
             store,
-            wake: Arc::new(Notify::new()),
+            wake: Arc::new(watch::Sender::new(())),
             longest_input: LONGEST_INPUT,
             longest_signal: LONGEST_SIGNAL,
         }
@@ -123,7 +123,7 @@ impl Sagas {
     ) -> Result<Started, SagaError> {
         let new = self.new_saga(saga, input, options)?;
         let started = self.store.start(&new).await?;
-        self.wake.notify_one();
+        self.wake.send_replace(());
         Ok(started)
     }
 
@@ -145,7 +145,12 @@ impl Sagas {
         let new = self.new_saga(saga, input, options)?;
         let started = self.store.start_in(connection.lend(), &new).await?;
         let wake = Arc::clone(&self.wake);
-        Ok((started, AfterCommit::new(move || wake.notify_one())))
+        Ok((
+            started,
+            AfterCommit::new(move || {
+                wake.send_replace(());
+            }),
+        ))
     }
 
     /// Sends a saga a signal, which the [wait](crate::SagaBuilder::wait) of this name takes: the one
@@ -172,7 +177,7 @@ impl Sagas {
     ) -> Result<bool, SagaError> {
         let signal = self.new_signal(id, name, key, payload)?;
         let new = sent(self.store.signal(&signal).await?)?;
-        self.wake.notify_one();
+        self.wake.send_replace(());
         Ok(new)
     }
 
@@ -196,7 +201,12 @@ impl Sagas {
         let signal = self.new_signal(id, name, key, payload)?;
         let new = sent(self.store.signal_in(connection.lend(), &signal).await?)?;
         let wake = Arc::clone(&self.wake);
-        Ok((new, AfterCommit::new(move || wake.notify_one())))
+        Ok((
+            new,
+            AfterCommit::new(move || {
+                wake.send_replace(());
+            }),
+        ))
     }
 
     /// A saga's summary, without a look at its journal.
@@ -363,8 +373,9 @@ impl Sagas {
     ///
     /// # Errors
     ///
-    /// [`SagaError::WrongState`] when it is past its pivot or has ended, or when a child is under way
-    /// that is its pivot, and has one itself: then cancel the child; [`SagaError::Moved`].
+    /// [`SagaError::WrongState`] when it is past its pivot, also if it needs attention there, when it
+    /// has ended or is turned back already, or when a child is under way that is its pivot, and has
+    /// one itself: then cancel the child; [`SagaError::Moved`].
     pub async fn cancel<I, O>(
         &self,
         saga: &Saga<I, O>,
@@ -372,18 +383,7 @@ impl Sagas {
         by: By,
     ) -> Result<(), SagaError> {
         let (record, progress) = self.fold(saga, id).await?;
-        let shape = &saga.definition.shape;
-        let is_decided_by_child = |step: usize| {
-            progress.steps[step].child.is_some() && saga.definition.steps[step].decides()
-        };
-        let passed = progress.all(shape).into_iter().any(|next| {
-            matches!(
-                next,
-                Next::Run { step, .. } | Next::Sleep { step, .. }
-                    if step >= shape.forward_from || is_decided_by_child(step)
-            )
-        });
-        if passed {
+        if !saga.definition.may_turn_back(&progress) {
             let state = record.state;
             return Err(SagaError::WrongState { state });
         }
@@ -494,7 +494,7 @@ impl Sagas {
         if !self.store.append(record.id, Hand::Operator, &write).await? {
             return Err(SagaError::Moved);
         }
-        self.wake.notify_one();
+        self.wake.send_replace(());
         Ok(())
     }
 }

@@ -38,6 +38,7 @@ impl Figures {
             let handle = recorder.handle();
             // Only a second one is refused, and there is none.
             let _ = metrics::set_global_recorder(recorder);
+            describe();
             handle
         });
         Ok(Self {
@@ -75,4 +76,15 @@ impl Figures {
         }
         self.recorder.render()
     }
+}
+
+/// Each figure comes with a sentence that says what it is.
+fn describe() {
+    buttress_cache_aside::MetricsObserver::describe();
+    buttress_circuit_breaker::MetricsObserver::describe();
+    buttress_idempotency::MetricsObserver::describe();
+    buttress_outbox::MetricsObserver::describe();
+    buttress_rate_limiter::MetricsObserver::describe();
+    buttress_retry_backoff::MetricsObserver::describe();
+    buttress_saga::MetricsObserver::describe();
 }

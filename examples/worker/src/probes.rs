@@ -19,9 +19,13 @@ struct Probed {
 
 /// Where counters and gauges go from now on, and where they are read.
 pub(crate) fn metrics() -> anyhow::Result<PrometheusHandle> {
-    PrometheusBuilder::new()
+    let handle = PrometheusBuilder::new()
         .install_recorder()
-        .context("metrics are recorded by somebody else")
+        .context("metrics are recorded by somebody else")?;
+    buttress_circuit_breaker::MetricsObserver::describe();
+    buttress_outbox::MetricsObserver::describe();
+    buttress_saga::MetricsObserver::describe();
+    Ok(handle)
 }
 
 /// Answers until `done`. `/readyz` is 503 from the moment when it is told to stop.

@@ -225,18 +225,20 @@ where
     /// Nothing of the user's but his key's `Hash`, `Eq` and `Clone` runs under these locks.
     fn join(&self, key: K) -> Caller<K, V> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let gathers = current.upgrade();
-        let joined = gathers.and_then(|batch| {
-            let joined = batch.gathered.keys().join(&key);
-            (joined != Joined::Late).then_some((batch, joined))
-        });
-        let (batch, joined) = joined.unwrap_or_else(|| {
-            let batch = Arc::new(self.batch());
-            *current = Arc::downgrade(&batch);
-            let joined = batch.gathered.keys().join(&key);
-            (batch, joined)
-        });
+        let last = current.upgrade();
+        let join = |batch: &Batch<K, V>| batch.gathered.keys().join(&key);
+        let (batch, joined) = match (&last, last.as_deref().map_or(Joined::Late, join)) {
+            (Some(batch), joined @ (Joined::Waits | Joined::Fills)) => (Arc::clone(batch), joined),
+            _ => {
+                let batch = Arc::new(self.batch());
+                *current = Arc::downgrade(&batch);
+                let joined = join(&batch);
+                (batch, joined)
+            }
+        };
         drop(current);
+        // Its callers may have gone meanwhile: then it is dropped here, and the loader's future with it.
+        drop(last);
         if joined == Joined::Fills {
             batch.gathered.full.notify_one();
         }

@@ -188,6 +188,8 @@ struct Inside<V> {
     /// Up to this version nothing waits for others.
     hurry_to: u64,
     is_closed: bool,
+    /// What was not written when it was stopped, until it is returned.
+    left: Vec<Due<V>>,
 }
 
 impl<V: Clone> Pending<V> {
@@ -270,6 +272,7 @@ impl<V: Clone + Send + Sync + 'static> WriteBehind<V> {
             queue: Queue::new(policy.rule()),
             hurry_to: 0,
             is_closed: false,
+            left: Vec::new(),
         })));
         let core = Arc::clone(cache.core());
         if core.behind.set(Arc::clone(&pending)).is_err() {
@@ -348,7 +351,8 @@ impl<V: Clone + Send + Sync + 'static> WriteBehind<V> {
     /// it was put. The cache does not hold that any more. What was being written at that moment is among it, and may have
     /// been written.
     ///
-    /// Dropping the future leaves the queue closed, and its task at work.
+    /// Dropping the future leaves the queue closed, and its task at work until its time is over; the next stop returns what
+    /// this one would have.
     pub async fn stop(&self, within: Duration) -> Vec<Write<V>> {
         let shared = &self.handle.shared;
         shared.close();
@@ -361,10 +365,17 @@ impl<V: Clone + Send + Sync + 'static> WriteBehind<V> {
             }
             *running = None;
         }
-        let left = shared.pending.lock().queue.drain();
+        let keys: Vec<Key> = {
+            let mut inside = shared.pending.lock();
+            let drained = inside.queue.drain();
+            inside.left.extend(drained);
+            let keys = inside.left.iter().map(|due| Key::clone(&due.key));
+            keys.collect()
+        };
         // Who waits for it in a flush waits for nothing any more.
         shared.progress.send_replace(());
-        shared.forget(left.iter().map(|due| &due.key)).await;
+        shared.forget(keys.iter()).await;
+        let left = std::mem::take(&mut shared.pending.lock().left);
         left.into_iter().map(Write::from).collect()
     }
 

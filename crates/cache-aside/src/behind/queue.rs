@@ -40,9 +40,14 @@ pub(super) struct Queue<V> {
     failures: u32,
     /// Before this nothing is tried.
     paused_until: Moment,
+    /// What is being written had failed before.
+    is_again: bool,
+    /// What has not been tried comes before what has failed. The pause after one that fails alone is as long as its own:
+    /// it is due whenever anything may be tried, and nothing else ever would be.
+    fresh_first: bool,
 }
 
-/// When, and of two at once the one that came first.
+/// When, and of two at once the one that came first: of what is fresh, the first version that is not written yet.
 type Turn = (Moment, u64);
 
 #[derive(Debug)]
@@ -97,6 +102,8 @@ impl<V: Clone> Queue<V> {
             last: 0,
             failures: 0,
             paused_until: Moment::START,
+            is_again: false,
+            fresh_first: false,
         }
     }
 
@@ -162,21 +169,25 @@ impl<V: Clone> Queue<V> {
         version
     }
 
-    /// What is to be done now; in a hurry, without waiting for more to come. What it gives out is being written until
-    /// [`written`](Self::written) or [`failed`](Self::failed) says otherwise.
-    pub(super) fn next(&mut self, now: Moment, hurry: bool) -> Next<V> {
+    /// What is to be done now; what came up to the version `hurry_to` waits for no more to come. What it gives out is being
+    /// written until [`written`](Self::written) or [`failed`](Self::failed) says otherwise.
+    pub(super) fn next(&mut self, now: Moment, hurry_to: u64) -> Next<V> {
         if now < self.paused_until && !self.entries.is_empty() {
             return Next::Wait(self.paused_until);
         }
+        let is_full = self.fresh.len() >= self.rule.batch;
         // Those that failed are not joined by others, so that what cannot be written is alone in the end.
-        let again = take(&mut self.failed, self.size, |(at, _)| at <= now);
-        if !again.is_empty() {
-            return Next::Write(self.begin(again));
-        }
-        let all = hurry || self.fresh.len() >= self.rule.batch;
-        let fresh = take(&mut self.fresh, self.size, |(at, _)| all || at <= now);
-        if !fresh.is_empty() {
-            return Next::Write(self.begin(fresh));
+        for again in [!self.fresh_first, self.fresh_first] {
+            let keys = match again {
+                true => take(&mut self.failed, self.size, |(at, _)| at <= now),
+                false => take(&mut self.fresh, self.size, |(at, version)| {
+                    is_full || version <= hurry_to || at <= now
+                }),
+            };
+            if !keys.is_empty() {
+                self.is_again = again;
+                return Next::Write(self.begin(keys));
+            }
         }
         let first = |turns: &BTreeMap<Turn, Key>| turns.first_key_value().map(|((at, _), _)| *at);
         let soonest = first(&self.fresh).into_iter().chain(first(&self.failed));
@@ -202,6 +213,7 @@ impl<V: Clone> Queue<V> {
     /// All of these were written, or will never be; how many keys wait no more.
     pub(super) fn written(&mut self, keys: &[(Key, u64)]) -> usize {
         self.failures = 0;
+        self.fresh_first = false;
         self.size = self.size.saturating_mul(2).min(self.rule.batch);
         keys.iter().filter(|(key, _)| self.is_over(key)).count()
     }
@@ -223,7 +235,7 @@ impl<V: Clone> Queue<V> {
             Some((since, oldest)) => {
                 entry.oldest = oldest;
                 self.oldest.insert(entry.oldest);
-                let turn = (since.saturating_add(self.rule.delay), entry.version);
+                let turn = (since.saturating_add(self.rule.delay), oldest);
                 entry.state = State::Waiting;
                 self.fresh.insert(turn, Key::clone(key));
                 false
@@ -242,6 +254,7 @@ impl<V: Clone> Queue<V> {
         self.size = (keys.len() / 2).max(1);
         self.paused_until = now.saturating_add(self.pause(self.failures, chance));
         let alone = keys.len() == 1;
+        self.fresh_first = alone && self.is_again;
         for (key, _) in keys {
             let Some(entry) = self.entries.get_mut(&**key) else {
                 continue;
@@ -357,14 +370,14 @@ mod tests {
     #[test]
     fn what_comes_waits_for_others_and_the_last_of_a_key_wins() {
         let mut queue = Queue::new(rule(3));
-        assert_eq!(queue.next(at(0), false), Next::Idle);
+        assert_eq!(queue.next(at(0), 0), Next::Idle);
         queue.put(&key(1), Some(10), at(0));
         queue.put(&key(2), Some(20), at(500));
         queue.put(&key(1), Some(11), at(900));
-        assert_eq!(queue.next(at(999), false), Next::Wait(at(1000)));
-        assert_eq!(writes(queue.next(at(1000), false)), [(1, Some(11))]);
+        assert_eq!(queue.next(at(999), 0), Next::Wait(at(1000)));
+        assert_eq!(writes(queue.next(at(1000), 0)), [(1, Some(11))]);
         assert_eq!(
-            writes(queue.next(at(1000), true)),
+            writes(queue.next(at(1000), u64::MAX)),
             [(2, Some(20))],
             "in a hurry"
         );
@@ -374,26 +387,26 @@ mod tests {
             queue.put(&key(number), None, at(0));
         }
         let expected = [(1, None), (2, None), (3, None)];
-        assert_eq!(writes(queue.next(at(0), false)), expected);
-        assert_eq!(queue.next(at(0), false), Next::Wait(at(1000)));
+        assert_eq!(writes(queue.next(at(0), 0)), expected);
+        assert_eq!(queue.next(at(0), 0), Next::Wait(at(1000)));
     }
 
     #[test]
     fn what_comes_while_it_is_written_is_written_after_it() {
         let mut queue = Queue::new(rule(3));
         let first = queue.put(&key(1), Some(1), at(0));
-        let Next::Write(due) = queue.next(at(0), true) else {
+        let Next::Write(due) = queue.next(at(0), u64::MAX) else {
             panic!("it is in a hurry");
         };
         let second = queue.put(&key(1), Some(2), at(10));
         queue.put(&key(1), Some(3), at(20));
-        assert_eq!(queue.next(at(5000), true), Next::Idle, "one at a time");
+        assert_eq!(queue.next(at(5000), u64::MAX), Next::Idle, "one at a time");
         assert_eq!(queue.get(&key(1)), Some(Some(3)));
         assert!(!queue.is_done_to(first));
         assert_eq!(queue.written(&keys(&due)), 0);
         assert!(queue.is_done_to(first) && !queue.is_done_to(second));
-        assert_eq!(queue.next(at(20), false), Next::Wait(at(1010)));
-        assert_eq!(writes(queue.next(at(1010), false)), [(1, Some(3))]);
+        assert_eq!(queue.next(at(20), 0), Next::Wait(at(1010)));
+        assert_eq!(writes(queue.next(at(1010), 0)), [(1, Some(3))]);
         assert_eq!(queue.written(&[(key(1), 3)]), 1);
         assert_eq!(queue.len(), 0);
     }
@@ -412,7 +425,7 @@ mod tests {
         while given_up.is_none() {
             rounds += 1;
             assert!(rounds < 50, "{written:?}");
-            match queue.next(now, true) {
+            match queue.next(now, u64::MAX) {
                 Next::Write(due) if due.iter().any(|it| it.key[0] == 5) => {
                     given_up = queue.failed(&keys(&due), now, 1.0);
                 }
@@ -427,7 +440,75 @@ mod tests {
         written.sort_unstable();
         assert_eq!(written, [0, 1, 2, 3, 4, 6, 7]);
         assert_eq!(given_up.unwrap().value, Some(5));
-        assert_eq!((queue.len(), queue.next(now, true)), (0, Next::Idle));
+        assert_eq!((queue.len(), queue.next(now, u64::MAX)), (0, Next::Idle));
+    }
+
+    #[test]
+    fn one_that_can_never_be_written_keeps_none_that_come_after_it() {
+        for (hurry_to, batch) in [(0, 8), (u64::MAX, 8), (0, 1)] {
+            let mut queue = Queue::new(rule(batch));
+            queue.put(&key(0), Some(0), at(0));
+            let (mut now, mut written, mut tried) = (at(0), Vec::new(), 0);
+            for round in 0..200_u8 {
+                if round.is_multiple_of(20) {
+                    queue.put(&key(1 + round), Some(1), now);
+                }
+                match queue.next(now, hurry_to) {
+                    Next::Write(due) if due.iter().any(|it| it.key[0] == 0) => {
+                        tried += 1;
+                        assert_eq!(queue.failed(&keys(&due), now, 1.0), None);
+                    }
+                    Next::Write(due) => {
+                        written.extend(due.iter().map(|it| it.key[0]));
+                        queue.written(&keys(&due));
+                    }
+                    Next::Wait(until) => now = until,
+                    Next::Idle => panic!("one is left"),
+                }
+            }
+            written.sort_unstable();
+            let expected: Vec<u8> = (0..10).map(|number| 1 + number * 20).collect();
+            assert_eq!(written, expected, "{hurry_to} {batch}");
+            assert!(tried > 20, "{tried}: it is not forgotten either");
+        }
+    }
+
+    #[test]
+    fn a_flush_hurries_nothing_that_comes_after_it() {
+        let mut queue = Queue::new(rule(8));
+        let flushed = queue.put(&key(0), Some(0), at(0));
+        let tried = |queue: &mut Queue<u32>, millis| {
+            let Next::Write(due) = queue.next(at(millis), flushed) else {
+                panic!("it is in a hurry");
+            };
+            assert_eq!(due[0].key[0], 0, "at {millis}");
+            queue.failed(&keys(&due), at(millis), 1.0);
+        };
+        tried(&mut queue, 0);
+        queue.put(&key(1), Some(1), at(50));
+        for millis in [100, 300, 700] {
+            tried(&mut queue, millis);
+        }
+        assert_eq!(writes(queue.next(at(1500), flushed)), [(1, Some(1))]);
+    }
+
+    /// Neither starves the other, while all that comes fails as well.
+    #[test]
+    fn what_failed_is_tried_again_while_others_come_and_fail() {
+        let mut queue = Queue::new(rule(4));
+        let (mut now, mut tried) = (at(0), [0; 2]);
+        for round in 0..200_u8 {
+            queue.put(&key(round), None, now);
+            match queue.next(now, u64::MAX) {
+                Next::Write(due) => {
+                    tried[usize::from(due.iter().any(|it| it.key[0] == 0))] += 1;
+                    queue.failed(&keys(&due), now, 1.0);
+                }
+                Next::Wait(until) => now = until,
+                Next::Idle => panic!("all are left"),
+            }
+        }
+        assert!(tried[0] > 20 && tried[1] >= 2, "{tried:?}");
     }
 
     #[test]
@@ -438,7 +519,7 @@ mod tests {
         }
         let (mut now, mut tries) = (at(0), 0);
         while now < at(60_000) {
-            match queue.next(now, true) {
+            match queue.next(now, u64::MAX) {
                 Next::Write(due) => {
                     tries += 1;
                     assert_eq!(queue.failed(&keys(&due), now, 1.0), None);
@@ -452,7 +533,7 @@ mod tests {
         // And when it is back, all of them are written without a pause between them.
         let (mut back, mut left) = (now, 100);
         while left > 0 {
-            match queue.next(back, true) {
+            match queue.next(back, u64::MAX) {
                 Next::Write(due) => left -= queue.written(&keys(&due)),
                 Next::Wait(until) => back = until,
                 Next::Idle => panic!("{left} are left"),
@@ -484,7 +565,7 @@ mod tests {
         #[test]
         fn no_older_write_comes_after_a_newer_one_and_none_is_lost(
             batch in 1..5_usize,
-            hurry in any::<bool>(),
+            hurry_to in prop_oneof![Just(0), 1..40_u64, Just(u64::MAX)],
             chance in 0.0..1.0_f64,
             steps in steps(),
         ) {
@@ -505,7 +586,7 @@ mod tests {
                     }
                     end => {
                         let Some(due) = flying.take() else {
-                            if let Next::Write(due) = queue.next(now, hurry) {
+                            if let Next::Write(due) = queue.next(now, hurry_to) {
                                 prop_assert!(!due.is_empty() && due.len() <= batch);
                                 let distinct: HashSet<_> = due.iter().map(|it| &it.key).collect();
                                 prop_assert_eq!(distinct.len(), due.len());

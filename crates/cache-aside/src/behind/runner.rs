@@ -16,8 +16,8 @@ pub(super) async fn run<V: Clone + Send + Sync + 'static>(shared: Arc<Shared<V>>
         let now = shared.core.clock.now();
         let (next, is_closed) = {
             let mut inside = shared.pending.lock();
-            let hurry = !inside.queue.is_done_to(inside.hurry_to);
-            (inside.queue.next(now, hurry), inside.is_closed)
+            let hurry_to = inside.hurry_to;
+            (inside.queue.next(now, hurry_to), inside.is_closed)
         };
         match next {
             Next::Write(due) => write(&shared, due).await,

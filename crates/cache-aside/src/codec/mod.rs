@@ -186,6 +186,10 @@ impl<V> Framing<V> {
     /// the cache that it belongs to. What was made without one of these secrets, or for another key, is missed
     /// ([`Unreadable::Forged`]), so that nobody who may only write to the store can make values of his own.
     ///
+    /// The cache is known by its name; the store's prefix is not in it. Caches that share a secret, and differ by the prefix
+    /// alone (one for each tenant, say), read each other's entries where somebody moves them: give each a name or a
+    /// secret of its own.
+    ///
     /// What he can do still: remove entries, and put an entry of before back under its own key, where it may look younger
     /// than it is; and read them all, for nothing is encrypted.
     ///

@@ -4,14 +4,16 @@ use std::{
     collections::HashMap,
     io,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicUsize, Ordering::SeqCst},
+        mpsc,
     },
+    thread,
     time::Duration,
 };
 
 use buttress_cache_aside::{BatchError, BatchPolicy, Batcher, Cache, CachePolicy};
-use buttress_testkit::cancel_sweep;
+use buttress_testkit::{cancel_sweep, tier::short_or_long};
 use futures_util::{FutureExt as _, future::join_all};
 use proptest::prelude::*;
 
@@ -281,6 +283,72 @@ async fn on_threads_each_question_is_answered_and_no_call_is_over_its_bound() {
     assert!(asked <= 64 * 20, "{asked}");
 }
 
+/// Asks its own batcher when it is dropped, as a user's future may.
+struct AsksOnce(Arc<OnceLock<Batcher<u32, u32>>>);
+
+impl Drop for AsksOnce {
+    fn drop(&mut self) {
+        let batcher = self.0.get().unwrap();
+        assert!(batcher.load(3).now_or_never().is_none());
+    }
+}
+
+/// Both go on at once, or as nearly so as can be had.
+fn meet(arrived: &AtomicUsize, round: usize) {
+    arrived.fetch_add(1, SeqCst);
+    let mut spins = 0_u32;
+    while arrived.load(SeqCst) < 2 * round {
+        spins += 1;
+        match spins % 1024 {
+            0 => thread::yield_now(),
+            _ => std::hint::spin_loop(),
+        }
+    }
+}
+
+/// The last caller goes while the next one comes, who is too late for this call and may be the last to hold it.
+#[test]
+fn a_call_that_is_dropped_by_who_comes_next_is_dropped_outside_of_the_lock() {
+    let (says, heard) = mpsc::channel();
+    thread::spawn(move || {
+        let own: Arc<OnceLock<Batcher<u32, u32>>> = Arc::default();
+        let asks = Arc::clone(&own);
+        let loader = move |_: Vec<u32>| {
+            let asks = AsksOnce(Arc::clone(&asks));
+            async move {
+                std::future::pending::<()>().await;
+                drop(asks);
+                Ok::<Vec<(u32, u32)>, io::Error>(Vec::new())
+            }
+        };
+        let batcher = Batcher::new(policy(Duration::ZERO, 1), loader).unwrap();
+        assert!(own.set(batcher.clone()).is_ok());
+        let arrived = Arc::new(AtomicUsize::new(0));
+        let (comes, arrives) = (batcher.clone(), Arc::clone(&arrived));
+        let rounds = short_or_long(20_000, 1_000_000);
+        let other = thread::spawn(move || {
+            for round in 1..=rounds {
+                meet(&arrives, round);
+                // A little later each time: what is looked for is over in some nanoseconds.
+                (0..round % 50).for_each(|_| std::hint::spin_loop());
+                assert!(comes.load(2).now_or_never().is_none());
+            }
+        });
+        for round in 1..=rounds {
+            let mut goes = Box::pin(batcher.load(1));
+            // The window is over with the first poll, the call begins with the second.
+            assert!((&mut goes).now_or_never().is_none());
+            assert!((&mut goes).now_or_never().is_none());
+            meet(&arrived, round);
+            drop(goes);
+        }
+        other.join().unwrap();
+        says.send(()).unwrap();
+    });
+    let ended = heard.recv_timeout(Duration::from_secs(120));
+    ended.expect("nobody waits for his own lock");
+}
+
 #[test]
 fn a_policy_that_cannot_work_is_refused() {
     let make = |policy| {
@@ -296,7 +364,7 @@ fn a_policy_that_cannot_work_is_refused() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(buttress_testkit::tier::short_or_long(64, 5_000)))]
+    #![proptest_config(ProptestConfig::with_cases(short_or_long(64, 5_000)))]
 
     /// Whoever comes when, and whoever goes: who stays is answered, in each call a key is once, and of those who were
     /// there at once nobody is in two calls.

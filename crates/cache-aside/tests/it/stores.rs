@@ -61,6 +61,26 @@ async fn redis_cluster_conforms() {
     conformance(Arc::new(RedisStore::new(RedisConnection::new(connection)))).await;
 }
 
+/// As an operator permits it who reads the pattern's page.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_may_do_what_the_page_says_may_do_all_that_is_needed() {
+    let Ok(server) = redis::Server::start() else {
+        return;
+    };
+    let page = include_str!("../../../../docs/patterns/cache-aside.md");
+    let (_, commands) = page.split_once("`RedisStore` needs `").unwrap();
+    let (commands, _) = commands.split_once('`').unwrap();
+    let mut permit = ::redis::cmd("ACL");
+    permit.arg(&["SETUSER", "shop", "on", ">word", "~*", "+@connection"][..]);
+    for command in commands.split(' ') {
+        permit.arg(format!("+{command}"));
+    }
+    let mut operator = redis_connection(&server.url()).await;
+    permit.query_async::<()>(&mut operator).await.unwrap();
+    let url = server.url().replace("redis://", "redis://shop:word@");
+    conformance(Arc::new(RedisStore::new(redis_connection(&url).await))).await;
+}
+
 #[tokio::test]
 async fn a_script_that_redis_forgot_is_sent_again_and_no_key_is_for_ever() {
     let Ok(server) = redis::Server::start() else {

@@ -12,6 +12,8 @@
 //! Numbers are big-endian. What the bytes as a whole are in (open or sealed, and in which form) is
 //! said by a byte before them, which is not read here.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::{HeaderMap, Method, Uri};
 
@@ -33,9 +35,14 @@ impl KeptRequest {
     pub(crate) fn encode(&self) -> Option<Vec<u8>> {
         let (method, target) = (self.method.as_str(), self.target.path_and_query());
         let target = target.map_or("/", |it| it.as_str());
+        // An absolute target may have no path, and is kept without what stood before it.
+        let target = match target.starts_with('?') {
+            true => Cow::Owned(["/", target].concat()),
+            false => Cow::Borrowed(target),
+        };
         let mut record = Vec::with_capacity(128 + self.body.len());
         record.extend(self.version.to_be_bytes());
-        for part in [method, target] {
+        for part in [method, &target] {
             record.extend(u16::try_from(part.len()).ok()?.to_be_bytes());
             record.extend(part.as_bytes());
         }
@@ -125,6 +132,30 @@ mod tests {
             let written = request.encode().unwrap();
             let head = written.len() - request.body.len();
             prop_assert_eq!(KeptRequest::decode(&written[..cut.index(head)]), None);
+        }
+    }
+
+    #[test]
+    fn every_form_of_a_target_is_read_again() {
+        for (asked, kept) in [
+            ("/o?a=1", "/o?a=1"),
+            ("//o/1", "//o/1"),
+            ("*", "*"),
+            ("http://shop", "/"),
+            ("http://shop/o", "/o"),
+            ("http://shop?a=1", "/?a=1"),
+            ("http://shop?", "/?"),
+        ] {
+            let request = KeptRequest {
+                version: 0,
+                method: Method::POST,
+                target: asked.parse().unwrap(),
+                headers: HeaderMap::new(),
+                caller: None,
+                body: Bytes::new(),
+            };
+            let read = KeptRequest::decode(&request.encode().unwrap());
+            assert_eq!(read.unwrap().target, kept, "{asked}");
         }
     }
 

@@ -58,6 +58,8 @@ impl<S, B: Body, R> Handles<B, R> for S where
 enum End {
     Answer(Bytes),
     Nothing,
+    /// As `Nothing`, and nobody was told so.
+    HandedBack,
     Unknown,
 }
 
@@ -280,7 +282,7 @@ impl Exchange {
                 Ok(Err(error)) => (Err(Ok(error)), End::Unknown),
                 Err(panic) => {
                     let end = match self.settings.idempotency.policy().abandoned() {
-                        Abandoned::Release => End::Nothing,
+                        Abandoned::Release => End::HandedBack,
                         Abandoned::Doubt => End::Unknown,
                     };
                     (Err(Err(panic)), end)
@@ -291,6 +293,10 @@ impl Exchange {
                 End::Answer(record) => self.keep(guard, record).await,
                 End::Nothing => {
                     let _ = guard.release().await;
+                    None
+                }
+                End::HandedBack => {
+                    let _ = guard.hand_back().await;
                     None
                 }
                 End::Unknown => {

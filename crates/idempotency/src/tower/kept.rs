@@ -125,7 +125,8 @@ impl KeptRequests {
         self
     }
 
-    /// Encrypts it.
+    /// Encrypts it. What was kept without a seal is not made again by this program any more, for
+    /// whoever may write into the table could have put it there: it counts, and is parked in the end.
     pub fn sealed(mut self, seal: impl Seal + 'static) -> Self {
         self.seal = Some(Arc::new(seal));
         self
@@ -201,11 +202,13 @@ impl KeptRequests {
     ) -> Result<(Request<Bytes>, u32), NotMade> {
         let opened;
         let bytes = match (kept.split_first(), &self.seal) {
-            (Some((&OPEN, bytes)), _) => bytes,
+            (Some((&OPEN, bytes)), None) => bytes,
             (Some((&SEALED, sealed)), Some(seal)) => {
                 opened = seal.open(key, sealed).ok_or(NotMade::ByThisOne)?;
                 &opened
             }
+            // Among them what is open where there is a seal: whoever writes into the table made it,
+            // or a program that had no seal yet.
             (Some(_), _) => return Err(NotMade::ByThisOne),
             (None, _) => return Err(NotMade::ForGood),
         };

@@ -1,12 +1,16 @@
 //! Makes abandoned requests again, through the service that they came to.
 
-use std::{future::poll_fn, time::SystemTime};
+use std::{
+    future::poll_fn,
+    time::{Duration, SystemTime},
+};
 
 use buttress_core::{RetryAfter, Verdict};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, header::RETRY_AFTER};
 use http_body::Body;
 use http_body_util::{BodyExt, Full};
+use tokio::time::timeout;
 use tower_service::Service;
 
 use super::{IdempotencyLayer, KeptRequests, Redriven, kept::NotMade};
@@ -18,7 +22,8 @@ use crate::{
 impl IdempotencyLayer {
     /// A completer that makes again what clients have left: requests that were
     /// [kept](Self::keep_requests), and whose process died, or whose answer left their key in
-    /// doubt. `service` is what they came to, this layer in it: the same router.
+    /// doubt. `service` is what they came to, this layer in it: the same router. Of a router that is
+    /// nested in another it is the inner one, for the path that is kept is the one that the layer saw.
     ///
     /// The request goes through it as it came, marked by [`Redriven`], under the key, scope and
     /// fingerprint it had, and knows which phases were passed. Whoever comes with the key meanwhile
@@ -30,9 +35,10 @@ impl IdempotencyLayer {
     /// | 401, 403, 404, 405: of what the program is by now, not of the request; any other that is not kept | never kept, whatever the rule says, unless the handler says it by [`Keep`](crate::http::Keep); the drive counts, and in the end the key is parked |
     /// | 429, 503 | the drive does not count; the completer pauses, as long as it was told |
     /// | the caller may not any more, or what was kept is damaged | parked at once |
+    /// | 2xx, and this layer was not come to: `service` has it not, and did it without its key | parked at once |
     ///
     /// How often, and how long apart, is the [`Completer`]'s to say. The request's own time is not
-    /// bounded but by the lease's ceiling.
+    /// bounded but by the lease's ceiling; nor is that for which its answer is read to the end.
     ///
     /// # Errors
     ///
@@ -48,8 +54,10 @@ impl IdempotencyLayer {
         let kept = self.settings().kept.clone();
         let kept = kept.ok_or(IdempotencyError::NoRequests)?;
         let (idempotency, driver) = (self.settings().idempotency.clone(), kept.driver().clone());
+        let lease = idempotency.policy().lease();
+        let longest = lease.length().saturating_mul(lease.ceiling());
         let handler = move |orphan: Orphan| -> Handling {
-            Box::pin(drive(service.clone(), kept.clone(), orphan))
+            Box::pin(drive(service.clone(), kept.clone(), longest, orphan))
         };
         Ok(Completer::new(idempotency, driver, handler))
     }
@@ -59,7 +67,7 @@ const fn said(verdict: Verdict, clean: bool) -> Said {
     Said { verdict, clean }
 }
 
-async fn drive<S, R>(mut service: S, kept: KeptRequests, orphan: Orphan) -> Said
+async fn drive<S, R>(mut service: S, kept: KeptRequests, longest: Duration, orphan: Orphan) -> Said
 where
     S: Service<Request<Full<Bytes>>, Response = Response<R>>,
     R: Body,
@@ -85,7 +93,8 @@ where
     let answer = match answered {
         Ok(response) => {
             let (head, body) = response.into_parts();
-            read(body).await;
+            // When its key is done no lease ends it any more, and others wait for this drive.
+            let _ = timeout(longest, read(body)).await;
             Some((head.status, head.headers))
         }
         Err(_) => None,
@@ -100,6 +109,8 @@ where
         return said(Verdict::success(), clean);
     }
     match answer {
+        // It was done, and not under its key: the layer is not in there. Once is enough.
+        Some((status, _)) if clean && status.is_success() => said(Verdict::refused(), false),
         Some((StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE, headers)) => {
             let verdict = Verdict::not_done();
             said(

@@ -56,7 +56,8 @@ const LEAST: Duration = Duration::from_millis(10);
 
 /// Takes the messages of a durable pull consumer, [as every consumer does](super#what-all-of-them-do).
 ///
-/// Done is done when the server has confirmed the acknowledgement. While a message is handled, the
+/// An acknowledgement goes out without being waited for: one that gets lost with its connection has
+/// its message come again, which an inbox knows. While a message is handled, the
 /// server hears each third of `ack_wait` that it and those fetched behind it are in work. A message
 /// that is put aside is terminated: it does not come again, the stream keeps it, and the server says
 /// so in an advisory (`$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED`). The consumer's own `max_deliver`
@@ -99,6 +100,7 @@ impl NatsConsumer {
         let fetched = Fetched {
             of: self,
             messages: VecDeque::new(),
+            over: None,
         };
         run::run(fetched, &self.terms, shutdown, &handle).await;
     }
@@ -138,6 +140,8 @@ pub fn read(message: &jetstream::Message) -> Option<Received> {
 struct Fetched<'a> {
     of: &'a NatsConsumer,
     messages: VecDeque<jetstream::Message>,
+    /// The connection by which they came.
+    over: Option<Connection>,
 }
 
 impl Fetched<'_> {
@@ -198,6 +202,7 @@ impl Source for Fetched<'_> {
                 sleep(AWAY).await;
                 return Err(PublishError::down("no connection to the server"));
             };
+            self.over = Some(connection.clone());
             let most = self.of.most(alone);
             // Each pull has a deadline of its own, which the server keeps while it is there.
             match timeout(PULL * 3, self.fetch(most, &connection)).await {
@@ -217,13 +222,22 @@ impl Source for Fetched<'_> {
         settled: Settled,
         _alone: bool,
     ) -> Result<(), PublishError> {
-        let word = match settled {
-            Settled::Done => AckKind::Ack,
-            Settled::Aside => AckKind::Term,
+        let told = async {
+            match settled {
+                Settled::Done => message.ack_with(AckKind::Ack).await,
+                // Rare, and not to come again: so it is confirmed.
+                Settled::Aside => message.double_ack_with(AckKind::Term).await,
+            }
         };
-        match timeout(SETTLE, message.double_ack_with(word)).await {
-            Ok(Ok(())) => Ok(()),
-            _ => Err(PublishError::down("an acknowledgement was not confirmed")),
+        let told = matches!(timeout(SETTLE, told).await, Ok(Ok(())));
+        let connected = self.over.as_ref().is_some_and(Connection::is_up);
+        if told && connected {
+            Ok(())
+        } else {
+            // What was fetched with it may be somebody else's by now.
+            Err(PublishError::down(
+                "an acknowledgement may not have reached the server",
+            ))
         }
     }
 

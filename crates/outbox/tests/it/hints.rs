@@ -166,15 +166,20 @@ async fn without_hints_another_process_is_heard_by_polling_alone() {
     };
     let (_pool, here) = postgres_at(&base.url).await;
     let relaying = Relaying::begin(&here, &base.pool, 0).await;
-    append(
-        &base.pool,
-        &Outbox::new(base.store.clone().with_notify()),
-        "a",
-    )
-    .await
-    .fire();
-    sleep(Duration::from_millis(500)).await;
-    assert_eq!(relaying.heard.load(Ordering::SeqCst), 0);
+    let outbox = Outbox::new(base.store.clone().with_notify());
+    let (mut rounds, mut appended) = (0, 0);
+    loop {
+        append(&base.pool, &outbox, "a").await.fire();
+        appended += 1;
+        sleep(Duration::from_millis(500)).await;
+        if relaying.heard.load(Ordering::SeqCst) < appended {
+            break;
+        }
+        // A slow machine may have come to the next poll by now; a hint would be there each time.
+        rounds += 1;
+        assert!(rounds < 4, "it is heard at once each time");
+        rested().await;
+    }
     // The pass that stopping does not make: polling is what finds it.
     relaying.end().await;
     let counts = Outbox::new(base.store.clone());

@@ -1,11 +1,16 @@
 //! The lines of those who wait, one for each key on which somebody waits.
 
 use std::{
+    borrow::Borrow,
     collections::HashMap,
     hash::Hash,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{
+            AtomicUsize,
+            Ordering::{Relaxed, SeqCst},
+            fence,
+        },
     },
 };
 
@@ -51,6 +56,40 @@ impl<K> Lines<K> {
     }
 }
 
+impl<K: Hash + Eq> Lines<K> {
+    /// Whether nobody stands in the line of `key`.
+    pub(super) fn is_free<Q>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.waiting() == 0 || !self.lock().lines.contains_key(key)
+    }
+
+    /// More may be there of `key`: whoever is first in its line asks anew.
+    pub(super) fn wake<Q>(&self, key: &Q)
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        // One who enters asks after he is counted, and this looks after more was there: either he has seen it, or he
+        // is seen.
+        fence(SeqCst);
+        if self.waiting() > 0
+            && let Some((queue, _)) = self.lock().lines.get(key)
+        {
+            queue.wake();
+        }
+    }
+
+    /// The same of all keys.
+    pub(super) fn wake_all(&self) {
+        for (queue, _) in self.lock().lines.values() {
+            queue.wake();
+        }
+    }
+}
+
 impl<K: Hash + Eq + Clone> Lines<K> {
     /// Enters the line of `key`, unless too many wait already.
     pub(super) fn of(&self, key: K) -> Option<Line<'_, K>> {
@@ -59,6 +98,7 @@ impl<K: Hash + Eq + Clone> Lines<K> {
             return None;
         }
         self.waiting.fetch_add(1, Relaxed);
+        fence(SeqCst);
         let new = || (Arc::new(Queue::new(self.longest)), 0);
         let (queue, count) = inside.lines.entry(key.clone()).or_insert_with(new);
         *count += 1;

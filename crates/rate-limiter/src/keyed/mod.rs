@@ -187,10 +187,12 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
     {
         on_any!(&self.family.tables, table =>
             table.peek(key, || self.now(), |rules, state, now| state.give_back(rules, now, permits)));
+        self.family.lines.wake(key);
     }
 
     /// Waits for so many permits of `key`, in the line of that key, and no longer than `patience`.
-    /// Who came first is served first; as many may wait, over all keys, as the builder says (1024).
+    /// Who came first is served first; as many may wait, over all keys, as the builder says (1024). Who
+    /// finds his permits there, and nobody in the line of his key, needs no place in one.
     ///
     /// Dropping the future leaves the line; no permit is lost.
     ///
@@ -217,8 +219,8 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
             }
             decision
         };
-        // Nobody is in any line: whoever finds his permits there needs no place in one.
-        if family.lines.waiting() == 0 {
+        // Whoever waits for another key, and however many they are.
+        if family.lines.is_free(key) {
             let decision = ask();
             if decision.is_allowed() {
                 return Ok(decision);
@@ -236,7 +238,7 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
     }
 
     /// Goes on by another quota, with what is left of each key as `carry` says. Keys are changed some
-    /// ten thousand at a time, while calls go on.
+    /// ten thousand at a time, while calls go on. Who waits in line waits by the new one.
     ///
     /// # Errors
     ///
@@ -265,6 +267,7 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
             }
             *held = quota;
         }
+        family.lines.wake_all();
         family.told.tell(EventKind::QuotaChanged);
         Ok(())
     }
@@ -279,6 +282,7 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
     /// In shadow it decides, tells its observers what it would refuse, and lets everything through.
     pub fn set_shadow(&self, shadow: bool) {
         self.family.shadow.store(shadow, Relaxed);
+        self.family.lines.wake_all();
     }
 
     /// Forgets what is known of `key`: it has all its permits again.
@@ -288,6 +292,7 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
         Q: Hash + Eq + ?Sized,
     {
         on_any!(&self.family.tables, table => table.remove(key));
+        self.family.lines.wake(key);
     }
 
     /// Sweeps out idle keys and gives their memory back, if it is not fixed. Never needed; for quiet

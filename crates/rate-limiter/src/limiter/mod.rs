@@ -212,9 +212,11 @@ impl RateLimiter {
     /// Gives permits back that were taken and not used. Never more than a full burst is there.
     pub fn give_back(&self, permits: u64) {
         self.core.gcra.give_back(|| self.now(), permits);
+        self.core.queue.wake();
     }
 
-    /// Goes on by another quota, at once, with what is left as `carry` says.
+    /// Goes on by another quota, at once, with what is left as `carry` says. Who waits in line waits by the
+    /// new one.
     ///
     /// A call that races with the change is decided by either.
     ///
@@ -229,6 +231,7 @@ impl RateLimiter {
             self.core.gcra.set_plan(|| self.now(), plan, carry);
             *held = quota;
         }
+        self.core.queue.wake();
         self.core.told.tell(EventKind::QuotaChanged);
         Ok(())
     }
@@ -243,6 +246,7 @@ impl RateLimiter {
     /// In shadow it decides, tells its observers what it would refuse, and lets everything through.
     pub fn set_shadow(&self, shadow: bool) {
         self.core.shadow.store(shadow, Relaxed);
+        self.core.queue.wake();
     }
 
     /// Its name.

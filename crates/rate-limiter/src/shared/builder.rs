@@ -25,7 +25,7 @@ use crate::{Event, KeyedRateLimiter, PolicyError, Quota, machine::Plan, store::S
 /// | lease | none | 2 permits to the burst; 10 ms to 1 min |
 /// | keys held here: of leases, and while the store is down | 100,000 | 1 to 100,000,000 |
 /// | longest key | what the name leaves of 254 bytes | 1 byte to that |
-/// | name | | 1 to 100 characters of ASCII: it is part of the key in the store |
+/// | name | | 1 to 100 characters of ASCII: it is part of the key in the store, where a colon or a percent sign of it takes three bytes |
 #[must_use]
 pub struct SharedRateLimiterBuilder {
     told: Told,
@@ -134,8 +134,8 @@ impl SharedRateLimiterBuilder {
         if !self.told.name.is_ascii() || !(1..=100).contains(&self.told.name.len()) {
             return Err(PolicyError::new("name", "1 to 100 characters of ASCII"));
         }
-        // The name and a colon stand before the key in the store.
-        let room = Key::LONGEST - 1 - self.told.name.len();
+        let prefix = prefix(&self.told.name);
+        let room = Key::LONGEST.saturating_sub(prefix.len());
         let longest_key = self.longest_key.unwrap_or(room);
         if !(1..=room).contains(&longest_key) {
             return Err(PolicyError::new(
@@ -179,6 +179,7 @@ impl SharedRateLimiterBuilder {
             shadow: AtomicBool::new(self.shadow),
             down: AtomicBool::new(false),
             longest_key,
+            prefix,
             clock: self.clock,
         });
         if let Some(registry) = self.registry {
@@ -186,6 +187,13 @@ impl SharedRateLimiterBuilder {
         }
         Ok(SharedRateLimiter { core })
     }
+}
+
+/// What stands before a key in the store: the name and a colon, which is the first. A key may begin with
+/// anything, so a name with a colon of its own would be another name, and the beginning of a key.
+fn prefix(name: &str) -> Vec<u8> {
+    let name = name.replace('%', "%25").replace(':', "%3A");
+    [name.as_bytes(), b":"].concat()
 }
 
 impl fmt::Debug for SharedRateLimiterBuilder {

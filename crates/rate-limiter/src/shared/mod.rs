@@ -103,6 +103,8 @@ struct Core {
     shadow: AtomicBool,
     down: AtomicBool,
     longest_key: usize,
+    /// Before each key in the store.
+    prefix: Vec<u8>,
     clock: Clock,
 }
 
@@ -325,11 +327,7 @@ impl Core {
     /// The key in the store: two limiters on one store have nothing in common.
     fn key(&self, key: impl AsRef<[u8]>) -> Result<Key, SharedError> {
         let checked = Key::bounded(key, self.longest_key)?;
-        let mut whole = Vec::with_capacity(self.told.name.len() + 1 + checked.len());
-        whole.extend_from_slice(self.told.name.as_bytes());
-        whole.push(b':');
-        whole.extend_from_slice(&checked);
-        Ok(Key::new(whole)?)
+        Ok(Key::new([&self.prefix[..], &checked[..]].concat())?)
     }
 
     /// Tells of a decision, and gives what the caller is told.

@@ -227,6 +227,38 @@ async fn rl6_a_store_whose_clock_goes_back_gives_out_nothing_more_and_locks_nobo
     tally.faults(3 * 4);
 }
 
+/// A key may be what somebody else has chosen.
+#[tokio::test]
+async fn no_key_of_a_limiter_is_a_key_of_another_whatever_their_names_are() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let day = || Quota::new(Bandwidth::per_day(1)).unwrap();
+    for name in [
+        "login",
+        "login:ip",
+        "login%3Aip",
+        "login:",
+        "login:ip:",
+        ":",
+    ] {
+        let limiter = SharedRateLimiter::new(name, day(), Arc::clone(&store)).unwrap();
+        for key in [
+            "10.0.0.1",
+            "ip:10.0.0.1",
+            ":10.0.0.1",
+            "ip::10.0.0.1",
+            "login:ip:10.0.0.1",
+        ] {
+            for expected in [true, false] {
+                let decision = limiter.check(key).await.unwrap();
+                assert_eq!(decision.is_allowed(), expected, "{name} {key}");
+            }
+        }
+    }
+    let longest = ":".repeat(100);
+    let refused = SharedRateLimiter::new(longest, day(), Arc::clone(&store));
+    assert_eq!(refused.unwrap_err().field(), "longest_key");
+}
+
 #[tokio::test]
 async fn keys_and_quotas_that_cannot_be_are_refused_and_two_limiters_share_nothing() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());

@@ -6,7 +6,7 @@ use std::{
 };
 
 use buttress_core::{Clock, RejectionKind};
-use buttress_rate_limiter::{Bandwidth, KeyedRateLimiter, Quota, RateLimiter};
+use buttress_rate_limiter::{Bandwidth, Carry, KeyedRateLimiter, Quota, RateLimiter};
 use buttress_testkit::cancel_sweep;
 use futures_util::FutureExt as _;
 
@@ -175,7 +175,79 @@ fn what_is_there_is_taken_without_a_place_unless_somebody_is_in_line() {
     hand.advance(Duration::from_secs(3600));
     // The permits are there, and theirs who wait.
     assert!(now(&limiter).unwrap().is_err(), "the line is full");
-    assert!(of_key(2).unwrap().is_err(), "the lines are full");
+    assert!(of_key(1).unwrap().is_err(), "the lines are full");
+    // Nobody waits for those of another key.
+    assert!(of_key(2).unwrap().is_ok());
+    assert!(of_key(2).unwrap().is_err(), "from now on he would wait");
+}
+
+/// Whoever was told to come back in an hour, and then there is more.
+async fn is_served(
+    what: &str,
+    waits: impl Future<Output = bool> + Send + 'static,
+    more: impl Fn(),
+) {
+    let waits = tokio::spawn(waits);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!waits.is_finished(), "{what}");
+    more();
+    let served = tokio::time::timeout(Duration::from_secs(60), waits).await;
+    assert!(served.expect(what).unwrap(), "{what}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_is_served_when_there_is_more_than_he_was_told_of() {
+    let faster = || Quota::per_second(10).unwrap();
+    for what in ["quota", "given back", "reservation", "shadow"] {
+        let limiter = slow(1, Duration::from_secs(3600));
+        let held = limiter.reserve(1, Duration::ZERO).unwrap();
+        let held = std::cell::Cell::new(Some(held));
+        let own = limiter.clone();
+        let waits = async move { own.until_ready().await.is_ok() };
+        is_served(what, waits, || match what {
+            "quota" => limiter.set_quota(faster(), Carry::AsItIs).unwrap(),
+            "given back" => limiter.give_back(1),
+            "reservation" => drop(held.take()),
+            _ => limiter.set_shadow(true),
+        })
+        .await;
+    }
+    for fixed in [false, true] {
+        for what in ["quota", "given back", "reset", "shadow"] {
+            let quota = Quota::new(Bandwidth::per_hour(1)).unwrap();
+            let keys = KeyedRateLimiter::<u8>::builder("keys", quota).clock(Clock::tokio());
+            let keys = if fixed { keys.fixed_memory() } else { keys };
+            let keys = keys.build().unwrap();
+            assert!(keys.check(&1).is_allowed());
+            let own = keys.clone();
+            let waits = async move { own.until_ready_within(&1, 1, Duration::MAX).await.is_ok() };
+            is_served(what, waits, || match what {
+                "quota" if fixed => keys.give_back(&1, 1),
+                "quota" => keys.set_quota(faster(), Carry::AsItIs).unwrap(),
+                "given back" => keys.give_back(&1, 1),
+                "reset" => keys.reset(&1),
+                _ => keys.set_shadow(true),
+            })
+            .await;
+        }
+    }
+}
+
+#[test]
+fn a_thread_that_waits_is_served_when_there_is_more_than_it_was_told_of() {
+    let limiter = slow(1, Duration::from_secs(86_400));
+    assert!(limiter.check().is_allowed());
+    let (says, heard) = std::sync::mpsc::channel();
+    let own = limiter.clone();
+    std::thread::spawn(move || {
+        let served = own.until_ready_blocking(1, Duration::from_secs(90_000));
+        says.send(served.is_ok()).unwrap();
+    });
+    while limiter.waiting() == 0 {
+        std::thread::yield_now();
+    }
+    limiter.give_back(1);
+    assert_eq!(heard.recv_timeout(Duration::from_secs(120)), Ok(true));
 }
 
 #[tokio::test(start_paused = true)]

@@ -88,6 +88,10 @@ where
                 hash.update(pause.mark());
                 if let Pause::Child(child) = pause {
                     hash.update(child.definition.key.name.as_bytes());
+                    // Whether it decides for both is nothing to change under way.
+                    if child.definition.pivot {
+                        hash.update(b"\0pivot");
+                    }
                 }
             }
             if let Some(after) = self.graph.unless_in_a_row(place) {

@@ -10,6 +10,9 @@ use crate::{OutputError, SagaId, context::read_output, run::SLEPT};
 /// How deep sagas may be nested: a saga, its child, its child's child, and so on.
 pub(super) const DEEPEST: usize = 8;
 
+/// What is parked, or cannot be undone, because its child is not there.
+pub(crate) const NO_CHILD: &str = "NO_CHILD";
+
 /// The child of a step, its types forgotten.
 #[derive(Clone)]
 pub(crate) struct Child {

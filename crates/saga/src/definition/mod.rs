@@ -22,7 +22,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use self::pause::{TIMED_OUT, taken};
 pub use self::{child::ChildContext, error::DefinitionError, fork::Fork, pause::Waited};
 pub(crate) use self::{
-    child::{Child, Given},
+    child::{Child, Given, NO_CHILD},
     pause::Pause,
 };
 use crate::{
@@ -156,6 +156,19 @@ impl Definition {
     pub(crate) fn fold(&self, record: &Record) -> Result<Progress, IllegalEntry> {
         let journal = record.journal.iter().map(|line| &line.entry);
         Progress::fold(&self.names(), &self.shape.before, journal)
+    }
+
+    /// Whether a saga that stands there can still be turned back by somebody: it goes forward, or
+    /// needs attention on that way, and nobody has decided that there is no other.
+    pub(crate) fn may_turn_back(&self, progress: &Progress) -> bool {
+        let mut until_pivot = progress.steps.iter().take(self.shape.forward_from);
+        let passed = self.pivot && until_pivot.all(|it| it.output.is_some());
+        // Whether a child that is not there has decided nobody will ever tell but who asks for this.
+        let gone = progress.parked.as_deref() == Some(NO_CHILD);
+        let mut steps = progress.steps.iter().zip(&self.steps);
+        let decided = steps
+            .any(|(it, step)| step.decides() && it.child.is_some() && it.asleep.is_some() && !gone);
+        progress.reason.is_none() && !passed && !decided
     }
 }
 

@@ -9,17 +9,14 @@ use buttress_store::{Key, Micros};
 
 use super::{Drive, Lost};
 use crate::{
-    Entry, EventKind, FailureKind, State,
-    definition::{Child, Given},
+    Entry, EventKind, FailureKind, SagaId, State,
+    definition::{Child, Given, NO_CHILD},
     store::{Hand, NewSaga, Record, Then, Write},
 };
 
 /// What is parked because nobody could say what a child is to be started with, or because what it
 /// returned is not of the type that is wanted.
 const CHILD: &str = "CHILD";
-
-/// What is parked, or cannot be undone, because its child is not there.
-const NO_CHILD: &str = "NO_CHILD";
 
 /// Why a step failed whose child had not ended in time.
 const CHILD_TIMED_OUT: &str = "CHILD_TIMED_OUT";
@@ -40,27 +37,30 @@ pub(super) struct Looked {
 impl Drive {
     /// The line that starts a child. The child goes into the same commit.
     pub(super) fn call(&mut self, step: usize, child: &Child) -> Entry {
-        match self.new_child(step, child) {
-            Some(new) => {
-                let attempt = self.progress.steps[step].attempts + 1;
-                let until = child.within.map(|within| (self.now() + within).get());
-                let entry = Entry::Calling {
-                    step,
-                    name: self.definition.steps[step].name.to_string(),
-                    attempt,
-                    child: new.id,
-                    until,
+        let it = &self.progress.steps[step];
+        let (attempt, called) = (it.attempts + 1, it.child);
+        let name = &self.definition.steps[step].name;
+        let id = self.record.id.child(self.record.created_at, name, attempt);
+        // One that was waited for in vain is there already, and is not started again: its row is
+        // locked before its parent's.
+        if called != Some(id) {
+            let Some(new) = self.new_child(step, id, child) else {
+                return Entry::Parked {
+                    code: CHILD.to_owned(),
                 };
-                self.starts.push(new);
-                entry
-            }
-            None => Entry::Parked {
-                code: CHILD.to_owned(),
-            },
+            };
+            self.starts.push(new);
+        }
+        Entry::Calling {
+            step,
+            name: self.definition.steps[step].name.to_string(),
+            attempt,
+            child: id,
+            until: child.within.map(|within| (self.now() + within).get()),
         }
     }
 
-    fn new_child(&self, step: usize, child: &Child) -> Option<NewSaga> {
+    fn new_child(&self, step: usize, id: SagaId, child: &Child) -> Option<NewSaga> {
         let name = &self.definition.steps[step].name;
         let outputs: Vec<_> = self.outputs();
         let given = Given {
@@ -74,9 +74,8 @@ impl Drive {
         if input.len() > self.engine.longest_input {
             return None;
         }
-        let attempt = self.progress.steps[step].attempts + 1;
         Some(NewSaga {
-            id: self.record.id.child(self.record.created_at, name, attempt),
+            id,
             definition: child.definition.key.clone(),
             business_key: Key::new(format!("{}.{name}", self.record.id)).ok(),
             input,
@@ -159,7 +158,7 @@ impl Drive {
             step: name,
             child: child.id,
         });
-        self.engine.wake.notify_one();
+        self.engine.wake.send_replace(());
         Ok(true)
     }
 

@@ -19,7 +19,7 @@ pub(super) struct Plan {
     /// A signal, or the end of a child, may come sooner.
     listens: bool,
     /// Something may have come already that was not seen: since the last look, or at any time, to
-    /// a wait that nobody has looked for yet.
+    /// a wait or of a child that nobody has looked for yet.
     missed: bool,
     unheard: bool,
     /// It is for a child that it waits, which may need the place.
@@ -128,7 +128,10 @@ impl Drive {
             let parks = matches!(entry, Entry::Parked { .. });
             return (!parks || !self.progress.is_open()).then_some(entry);
         }
-        plan.missed |= !self.is_new_child(step);
+        let new = self.is_new_child(step);
+        plan.missed |= !new;
+        // One that is called again may have ended long ago, and nobody has looked.
+        plan.unheard |= !new && self.looked[step].is_none();
         plan.wait(self.wakes_after(step, until));
         self.wait_for_child(plan);
         None
@@ -161,13 +164,6 @@ impl Drive {
 
     /// Whether an attempt may begin now; otherwise it says for how long not.
     fn may_begin(&mut self, step: usize, plan: &mut Plan) -> bool {
-        if self.is_stopping() {
-            // Somebody else begins it, once what is under way has ended.
-            if !self.progress.is_open() {
-                plan.wait(Duration::ZERO);
-            }
-            return false;
-        }
         let now = self.engine.clock.now();
         let (mut wait, mut paused) = match self.rests[step] {
             Some((until, paused)) => (until.saturating_since(now), paused),
@@ -175,6 +171,13 @@ impl Drive {
         };
         if let Some(until) = self.progress.steps[step].rests {
             wait = wait.max(Micros::new(until).saturating_since(self.now()));
+        }
+        if self.is_stopping() {
+            // Somebody else begins it, no sooner than it may, once what is under way has ended.
+            if !self.progress.is_open() {
+                plan.wait(self.before_deadline(step, wait));
+            }
+            return false;
         }
         if wait.is_zero()
             && let Some(asked) = self.pause_before(step)
@@ -186,7 +189,7 @@ impl Drive {
             return true;
         }
         plan.paused |= paused;
-        plan.wait(wait);
+        plan.wait(self.before_deadline(step, wait));
         false
     }
 

@@ -16,7 +16,7 @@ use std::{
 
 use buttress_core::{Clock, Moment, Observers};
 use buttress_store::Lease;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 pub(crate) use self::gather::Gather;
 use self::{
@@ -65,7 +65,7 @@ pub(crate) struct Engine {
     pub(crate) observers: Observers<Event>,
     pub(crate) stop: watch::Receiver<Stop>,
     /// Wakes the runners of this process: a child is due, or a parent.
-    pub(crate) wake: Arc<Notify>,
+    pub(crate) wake: Arc<watch::Sender<()>>,
     /// How long a child's input may be.
     pub(crate) longest_input: usize,
 }
@@ -179,7 +179,7 @@ impl Drive {
             };
             if !self.progress.state.is_active() {
                 if self.record.parent.is_some() {
-                    self.engine.wake.notify_one();
+                    self.engine.wake.send_replace(());
                 }
                 self.tell_rest();
                 return Ok(());

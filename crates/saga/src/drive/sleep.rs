@@ -9,7 +9,9 @@ use std::{
 use buttress_store::Micros;
 
 use super::{Drive, Lost};
-use crate::{Entry, FailureKind, definition::Pause, machine::Next, run::SLEPT, store::Signals};
+use crate::{
+    Entry, FailureKind, State, definition::Pause, machine::Next, run::SLEPT, store::Signals,
+};
 
 /// What is parked because nobody could say how long it should sleep or wait.
 const SLEEP: &str = "SLEEP";
@@ -139,11 +141,18 @@ impl Drive {
     /// How long until it wakes: at its time, or when the way forward has taken too long.
     pub(super) fn wakes_after(&self, step: usize, until: i64) -> Duration {
         let wait = Micros::new(until).saturating_since(self.now());
+        match self.definition.steps[step].decides() {
+            true => wait,
+            false => self.before_deadline(step, wait),
+        }
+    }
+
+    /// So long, or until the way forward to this step has taken too long.
+    pub(super) fn before_deadline(&self, step: usize, wait: Duration) -> Duration {
+        let has_deadline =
+            self.progress.state == State::Running && step < self.definition.shape.forward_from;
         match self.definition.forward_within {
-            Some(limit)
-                if step < self.definition.shape.forward_from
-                    && !self.definition.steps[step].decides() =>
-            {
+            Some(limit) if has_deadline => {
                 let left = limit.saturating_sub(self.age());
                 wait.min(left.saturating_add(BEHIND))
             }

@@ -93,7 +93,7 @@ impl Drive {
                     }
                     self.tell_written(&write.entries);
                     if write.reaches_others() {
-                        self.engine.wake.notify_one();
+                        self.engine.wake.send_replace(());
                     }
                     return Ok(Wrote::Done);
                 }

@@ -1,11 +1,11 @@
 //! One saga at a time: what is done, what is undone, what is told.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use buttress_retry_backoff::{Backoff, Jitter};
 use buttress_saga::{
     By, Effect, Entry, Saga, SagaError, SagaId, Sagas, StartOptions, State, StepPolicy, StepState,
-    store::{Filter, MemoryStore, Started},
+    store::{Filter, Hand, MemoryStore, Started, Store, Then, Write},
 };
 
 use crate::world::{Act, Deed, Scripted, Stopwatch, World};
@@ -175,6 +175,79 @@ async fn behind_the_pivot_there_is_only_forward() {
     assert!(matches!(cancelled, Err(SagaError::WrongState { .. })));
     stand.drive(60).await;
     assert_eq!(stand.state(id).await.0, State::Completed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn behind_the_pivot_nothing_is_cancelled_also_if_it_needs_attention() {
+    let stand = Stand::new();
+    let by = || By::new("me", "why not");
+    stand.world.script(1, "ship", &[Act::Refused]);
+    let id = stand.start(1).await;
+    stand.drive(2).await;
+    assert_eq!(stand.state(id).await.0, State::NeedsAttention);
+    let refused = stand.sagas.cancel(&stand.saga, id, by()).await;
+    assert!(matches!(refused, Err(SagaError::WrongState { .. })));
+    stand.sagas.resume(&stand.saga, id, by()).await.unwrap();
+    stand.drive(2).await;
+    assert_eq!(stand.state(id).await.0, State::Completed);
+    // What is turned back already, and parked on that way, stays where it is.
+    stand.world.script(2, "charge", &[Act::Refused]);
+    stand.world.undo_script(2, "reserve", &[Act::Refused]);
+    let id = stand.start(2).await;
+    stand.drive(2).await;
+    assert_eq!(stand.state(id).await.0, State::NeedsAttention);
+    let refused = stand.sagas.cancel(&stand.saga, id, by()).await;
+    assert!(matches!(refused, Err(SagaError::WrongState { .. })));
+}
+
+/// A worker that died behind the last step's own commit, where branches leave what follows to a
+/// write of its own.
+#[tokio::test(start_paused = true)]
+async fn what_has_passed_its_pivot_is_not_cancelled_before_that_it_is_completed_is_written() {
+    let world = World::default();
+    let step = |name| Scripted {
+        name,
+        world: world.clone(),
+    };
+    let mut saga = Saga::define("forked", 1);
+    saga.fork(|fork| {
+        fork.branch(|branch| branch.step("a", step("a")));
+        fork.branch(|branch| branch.step("b", step("b")));
+    });
+    saga.pivot();
+    let saga = saga.build().unwrap();
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let sagas = Sagas::shared(Arc::clone(&store));
+    let started = sagas.start(&saga, &1, StartOptions::new()).await;
+    let id = started.unwrap().id();
+    let begun = |(step, name): (usize, &str)| Entry::Started {
+        step,
+        name: name.to_owned(),
+        attempt: 1,
+    };
+    let done = |step| Entry::Succeeded {
+        step,
+        output: "\"done\"".to_owned(),
+    };
+    let mut entries: Vec<_> = [(0, "a"), (1, "b")].into_iter().map(begun).collect();
+    entries.extend([0, 1].map(done));
+    let write = Write {
+        expected: 0,
+        entries,
+        state: State::Running,
+        reason: None,
+        then: Then::Release(Duration::ZERO),
+        progress: true,
+        starts: Vec::new(),
+        wakes: None,
+    };
+    assert!(store.append(id, Hand::Operator, &write).await.unwrap());
+    let refused = sagas.cancel(&saga, id, By::new("me", "why not")).await;
+    assert!(matches!(refused, Err(SagaError::WrongState { .. })));
+    let runner = sagas.runner().saga(&saga).build().unwrap();
+    runner.run_once().await.unwrap();
+    assert_eq!(sagas.get(id).await.unwrap().state, State::Completed);
+    assert!(world.log(1).is_empty(), "neither run again nor undone");
 }
 
 #[tokio::test(start_paused = true)]

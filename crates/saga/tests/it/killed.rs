@@ -261,6 +261,17 @@ kill!(
     }
 );
 
+kill!(
+    killed_processes_leave_no_child_behind_and_lose_no_money_on_sqlite,
+    sqlite,
+    How::Family,
+    async {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("bank.db");
+        Some((format!("sqlite:{}", file.display()), folder))
+    }
+);
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_planted_withdrawal_beside_its_journal_is_found_to_cost_money() {
     let tally = buttress_testkit::tally::suite("SG5");

@@ -12,7 +12,7 @@ use buttress_saga::{
 
 use crate::{
     calls::Stand,
-    world::{Act, Deed, Stopwatch},
+    world::{Act, Deed, Scripted, Stopwatch, World},
 };
 
 const KEPT: Act = Act::Kept(Duration::from_secs(2));
@@ -122,6 +122,63 @@ async fn an_undo_is_postponed_as_well_and_an_earlier_doubt_stays() {
     let doubted = Deed::Undo("charge", Effect::Unknown);
     assert!(stand.world.log(1).contains(&doubted));
     assert!(!stand.world.has(id, "charge"));
+}
+
+/// Whatever keeps it back between two attempts.
+#[tokio::test(start_paused = true)]
+async fn the_deadline_of_the_way_forward_strikes_while_a_step_is_kept_back() {
+    let long = Duration::from_secs(3600);
+    for paused in [false, true] {
+        let world = World::default();
+        world.script(1, "b", &[Act::Kept(long); 10]);
+        let mut saga = Saga::define("hurried", 1);
+        for name in ["a", "b"] {
+            let world = world.clone();
+            saga.step(name, Scripted { name, world });
+        }
+        saga.forward_within(Duration::from_secs(10));
+        let saga = saga.build().unwrap();
+        let sagas = Sagas::new(MemoryStore::new());
+        let started = sagas.start(&saga, &1, StartOptions::new()).await.unwrap();
+        world.pause(paused.then_some(long));
+        let runner = sagas.runner().saga(&saga).build().unwrap();
+        let late = tokio::time::sleep(Duration::from_secs(15));
+        runner.run_until(late).await;
+        let saga = sagas.get(started.id()).await.unwrap();
+        let ended = (saga.state, saga.reason.as_deref());
+        assert_eq!(ended, (State::Undone, Some("DEADLINE")), "{paused}");
+    }
+}
+
+/// Takes a while, and then asks to be left alone for an hour.
+struct Busy(Arc<Mutex<u32>>);
+
+impl Step for Busy {
+    type Input = ();
+    type Output = ();
+
+    async fn run(&self, _: &Context<'_, ()>) -> Result<(), StepError> {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        *self.0.lock().unwrap() += 1;
+        Err(StepError::not_done("BUSY").with_retry_after(Duration::from_secs(3600)))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asked_to_be_left_alone_is_not_asked_by_the_next_runner_when_one_stops() {
+    let asked = Arc::new(Mutex::new(0));
+    let mut saga = Saga::define("busy", 1);
+    saga.step("busy", Busy(Arc::clone(&asked)));
+    let saga = saga.build().unwrap();
+    let sagas = Sagas::new(MemoryStore::new());
+    sagas.start(&saga, &(), StartOptions::new()).await.unwrap();
+    // The first stops in the middle of the attempt, which may end.
+    for (life, expected) in [(1, 1), (3500, 1), (200, 2)] {
+        let runner = sagas.runner().saga(&saga).build().unwrap();
+        let life = tokio::time::sleep(Duration::from_secs(life));
+        runner.run_until(life).await;
+        assert_eq!(*asked.lock().unwrap(), expected);
+    }
 }
 
 /// Refuses, and takes down why it is undone.

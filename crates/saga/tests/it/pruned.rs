@@ -1,15 +1,24 @@
 //! What ended long ago is removed, and nothing else.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use buttress_saga::{
     Sagas, StartOptions, State,
-    store::{MemoryStore, Store},
+    store::{Ask, MemoryStore, MySqlStore, Store},
 };
+use buttress_store::Token;
+use buttress_testkit::proxy::{Proxy, Way};
 
 use crate::{
     calls::order,
     shaky::{Fate, Shaky},
+    stand,
     world::{Act, World},
 };
 
@@ -59,6 +68,85 @@ async fn what_ended_is_kept_for_as_long_as_it_says_and_what_did_not_for_ever() {
         "all that ended, and nothing else"
     );
     assert_eq!(sagas.get(waits.id()).await.unwrap().state, State::Running);
+}
+
+/// A trip for each of them would take longer than the store's deadline: none would ever be removed,
+/// and whoever shares the store would be kept waiting.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_are_claimed_and_pruned_in_time_however_slow_the_network() {
+    let Some(stand) = stand::mysql().await.unwrap() else {
+        return;
+    };
+    let saga = order(&World::default());
+    let sagas = Sagas::shared(Arc::clone(&stand.store));
+    for number in 0..500 {
+        let started = sagas.start(&saga, &number, StartOptions::new()).await;
+        started.unwrap();
+    }
+    let (proxy, url) = Proxy::before(stand.database.url()).await.unwrap();
+    let far = sqlx::MySqlPool::connect(&url).await.unwrap();
+    let store = MySqlStore::new(far.clone()).unwrap();
+    proxy.delay(Way::ToServer, Duration::from_millis(12));
+    let ask = Ask {
+        definition: saga.key().clone(),
+        limit: 500,
+        length: KEPT,
+        token: Token::random(),
+        lapsed: None,
+    };
+    assert_eq!(store.claim(&ask).await.unwrap().len(), 500);
+    let end = "UPDATE buttress_saga SET state = 2, ended_at = 1";
+    sqlx::query(end).execute(&stand.pool).await.unwrap();
+    assert_eq!(store.prune(KEPT, 500).await.unwrap(), 500);
+    assert_eq!(sagas.census().await.unwrap(), []);
+    far.close().await;
+    stand.close().await.unwrap();
+}
+
+/// While one of them is in the middle of its claim, for longer than the others need.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_claims_some_of_many_keeps_nobody_from_claiming_others() {
+    let Some(stand) = stand::mysql().await.unwrap() else {
+        return;
+    };
+    let saga = order(&World::default());
+    let sagas = Sagas::shared(Arc::clone(&stand.store));
+    for number in 0..300 {
+        let started = sagas.start(&saga, &number, StartOptions::new()).await;
+        started.unwrap();
+    }
+    let (proxy, url) = Proxy::before(stand.database.url()).await.unwrap();
+    let far = sqlx::MySqlPool::connect(&url).await.unwrap();
+    let store = MySqlStore::new(far.clone()).unwrap();
+    proxy.delay(Way::ToServer, Duration::from_millis(200));
+    let ask = |limit| Ask {
+        definition: saga.key().clone(),
+        limit,
+        length: KEPT,
+        token: Token::random(),
+        lapsed: None,
+    };
+    let ended = AtomicBool::new(false);
+    let slowly = async {
+        let claimed = store.claim(&ask(10)).await.unwrap().len();
+        ended.store(true, Ordering::Relaxed);
+        claimed
+    };
+    let beside = async {
+        let mut count = 0;
+        while !ended.load(Ordering::Relaxed) && count < 100 {
+            count += 1;
+            let claimed = stand.store.claim(&ask(1)).await.unwrap();
+            assert_eq!(claimed.len(), 1, "the others are free: {count}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        count
+    };
+    let (claimed, beside) = tokio::join!(slowly, beside);
+    assert_eq!(claimed, 10);
+    assert!(beside > 5, "they met: {beside}");
+    far.close().await;
+    stand.close().await.unwrap();
 }
 
 #[test]

@@ -36,6 +36,40 @@ async fn a_stopped_runner_gives_its_claims_back_and_drops_what_does_not_end() {
     tally.operations(1);
 }
 
+/// Each of them has a definition of its own, and nobody polls for an hour.
+#[tokio::test(start_paused = true)]
+async fn a_start_wakes_the_runner_that_has_its_definition_whoever_else_waits() {
+    let world = World::default();
+    let define = |name: &'static str| {
+        let mut saga = Saga::define(name, 1);
+        let world = world.clone();
+        saga.step("a", Scripted { name: "a", world });
+        saga.build().unwrap()
+    };
+    let kinds = ["one", "two", "three"].map(define);
+    let sagas = Sagas::new(MemoryStore::new());
+    let policy = RunnerPolicy::default().poll(Duration::from_secs(3600));
+    let runners = kinds.each_ref().map(|saga| {
+        let runner = sagas.runner().saga(saga).policy(policy.clone());
+        let runner = runner.build().unwrap();
+        runner.run_until(std::future::pending())
+    });
+    let test = async {
+        for turn in 0..9_u64 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let saga = &kinds[usize::try_from(turn * 2 % 3).unwrap()];
+            let started = sagas.start(saga, &turn, StartOptions::new()).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let state = sagas.get(started.unwrap().id()).await.unwrap().state;
+            assert_eq!(state, State::Completed, "{turn}");
+        }
+    };
+    tokio::select! {
+        () = test => {}
+        _ = futures_util::future::join_all(runners) => {}
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_definition_of_another_shape_is_never_driven_and_is_reported() {
     let tally = buttress_testkit::tally::suite("SG8");

@@ -4,8 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use buttress_saga::{
     RunnerPolicy, Sagas, State, StepState,
-    store::{Hand, MemoryStore, Store, Then, Write},
+    store::{Ask, Hand, MemoryStore, Store, Then, Write},
 };
+use buttress_store::Token;
 use buttress_testkit::eventually::eventually_as;
 
 use crate::{
@@ -108,11 +109,11 @@ macro_rules! in_transaction {
         };
         send(false).await;
         assert_eq!(store.signals(id, "paid").await.unwrap().first, None);
-        let ask = buttress_saga::store::Ask {
+        let ask = Ask {
             definition: saga.key().clone(),
             limit: 1,
             length: WITHIN,
-            token: buttress_store::Token::random(),
+            token: Token::random(),
             lapsed: None,
         };
         let claimed = store.claim(&ask).await.unwrap().remove(0);
@@ -134,6 +135,68 @@ macro_rules! in_transaction {
         assert!(released.unwrap());
         assert_eq!(store.claim(&ask).await.unwrap().len(), 1, "it is due");
     }};
+}
+
+/// At the level that transactions have by default.
+#[tokio::test]
+async fn a_signal_in_a_transaction_of_mysql_locks_its_saga_and_no_other() {
+    let Some(stand) = stand::mysql().await.unwrap() else {
+        return;
+    };
+    let saga = patient(&World::default(), WITHIN);
+    let sagas = Sagas::shared(Arc::clone(&stand.store));
+    let mut ids = Vec::new();
+    for _ in 0..6 {
+        ids.push(start(&sagas, &saga).await);
+    }
+    let ask = Ask {
+        definition: saga.key().clone(),
+        limit: 6,
+        length: WITHIN,
+        token: Token::random(),
+        lapsed: None,
+    };
+    let claimed = stand.store.claim(&ask).await.unwrap();
+    assert_eq!(claimed.len(), 6);
+    let mut open = stand.pool.begin().await.unwrap();
+    let sent = sagas.signal_in(&mut *open, ids[2], "paid", "m1", &7_u64);
+    assert!(sent.await.unwrap().0);
+    // Others are sent to meanwhile, in such a transaction and out of it, and go to rest.
+    for (place, id) in ids.iter().enumerate().filter(|it| it.0 != 2) {
+        if place % 2 == 0 {
+            let mut other = stand.pool.begin().await.unwrap();
+            let sent = sagas.signal_in(&mut *other, *id, "paid", "m1", &7_u64);
+            let sent = tokio::time::timeout(PATIENCE / 3, sent).await;
+            assert!(sent.expect("it waits for another's").unwrap().0, "{place}");
+            other.commit().await.unwrap();
+        } else {
+            let sent = sagas.signal(*id, "paid", "m1", &7_u64).await;
+            assert!(sent.unwrap(), "{place}");
+        }
+        let claim = claimed.iter().find(|it| it.record.id == *id).unwrap();
+        let listen = Write {
+            expected: 0,
+            entries: Vec::new(),
+            state: State::Running,
+            reason: None,
+            then: Then::Listen {
+                after: WITHIN,
+                seen: 1,
+            },
+            progress: false,
+            starts: Vec::new(),
+            wakes: None,
+        };
+        let by = Hand::Holder(claim.fence);
+        assert!(stand.store.append(*id, by, &listen).await.unwrap());
+    }
+    open.commit().await.unwrap();
+    for id in ids {
+        let found = stand.store.signals(id, "paid").await.unwrap();
+        assert_eq!(found.count, 1);
+        assert!(!sagas.signal(id, "paid", "m1", &8_u64).await.unwrap());
+    }
+    stand.close().await.unwrap();
 }
 
 #[tokio::test]

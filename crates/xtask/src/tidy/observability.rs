@@ -45,6 +45,12 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     let missing = |what: &str, (path, line): &(String, usize)| {
         Finding::at(path, *line, format!("`{what}` is not in {PAGE}"))
     };
+    for (metric, place) in &metrics {
+        if !is_described(tree, metric, &place.0) {
+            let what = format!("`describe()` does not say what `{metric}` is");
+            findings.push(Finding::at(&place.0, place.1, what));
+        }
+    }
     let listed: BTreeSet<String> = names(&page.text).map(|(_, name)| name).collect();
     for (metric, place) in &metrics {
         if !listed.contains(metric) {
@@ -76,6 +82,14 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Whether its crate tells recorders what it is.
+fn is_described(tree: &Tree, metric: &str, path: &str) -> bool {
+    let krate = path.split('/').take(2).collect::<Vec<_>>().join("/");
+    let described = tree.get(&format!("{krate}/src/metrics.rs"));
+    let described = described.and_then(|file| file.text.split_once("fn describe()"));
+    described.is_some_and(|(_, after)| after.contains(&format!("\"{metric}\"")))
 }
 
 /// The text without comments and closing tests, with as many lines.
@@ -173,6 +187,7 @@ mod tests {
         fn two() { tracing::warn!(name = f(\"a (b\"), key, \"it \\\"broke\"); }\n\
         fn three() {\n    tracing::info!(\n        name,\n        \"it works\"\n    );\n}\n\
         fn four() { tracing::debug!(\"{words}\"); let prefix = \"buttress_\"; }\n\
+        fn describe() { is(\"buttress_one_total\"); is(\"buttress_one_seconds\"); }\n\
         #[cfg(test)]\nmod tests { fn f() { counter!(\"buttress_test_total\"); } }\n";
 
     fn found(page: &str, dashboard: &str) -> Vec<String> {
@@ -219,6 +234,16 @@ mod tests {
             assert!(found.iter().any(|it| hit(&it)), "{planted}: {found:#?}");
         }
         assert_eq!(found.len(), 5, "{found:#?}");
+    }
+
+    #[test]
+    fn what_no_recorder_is_told_of_is_found() {
+        let code = CODE.replace("is(\"buttress_one_seconds\");", "");
+        let page = "`buttress_one_total` `buttress_one_seconds`\n| warn | it \\\"broke |\n| info | it works |";
+        let tree = Tree::planted(&[("crates/one/src/metrics.rs", &code), (PAGE, page)]);
+        let found: Vec<_> = check(&tree).iter().map(ToString::to_string).collect();
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(found[0].contains("does not say what `buttress_one_seconds` is"));
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! The page of figures: it can be read, holds every pattern's, and nobody's secrets.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use buttress_testkit::{eventually, left_out::LeftOut, redis};
 
@@ -13,13 +16,19 @@ async fn page(shop: &Shop) -> BTreeMap<String, f64> {
     let format = answer.headers()["content-type"].to_str().unwrap();
     assert_eq!(format, "text/plain; version=0.0.4; charset=utf-8");
     let text = answer.text().await.unwrap();
-    let mut kinds = BTreeMap::new();
+    let (mut kinds, mut described) = (BTreeMap::new(), BTreeSet::new());
     let mut series = BTreeMap::new();
     for line in text.lines().filter(|line| !line.is_empty()) {
         if let Some(comment) = line.strip_prefix("# ") {
             let mut words = comment.split(' ');
-            if words.next() == Some("TYPE") {
+            let what = words.next();
+            if what == Some("HELP") {
+                described.insert(words.next().unwrap().to_owned());
+                assert!(words.next().is_some(), "{line}");
+            }
+            if what == Some("TYPE") {
                 let (name, kind) = (words.next().unwrap(), words.next().unwrap());
+                assert!(described.contains(name), "not said what it is: {line}");
                 assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
                 assert_eq!(
                     kinds.insert(name.to_owned(), kind.to_owned()),

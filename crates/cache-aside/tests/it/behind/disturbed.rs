@@ -63,6 +63,39 @@ async fn any_fault_at_any_write_loses_none_and_writes_no_older_one_after_a_newer
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_that_is_never_written_keeps_none_that_come_after_it() {
+    let (cache, _) = cache(CachePolicy::default());
+    let source = Source::default();
+    let takes = source.clone();
+    let sink = move |writes: Vec<Write<u32>>| {
+        let source = takes.clone();
+        async move {
+            if writes.iter().any(|write| write.key() == b"poison") {
+                return Err(io::Error::other("it cannot be"));
+            }
+            source.take(writes);
+            Ok(())
+        }
+    };
+    let behind = WriteBehind::start(&cache, WriteBehindPolicy::default(), sink).unwrap();
+    behind.put("poison", 1).await.unwrap();
+    // By now it waits for half a minute at a time.
+    tokio::time::sleep(600 * SECOND).await;
+    for key in ["a", "b", "c"] {
+        behind.put(key, 7).await.unwrap();
+    }
+    tokio::time::sleep(120 * SECOND).await;
+    for key in ["a", "b", "c"] {
+        assert_eq!(source.get(key), Some(7), "{key}");
+    }
+    assert_eq!(behind.pending(), 1);
+    behind.put("d", 7).await.unwrap();
+    let left = behind.stop(120 * SECOND).await;
+    assert_eq!(left.iter().map(Write::key).collect::<Vec<_>>(), [b"poison"]);
+    assert_eq!(source.get("d"), Some(7));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_put_that_is_dropped_at_any_point_is_written_whole_or_not_at_all() {
     let (cache, _) = cache(CachePolicy::default());
     let source = Source::default();

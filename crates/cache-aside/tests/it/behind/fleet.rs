@@ -6,7 +6,7 @@ use buttress_cache_aside::{
     codec::{Codec, CodecError, Framing, Json, Schema},
     store::MemoryStore,
 };
-use buttress_testkit::{eventually, redis, tier::short_or_long};
+use buttress_testkit::{cancel_sweep, eventually, redis, tier::short_or_long};
 
 use super::*;
 use crate::stores::redis_store;
@@ -64,6 +64,37 @@ async fn others_read_what_was_put_and_once_it_is_written_what_the_source_has() {
         (writer.owed() == 0).then_some(())
     })
     .await;
+}
+
+/// While the others are told that what could not be written is none, whoever stops it gives up.
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_is_dropped_at_any_point_leaves_what_was_not_written_to_the_next() {
+    let stopped: Mutex<Option<WriteBehind<u32>>> = Mutex::new(None);
+    let returned = Mutex::new(0);
+    let swept = cancel_sweep(
+        async || {
+            let cache = instance(&Arc::new(MemoryStore::new()), &MemoryBus::new());
+            let source = Source::default();
+            source.is_down.store(true, SeqCst);
+            let behind = behind(&cache, &source, lazy());
+            for key in ["a", "b"] {
+                behind.put(key, 1).await.unwrap();
+            }
+            *stopped.lock().unwrap() = Some(behind.clone());
+            *returned.lock().unwrap() = behind.stop(Duration::ZERO).await.len();
+        },
+        async |_point| {
+            let first = std::mem::take(&mut *returned.lock().unwrap());
+            let behind = stopped.lock().unwrap().take();
+            if let Some(behind) = behind {
+                let second = behind.stop(Duration::ZERO).await.len();
+                assert_eq!(first + second, 2);
+                assert!(behind.stop(Duration::ZERO).await.is_empty());
+            }
+        },
+    )
+    .await;
+    assert!(swept.points >= 4, "{swept:?}");
 }
 
 /// A codec in which something happens while the first value is written.

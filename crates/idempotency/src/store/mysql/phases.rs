@@ -67,7 +67,10 @@ impl MySqlStore {
                         Ok(None) => {}
                         // A deadlock took it back: another has it.
                         Err(error) if error.kind() == StoreErrorKind::Contended => {}
-                        taken => return taken,
+                        Err(error) => return Err(error),
+                        // Read once it is written: what nobody can read counts, and stands in
+                        // nobody's way.
+                        Ok(Some(row)) => return adopted(row, adoption.token).map(Some),
                     }
                 }
                 Ok(None)
@@ -81,7 +84,7 @@ impl MySqlStore {
         deadline: Deadline,
         adoption: &Adoption,
         id: &[u8],
-    ) -> Result<Option<Adopted>, StoreError> {
+    ) -> Result<Option<Orphaned>, StoreError> {
         let orphan = sqlx::query_as(&self.sql.orphan)
             .bind(adoption.driver.as_bytes())
             .bind(micros(adoption.idle))
@@ -103,7 +106,7 @@ impl MySqlStore {
             .bind(id)
             .execute(&mut **transaction);
         deadline.run(Phase::InTransaction, adopt).await?;
-        adopted(row, adoption.token).map(Some)
+        Ok(Some(row))
     }
 
     pub(super) async fn postpone_one(

@@ -78,7 +78,7 @@ const REMOVE: &str = "DELETE FROM {schema}{prefix}idempotency
     WHERE id = ? AND epoch = ? AND token = ? AND state < 2 AND progress IS NULL";
 
 const RELEASE: &str = concat!(
-    "UPDATE {schema}{prefix}idempotency SET state = 1, request = NULL, due_at = NULL,
+    "UPDATE {schema}{prefix}idempotency SET state = 1, request = NULL, due_at = NULL, drives = 0,
         lease_until = ",
     now!(),
     "
@@ -141,7 +141,7 @@ macro_rules! due {
             now!(),
             " AND lease_until <= ",
             now!(),
-            " - ? AND state < 2 AND expires_at > ",
+            " - ? AND state < 2 AND request IS NOT NULL AND expires_at > ",
             now!()
         )
     };
@@ -174,10 +174,11 @@ const ADOPT: &str = concat!(
     WHERE id = ?"
 );
 
+/// What has no request any more is never due: its handler has released it.
 const POSTPONE: &str = concat!(
-    "UPDATE {schema}{prefix}idempotency SET due_at = ",
+    "UPDATE {schema}{prefix}idempotency SET due_at = IF(request IS NOT NULL, ",
     now!(),
-    " + ?,
+    " + ?, NULL),
         drives = GREATEST(drives - ?, 0), state = IF(?, 1, state),
         lease_until = IF(?, ",
     now!(),

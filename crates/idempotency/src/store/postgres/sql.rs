@@ -79,7 +79,7 @@ const REMOVE: &str = "DELETE FROM {schema}{prefix}idempotency
     WHERE id = $1 AND epoch = $2 AND token = $3 AND state < 2 AND progress IS NULL";
 
 const RELEASE: &str = concat!(
-    "UPDATE {schema}{prefix}idempotency SET state = 1, request = NULL, due_at = NULL,
+    "UPDATE {schema}{prefix}idempotency SET state = 1, request = NULL, due_at = NULL, drives = 0,
         lease_until = ",
     now!(),
     "
@@ -140,7 +140,7 @@ const ADOPT: &str = concat!(
     due AS (
         SELECT id FROM {schema}{prefix}idempotency
         WHERE driver = $6 AND due_at <= (SELECT now FROM look) AND lease_until <= (SELECT now FROM look) - $4
-            AND state < 2 AND expires_at > (SELECT now FROM look)
+            AND state < 2 AND request IS NOT NULL AND expires_at > (SELECT now FROM look)
         ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED)
     UPDATE {schema}{prefix}idempotency AS it SET epoch = it.epoch + 1, token = $1, state = 0,
         lease_until = look.now + $2, expires_at = GREATEST(it.expires_at, look.now + $3),
@@ -150,10 +150,12 @@ const ADOPT: &str = concat!(
     RETURNING it.id, it.epoch, it.fingerprint, it.request, it.progress, it.drives"
 );
 
+/// What has no request any more is never due: its handler has released it.
 const POSTPONE: &str = concat!(
-    "UPDATE {schema}{prefix}idempotency SET due_at = ",
+    "UPDATE {schema}{prefix}idempotency SET
+        due_at = CASE WHEN request IS NOT NULL THEN ",
     now!(),
-    " + $4::bigint,
+    " + $4::bigint END,
         drives = GREATEST(drives - $5, 0),
         state = CASE WHEN $6 THEN 1 ELSE state END,
         lease_until = CASE WHEN $6 THEN ",

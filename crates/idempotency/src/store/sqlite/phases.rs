@@ -71,7 +71,9 @@ impl SqliteStore {
                 let mut transaction = self.writer.begin(deadline).await?;
                 let take_up = self.take_up(&mut transaction, adoption);
                 let taken = deadline.run(Phase::InTransaction, take_up).await;
-                transaction.finish(taken).await
+                // Read once it is written: what nobody can read counts, and stands in nobody's way.
+                let row = transaction.finish(taken).await?;
+                row.map(|row| adopted(row, adoption.token)).transpose()
             })
             .await
     }
@@ -81,7 +83,7 @@ impl SqliteStore {
         &self,
         connection: &mut SqliteConnection,
         adoption: &Adoption,
-    ) -> Result<Option<Adopted>, StoreError> {
+    ) -> Result<Option<Orphaned>, StoreError> {
         let row = self.orphan(connection, adoption).await;
         let Some(mut row) = row.map_err(StoreError::in_transaction)? else {
             return Ok(None);
@@ -100,7 +102,7 @@ impl SqliteStore {
             .execute(connection)
             .await;
         adopt.map_err(StoreError::in_transaction)?;
-        adopted(row, adoption.token).map(Some)
+        Ok(Some(row))
     }
 
     pub(super) async fn postpone_one(

@@ -33,7 +33,7 @@ const REMOVE: &str = "DELETE FROM {prefix}idempotency
     WHERE id = ? AND epoch = ? AND token = ? AND state < 2 AND progress IS NULL";
 
 const RELEASE: &str = "UPDATE {prefix}idempotency SET state = 1, lease_until = ?,
-        request = NULL, due_at = NULL
+        request = NULL, due_at = NULL, drives = 0
     WHERE id = ? AND epoch = ? AND token = ? AND state < 2";
 
 const HAND_BACK: &str = "UPDATE {prefix}idempotency SET state = 1, lease_until = ?
@@ -65,14 +65,17 @@ const CHECKPOINT: &str = "UPDATE {prefix}idempotency SET progress = ?, drives = 
 /// By the clock, and by the end of leases that are over for long enough.
 const ORPHAN: &str = "SELECT id, epoch, fingerprint, request, progress, drives
     FROM {prefix}idempotency
-    WHERE driver = ?3 AND due_at <= ?1 AND lease_until <= ?2 AND state < 2 AND expires_at > ?1
+    WHERE driver = ?3 AND due_at <= ?1 AND lease_until <= ?2 AND state < 2
+        AND request IS NOT NULL AND expires_at > ?1
     ORDER BY due_at LIMIT 1";
 
 const ADOPT: &str = "UPDATE {prefix}idempotency SET epoch = ?, token = ?, state = 0,
         lease_until = ?, expires_at = MAX(expires_at, ?), drives = ?, due_at = ?
     WHERE id = ?";
 
-const POSTPONE: &str = "UPDATE {prefix}idempotency SET due_at = ?,
+/// What has no request any more is never due: its handler has released it.
+const POSTPONE: &str = "UPDATE {prefix}idempotency
+    SET due_at = CASE WHEN request IS NOT NULL THEN ? END,
         drives = MAX(drives - ?, 0), state = COALESCE(?, state),
         lease_until = COALESCE(?, lease_until)
     WHERE id = ? AND epoch = ? AND token = ? AND state < 2";

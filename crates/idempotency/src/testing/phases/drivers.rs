@@ -14,6 +14,7 @@ use crate::store::{Answer, Postponement, Request, Store};
 pub(super) async fn all(store: &dyn Store) {
     a_request_is_its_drivers_alone(store).await;
     what_is_released_is_driven_by_nobody(store).await;
+    what_is_released_in_a_drive_waits_for_none(store).await;
     what_is_handed_back_is_driven(store).await;
     a_key_that_gets_on_is_counted_anew(store).await;
 }
@@ -68,6 +69,30 @@ async fn what_is_released_is_driven_by_nobody(store: &dyn Store) {
         let other = caller.asks(OTHER, Token::random(), LONG).await;
         assert_eq!(other, Answer::Mismatch, "and the key stays bound");
     }
+}
+
+/// Its handler released it, and what drove it says that it waits for another drive.
+async fn what_is_released_in_a_drive_waits_for_none(store: &dyn Store) {
+    let (caller, _) = abandoned(store, b"POST /rides").await;
+    sleep(OVER).await;
+    let found = adopted_by(store, &adoption(LONG, 10)).await;
+    let Some(adopted) = of(&found, &caller) else {
+        panic!("nobody adopts what is abandoned")
+    };
+    assert!(ok(store.release(&caller.key, adopted.fence).await));
+    let soon = Postponement::new(Some(Duration::ZERO), true, true);
+    ok(store.postpone(&caller.key, adopted.fence, soon).await);
+    let found = adopted_by(store, &adoption(LONG, 10)).await;
+    assert!(of(&found, &caller).is_none(), "its request is gone");
+    // Its client comes again, and is gone again.
+    let again = Request::new(&caller.key, ASKED, Token::random(), SHORT, LONG);
+    let answer = ok(store.claim(&again.with_payload(Some(b"again"))).await);
+    assert!(matches!(answer, Answer::Claimed(fence) if fence.epoch() == 3));
+    sleep(OVER).await;
+    let found = adopted_by(store, &adoption(LONG, 10)).await;
+    let adopted = of(&found, &caller).map(|it| (&*it.request, it.drive));
+    let anew: (&[u8], u32) = (b"again", 1);
+    assert_eq!(adopted, Some(anew), "drives of what was released count");
 }
 
 async fn what_is_handed_back_is_driven(store: &dyn Store) {

@@ -109,6 +109,52 @@ async fn on_every_database_of_many_completers_one_has_a_key() {
     }
 }
 
+/// A record that nobody can read, and one behind it.
+async fn damaged(store: impl Store + Clone + 'static, damage: impl AsyncFnOnce(&'static str)) {
+    let idempotency = brief(store);
+    abandon(&idempotency, "damaged").await;
+    damage("UPDATE buttress_idempotency SET fingerprint = token").await;
+    abandon(&idempotency, "well").await;
+    let mut completer = eager(idempotency.completer(answers)).drives(3).unwrap();
+    let mut told = 0;
+    eventually(
+        "one is finished, the other parked",
+        60 * SECOND,
+        async || {
+            told += u32::from(completer.run_once().await.is_err());
+            let listed = idempotency.unfinished(Duration::ZERO, 10).await.ok()?;
+            matches!(&listed[..], [it] if it.parked && it.drives == 3).then_some(())
+        },
+    )
+    .await;
+    assert_eq!(told, 3, "each drive of it is an error");
+    let well = idempotency.begin(&key("well"), &ASKED).await.unwrap();
+    assert!(matches!(well, Begin::Replay(outcome) if outcome == "well"));
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_is_parked_and_stands_in_nobodys_way() {
+    let on = OnSqlite::start().await;
+    damaged(on.store.clone(), async |sql| {
+        sqlx::query(sql).execute(on.writer.pool()).await.unwrap();
+    })
+    .await;
+    if let Some(on) = OnMySql::start().await {
+        damaged(on.store.clone(), async |sql| {
+            sqlx::query(sql).execute(&on.pool).await.unwrap();
+        })
+        .await;
+        on.close().await;
+    }
+    if let Some(on) = OnPostgres::start().await {
+        damaged(on.store.clone(), async |sql| {
+            sqlx::query(sql).execute(&on.pool).await.unwrap();
+        })
+        .await;
+        on.close().await;
+    }
+}
+
 /// A run that is dropped anywhere leaves no key that nobody finishes.
 async fn sweep(store: impl Store + Clone + 'static) {
     let idempotency = brief(store);

@@ -1,6 +1,7 @@
 //! Work that nobody asks for again, and that is finished all the same.
 
 mod databases;
+mod released;
 
 use std::{
     sync::{

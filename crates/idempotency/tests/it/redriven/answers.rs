@@ -4,25 +4,30 @@ use std::{
     convert::Infallible,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU32, Ordering::SeqCst},
     },
     time::Duration,
 };
 
 use buttress_idempotency::{
-    Completer, Idempotency,
+    Abandoned, Completer, Idempotency, Policy,
     http::{Keep, StatusRule},
     store::MemoryStore,
     tower::Redriven,
 };
 use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::Full;
-use tokio::time::advance;
+use futures_util::{StreamExt as _, stream};
+use http::{Request, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::{Full, StreamBody};
+use tokio::time::{advance, timeout};
 use tower::{Layer as _, Service, ServiceExt as _, service_fn};
 
 use super::stand::{Shop, ask, asked, kept, layer, plain, with_retry_after};
-use crate::{http::stand::answer, stand::SECOND};
+use crate::{
+    http::stand::{Asked, answer},
+    stand::SECOND,
+};
 
 /// Runs it for an hour; how many keys were finished, and how many parked.
 async fn an_hour(completer: &mut Completer) -> (u32, u32) {
@@ -82,7 +87,7 @@ async fn what_says_more_of_the_program_than_of_the_request_is_never_its_answer()
 #[tokio::test(start_paused = true)]
 async fn a_refusal_is_kept_where_it_is_chosen_and_frees_nothing_where_it_is_not() {
     let declined = |again| answer(if again { 402 } else { 500 }, "declined");
-    let rule = StatusRule::with_refusals([http::StatusCode::PAYMENT_REQUIRED]);
+    let rule = StatusRule::with_refusals([StatusCode::PAYMENT_REQUIRED]);
     assert_eq!(made_again(rule, declined).await, (1, 0, 2, 402));
     let (finished, parked, runs, _) = made_again(StatusRule::new(), declined).await;
     assert_eq!((finished, parked, runs), (0, 1, 5));
@@ -211,4 +216,71 @@ async fn who_may_not_any_more_is_parked_at_once() {
     let mut completer = layer.completer(service.clone()).unwrap();
     assert_eq!(completer.run_once().await.unwrap().parked, 1);
     assert_eq!(shop.runs(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_loses_no_kept_request_where_abandoned_keys_are_released() {
+    let policy = Policy::builder().abandoned(Abandoned::Release).build();
+    let builder = Idempotency::builder(MemoryStore::new()).policy(policy.unwrap());
+    let layer = plain(builder.build()).keep_requests(kept("shop")).unwrap();
+    let service = layer.layer(service_fn(|request: Asked| async move {
+        let drive = request.extensions().get().map(Redriven::drive);
+        assert_ne!(drive, Some(1), "planted");
+        let status = if drive.is_some() { 200 } else { 500 };
+        Ok::<_, Infallible>(answer(status, "order 1"))
+    }));
+    ask(service.clone(), asked("one", "{}")).await;
+    let mut completer = layer.completer(service.clone()).unwrap();
+    for expected in [(1, 0), (0, 1)] {
+        advance(300 * SECOND).await;
+        let driven = completer.run_once().await.unwrap();
+        assert_eq!((driven.postponed, driven.finished), expected);
+    }
+    assert!(ask(service, asked("one", "{}")).await.is_replay());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_never_ends_holds_its_completer_for_a_bounded_time() {
+    let layer = layer(MemoryStore::new(), kept("shop"));
+    let service = layer.layer(service_fn(|request: Asked| async move {
+        let again = request.extensions().get::<Redriven>().is_some();
+        let first = Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"order")));
+        let body = stream::iter([first]).chain(match again {
+            true => stream::pending().left_stream(),
+            false => stream::empty().right_stream(),
+        });
+        let mut response = Response::new(StreamBody::new(body));
+        *response.status_mut() = match again {
+            true => StatusCode::OK,
+            false => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Ok::<_, Infallible>(response)
+    }));
+    ask(service.clone(), asked("one", "{}")).await;
+    advance(300 * SECOND).await;
+    let mut completer = layer.completer(service.clone()).unwrap();
+    // Ten leases of half a minute.
+    let driven = timeout(301 * SECOND, completer.run_once()).await;
+    assert_eq!(driven.expect("it goes on").unwrap().finished, 1);
+    let later = ask(service, asked("one", "{}")).await;
+    assert_eq!(later.code(), "IDEMPOTENCY_ANSWER_NOT_KEPT");
+}
+
+/// Its router was made with a layer of another handle, say.
+#[tokio::test(start_paused = true)]
+async fn what_is_done_without_the_layer_and_its_key_is_done_once() {
+    let kept_by = layer(MemoryStore::new(), kept("shop"));
+    let other = layer(MemoryStore::new(), kept("shop"));
+    let effects = Arc::new(AtomicU32::new(0));
+    let counts = Arc::clone(&effects);
+    let handler = service_fn(move |_: Asked| {
+        counts.fetch_add(1, SeqCst);
+        std::future::ready(Ok::<_, Infallible>(answer(200, "done")))
+    });
+    let lost = Shop::default().answering(|_| answer(500, "lost"));
+    ask(kept_by.layer(lost), asked("one", "{}")).await;
+    advance(300 * SECOND).await;
+    let mut completer = kept_by.completer(other.layer(handler)).unwrap();
+    assert_eq!(an_hour(&mut completer).await, (0, 1));
+    assert_eq!(effects.load(SeqCst), 1);
 }

@@ -197,3 +197,28 @@ async fn what_is_sealed_shows_nothing_at_rest_and_opens_under_its_own_key_alone(
     run(kept("shop"), 2, (0, 1)).await;
     assert_eq!(shop.runs(), runs);
 }
+
+/// Whoever writes into the table could make any request of anybody's, if what is open were believed.
+#[tokio::test(start_paused = true)]
+async fn a_program_with_a_seal_makes_nothing_that_is_open() {
+    let idempotency = Idempotency::new(MemoryStore::new());
+    let open = plain(idempotency.clone());
+    let open = open.keep_requests(kept("shop")).unwrap();
+    let shop = Shop::default();
+    ask(open.layer(shop.service()), asked("one", "{}")).await;
+    assert_eq!(shop.runs(), 1);
+    advance(300 * SECOND).await;
+    let sealed = plain(idempotency);
+    let sealed = sealed.keep_requests(kept("shop").sealed(Rotates(7)));
+    let sealed = sealed.unwrap();
+    let completer = sealed.completer(sealed.layer(shop.service())).unwrap();
+    let mut completer = completer.drives(2).unwrap();
+    let mut parked = 0;
+    for _ in 0..4 {
+        let driven = completer.run_once().await.unwrap();
+        assert_eq!(driven.finished, 0);
+        parked += driven.parked;
+        advance(300 * SECOND).await;
+    }
+    assert_eq!((parked, shop.runs()), (1, 1));
+}

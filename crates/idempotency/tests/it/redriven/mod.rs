@@ -10,6 +10,7 @@ use std::sync::{
     atomic::{AtomicU32, Ordering::SeqCst},
 };
 
+use axum::Router;
 use buttress_idempotency::{
     Idempotency, IdempotencyError,
     store::{MemoryStore, Store},
@@ -27,7 +28,7 @@ use tokio::{
     sync::Notify,
     time::{advance, sleep},
 };
-use tower::{Layer as _, service_fn};
+use tower::{Layer as _, ServiceExt as _, service_fn};
 
 use self::stand::{Caller, Shop, asked, kept, layer};
 use crate::{
@@ -137,6 +138,33 @@ async fn of_a_layer_that_is_there_twice_the_outer_takes_what_is_made_again() {
     assert_eq!(completer.run_once().await.unwrap().finished, 1);
     assert_eq!((shop.runs(), shop.effects()), (2, [1, 1]));
     assert!(stand::ask(service, asked("one", "{}")).await.is_replay());
+}
+
+/// The path that is kept is the one that the layer saw.
+#[tokio::test(start_paused = true)]
+async fn what_came_through_a_nested_router_is_made_again_by_the_inner_one() {
+    let layer = layer(MemoryStore::new(), kept("shop"));
+    let shop = Shop::default();
+    let inner = Router::new().route_service("/orders", shop.service());
+    let inner = inner.layer(layer.clone());
+    let outer = Router::new().nest("/api", inner.clone());
+    let request = || {
+        let mut request = asked("one", "{}");
+        *request.uri_mut() = "/api/orders".parse().unwrap();
+        request
+    };
+    let first = outer.clone().oneshot(request()).await.unwrap();
+    assert_eq!(first.status(), 500);
+    advance(300 * SECOND).await;
+    let mut wrong = layer.completer(outer.clone()).unwrap();
+    let driven = wrong.run_once().await.unwrap();
+    assert_eq!((driven.postponed, shop.runs()), (1, 1), "it is not there");
+    advance(300 * SECOND).await;
+    let mut right = layer.completer(inner).unwrap();
+    assert_eq!(right.run_once().await.unwrap().finished, 1);
+    assert_eq!(shop.effects(), [1, 1]);
+    let later = outer.oneshot(request()).await.unwrap();
+    assert!(later.headers().contains_key("idempotency-replayed"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,13 +13,13 @@ use buttress_store::{
 };
 use sqlx::{MySqlConnection, MySqlPool};
 
-use self::statements::Statements;
+use self::{signal::Level, statements::Statements};
 use super::{
     Alone, Ask, Census, Claimed, Filter, Hand, NewSaga, NewSignal, Record, Sent, Signals, Started,
     Store, Write,
 };
 use crate::{
-    SagaId,
+    SagaId, State,
     rows::{self, CensusRow, LineRow, SagaRow},
 };
 
@@ -155,6 +155,7 @@ impl MySqlStore {
     async fn append_on(
         &self,
         connection: &mut MySqlConnection,
+        level: Level,
         id: SagaId,
         by: Hand,
         write: &Write,
@@ -165,7 +166,7 @@ impl MySqlStore {
         let moved = sqlx::query(&self.sql.append)
             .bind(rows::count(write.entries.len()))
             .bind(write.state.code())
-            .bind(&write.reason)
+            .bind(rows::word(write.reason.as_deref()))
             .bind(i64::from(fence.is_none()))
             .bind(freed)
             .bind(after.is_some())
@@ -209,7 +210,7 @@ impl MySqlStore {
                 .await
                 .map_err(StoreError::in_transaction)?;
         }
-        self.reach_on(connection, id, write).await?;
+        self.reach_on(connection, level, id, write).await?;
         Ok(true)
     }
 
@@ -249,29 +250,39 @@ impl MySqlStore {
             None => &self.sql.due,
             Some(_) => &self.sql.due_lapsed,
         };
-        let due: Vec<(Vec<u8>,)> = sqlx::query_as(due)
-            .bind(&ask.definition.name)
-            .bind(i64::from(ask.definition.version))
-            .bind(&ask.definition.shape[..])
-            .bind(i64::from(ask.limit))
-            .fetch_all(&mut *connection)
-            .await
-            .map_err(StoreError::in_transaction)?;
-        let mut ids = Vec::with_capacity(due.len());
-        for (id,) in due {
-            sqlx::query(&self.sql.claim)
-                .bind(ask.lapsed == Some(Alone::Yes))
-                .bind(&ask.token.as_bytes()[..])
-                .bind(rows::micros(ask.length))
-                .bind(&id)
-                .execute(&mut *connection)
-                .await
-                .map_err(StoreError::in_transaction)?;
-            ids.push(rows::id(id)?);
+        let mut found: Vec<(Vec<u8>, i64)> = Vec::new();
+        for state in [State::Running, State::Undoing] {
+            let due = sqlx::query_as(due)
+                .bind(&ask.definition.name)
+                .bind(i64::from(ask.definition.version))
+                .bind(&ask.definition.shape[..])
+                .bind(state.code())
+                .bind(i64::from(ask.limit))
+                .fetch_all(&mut *connection);
+            found.extend(due.await.map_err(StoreError::in_transaction)?);
         }
-        if ids.is_empty() {
+        if found.is_empty() {
             return Ok(Vec::new());
         }
+        // Those that are due longest. What is left over is locked until this ends, and no longer.
+        found.sort_by_key(|it| it.1);
+        found.truncate(ask.limit as usize);
+        let ids = rows::ids(found.into_iter().map(|it| it.0))?;
+        let asked = rows::hexadecimal(&ids)?;
+        if ask.lapsed.is_some() {
+            let died = sqlx::query(&self.sql.died).bind(&asked);
+            died.execute(&mut *connection)
+                .await
+                .map_err(StoreError::in_transaction)?;
+        }
+        sqlx::query(&self.sql.claim)
+            .bind(&asked)
+            .bind(ask.lapsed == Some(Alone::Yes))
+            .bind(&ask.token.as_bytes()[..])
+            .bind(rows::micros(ask.length))
+            .execute(&mut *connection)
+            .await
+            .map_err(StoreError::in_transaction)?;
         self.read_on(connection, &ids).await
     }
 }
@@ -312,7 +323,7 @@ impl Store for MySqlStore {
     }
 
     async fn append(&self, id: SagaId, by: Hand, write: &Write) -> Result<bool, StoreError> {
-        self.write(async |connection| self.append_on(connection, id, by, write).await)
+        self.write(async |connection| self.append_on(connection, Level::Ours, id, by, write).await)
             .await
     }
 
@@ -323,11 +334,12 @@ impl Store for MySqlStore {
         by: Hand,
         write: &Write,
     ) -> Result<bool, StoreError> {
-        self.append_on(connection.mysql()?, id, by, write).await
+        self.append_on(connection.mysql()?, Level::Theirs, id, by, write)
+            .await
     }
 
     async fn signal(&self, signal: &NewSignal) -> Result<Sent, StoreError> {
-        self.write(async |connection| self.signal_on(connection, signal).await)
+        self.write(async |connection| self.signal_on(connection, Level::Ours, signal).await)
             .await
     }
 
@@ -336,7 +348,8 @@ impl Store for MySqlStore {
         connection: Lent<'_>,
         signal: &NewSignal,
     ) -> Result<Sent, StoreError> {
-        self.signal_on(connection.mysql()?, signal).await
+        self.signal_on(connection.mysql()?, Level::Theirs, signal)
+            .await
     }
 
     async fn signals(&self, id: SagaId, name: &str) -> Result<Signals, StoreError> {
@@ -363,7 +376,7 @@ impl Store for MySqlStore {
         self.gate
             .run(async |deadline| {
                 let mut loan = Loan::acquire(&self.pool, deadline).await?;
-                let state = filter.state.map(crate::State::code);
+                let state = filter.state.map(State::code);
                 let key = filter
                     .business_key
                     .as_ref()
@@ -410,19 +423,25 @@ impl Store for MySqlStore {
                 .fetch_all(&mut *connection)
                 .await
                 .map_err(StoreError::in_transaction)?;
-            for (id,) in &old {
-                for statement in [
-                    &self.sql.prune_lines,
-                    &self.sql.prune_signals,
-                    &self.sql.prune_listens,
-                    &self.sql.prune_child,
-                    &self.sql.prune,
-                ] {
-                    let delete = sqlx::query(statement).bind(id).execute(&mut *connection);
-                    delete.await.map_err(StoreError::in_transaction)?;
-                }
+            if old.is_empty() {
+                return Ok(0);
             }
-            Ok(old.len() as u64)
+            let ids = rows::ids(old.into_iter().map(|it| it.0))?;
+            // A trip for each saga would take longer than the deadline, and none would ever go.
+            let asked = rows::hexadecimal(&ids)?;
+            for statement in [
+                &self.sql.prune_lines,
+                &self.sql.prune_signals,
+                &self.sql.prune_listens,
+                &self.sql.prune_child,
+                &self.sql.prune,
+            ] {
+                let delete = sqlx::query(statement)
+                    .bind(&asked)
+                    .execute(&mut *connection);
+                delete.await.map_err(StoreError::in_transaction)?;
+            }
+            Ok(ids.len() as u64)
         })
         .await
     }

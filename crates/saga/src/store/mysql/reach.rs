@@ -4,7 +4,7 @@
 use buttress_store::StoreError;
 use sqlx::MySqlConnection;
 
-use super::MySqlStore;
+use super::{MySqlStore, signal::Level};
 use crate::{
     SagaId,
     store::{NewSaga, Write},
@@ -34,6 +34,7 @@ impl MySqlStore {
     pub(super) async fn reach_on(
         &self,
         connection: &mut MySqlConnection,
+        level: Level,
         id: SagaId,
         write: &Write,
     ) -> Result<(), StoreError> {
@@ -52,11 +53,7 @@ impl MySqlStore {
                 .execute(&mut *connection)
                 .await
                 .map_err(StoreError::in_transaction)?;
-            sqlx::query(&self.sql.wake)
-                .bind(&parent.as_bytes()[..])
-                .execute(connection)
-                .await
-                .map_err(StoreError::in_transaction)?;
+            self.wake_on(connection, level, parent).await?;
         }
         Ok(())
     }

@@ -10,11 +10,21 @@ use crate::{
     store::{NewSignal, Sent, Signals},
 };
 
+/// At which level a transaction reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Level {
+    /// READ COMMITTED.
+    Ours,
+    /// Whatever the user has chosen; REPEATABLE READ, if he has not.
+    Theirs,
+}
+
 impl MySqlStore {
     /// Under the lock of the saga's row.
     pub(super) async fn signal_on(
         &self,
         connection: &mut MySqlConnection,
+        level: Level,
         signal: &NewSignal,
     ) -> Result<Sent, StoreError> {
         let (id, key) = (&signal.saga.as_bytes()[..], signal.key.as_bytes());
@@ -23,33 +33,63 @@ impl MySqlStore {
             .fetch_optional(&mut *connection)
             .await
             .map_err(StoreError::in_transaction)?;
-        let others: Vec<(i64,)> = sqlx::query_as(&self.sql.not_sent)
+        let (known, count): (i64, i64) = sqlx::query_as(&self.sql.not_sent)
             .bind(key)
             .bind(id)
-            .fetch_all(&mut *connection)
+            .fetch_one(&mut *connection)
             .await
             .map_err(StoreError::in_transaction)?;
-        let known = others.iter().any(|(same,)| *same != 0);
-        if let Some(refused) = rows::not_sent(known, state.map(|it| it.0))? {
+        if let Some(refused) = rows::not_sent(known > 0, state.map(|it| it.0))? {
             return Ok(refused);
         }
-        if others.len() >= signal.most as usize {
+        if count >= i64::from(signal.most) {
             return Ok(Sent::Full);
         }
-        sqlx::query(&self.sql.signal)
+        let insert = sqlx::query(&self.sql.signal)
             .bind(id)
             .bind(key)
-            .bind(rows::count(others.len()))
+            .bind(count)
             .bind(&signal.name)
             .bind(&signal.payload)
-            .execute(&mut *connection)
-            .await
-            .map_err(StoreError::in_transaction)?;
+            .execute(&mut *connection);
+        match insert.await {
+            Ok(_) => {}
+            Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
+                return Ok(Sent::Known);
+            }
+            Err(error) => return Err(StoreError::in_transaction(error)),
+        }
+        self.wake_on(connection, level, signal.saga).await?;
+        Ok(Sent::New)
+    }
+
+    /// Makes a saga due, whose row is locked, if it listens.
+    pub(super) async fn wake_on(
+        &self,
+        connection: &mut MySqlConnection,
+        level: Level,
+        id: SagaId,
+    ) -> Result<(), StoreError> {
+        let id = &id.as_bytes()[..];
+        if level == Level::Theirs {
+            // To look for what is not there would lock its place, and keep others from listening.
+            let hears: Option<(i64,)> = sqlx::query_as(&self.sql.hears)
+                .bind(id)
+                .fetch_optional(&mut *connection)
+                .await
+                .map_err(StoreError::in_transaction)?;
+            if hears.is_none() {
+                let hear = sqlx::query(&self.sql.hear).bind(id);
+                hear.execute(&mut *connection)
+                    .await
+                    .map_err(StoreError::in_transaction)?;
+            }
+        }
         let wake = sqlx::query(&self.sql.wake).bind(id);
         wake.execute(connection)
             .await
             .map_err(StoreError::in_transaction)?;
-        Ok(Sent::New)
+        Ok(())
     }
 
     pub(super) async fn signals_of(&self, id: SagaId, name: &str) -> Result<Signals, StoreError> {

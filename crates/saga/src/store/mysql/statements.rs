@@ -9,6 +9,7 @@ pub(super) struct Statements {
     pub(super) rival: Statement,
     pub(super) due: Statement,
     pub(super) due_lapsed: Statement,
+    pub(super) died: Statement,
     pub(super) claim: Statement,
     pub(super) read: Statement,
     pub(super) lines: Statement,
@@ -20,6 +21,8 @@ pub(super) struct Statements {
     pub(super) lock: Statement,
     pub(super) not_sent: Statement,
     pub(super) signal: Statement,
+    pub(super) hears: Statement,
+    pub(super) hear: Statement,
     pub(super) wake: Statement,
     pub(super) adopt: Statement,
     pub(super) count_child: Statement,
@@ -78,24 +81,33 @@ impl Statements {
                 "SELECT id FROM {schema}{prefix}saga WHERE id = ? OR (name = ? AND running_key = ?) \
                  ORDER BY id = ? DESC LIMIT 1 LOCK IN SHARE MODE",
             )?,
+            // In the order of its index, of one state: whoever sorts locks all that is due, and others who
+            // claim find nothing.
             due: render(concat!(
-                "SELECT id FROM {schema}{prefix}saga WHERE name = ? AND version = ? AND shape = ? AND state IN (0, 1) ",
-                "AND token IS NULL AND due_at <= ",
+                "SELECT id, due_at FROM {schema}{prefix}saga FORCE INDEX ({prefix}saga_due) ",
+                "WHERE name = ? AND version = ? AND shape = ? AND state = ? AND token IS NULL AND due_at <= ",
                 now!(),
                 " ORDER BY due_at LIMIT ? FOR UPDATE SKIP LOCKED"
             ))?,
             due_lapsed: render(concat!(
-                "SELECT id FROM {schema}{prefix}saga WHERE name = ? AND version = ? AND shape = ? AND state IN (0, 1) ",
-                "AND token IS NOT NULL AND due_at <= ",
+                "SELECT id, due_at FROM {schema}{prefix}saga FORCE INDEX ({prefix}saga_due) ",
+                "WHERE name = ? AND version = ? AND shape = ? AND state = ? AND token IS NOT NULL AND due_at <= ",
                 now!(),
                 " ORDER BY due_at LIMIT ? FOR UPDATE SKIP LOCKED"
             ))?,
-            // Assignments are made from the left to the right, each with what those before made.
+            // Of those whose holders died. In a join nobody says in which order assignments are made.
+            died: render(concat!(
+                "UPDATE ",
+                asked!(),
+                " STRAIGHT_JOIN {schema}{prefix}saga AS s ON s.id = UNHEX(asked.hex) SET s.lapses = s.lapses + s.alone"
+            ))?,
             claim: render(concat!(
-                "UPDATE {schema}{prefix}saga SET epoch = epoch + 1, lapses = lapses + (alone AND token IS NOT NULL), ",
-                "alone = ?, token = ?, due_at = ",
+                "UPDATE ",
+                asked!(),
+                " STRAIGHT_JOIN {schema}{prefix}saga AS s ON s.id = UNHEX(asked.hex) ",
+                "SET s.epoch = s.epoch + 1, s.alone = ?, s.token = ?, s.due_at = ",
                 now!(),
-                " + ? WHERE id = ?"
+                " + ?"
             ))?,
             read: render(concat!(
                 "SELECT ",
@@ -148,15 +160,23 @@ impl Statements {
                 "+ (SELECT COALESCE(SUM(woken), 0) FROM {schema}{prefix}saga_child WHERE parent = ?) > ?"
             ))?,
             lock: render("SELECT state FROM {schema}{prefix}saga WHERE id = ? FOR UPDATE")?,
-            // The latest committed, not the transaction's snapshot.
+            // Without locks: at the level of a transaction of the user's they would be on what is not
+            // there as well, and keep others from sending to other sagas. What was sent after such a
+            // transaction had begun to read may be missing; the key's uniqueness finds it.
             not_sent: render(
-                "SELECT signal_key = ? FROM {schema}{prefix}saga_signal WHERE saga_id = ? LOCK IN SHARE MODE",
+                "SELECT CAST(COALESCE(SUM(signal_key = ?), 0) AS SIGNED), COUNT(*) FROM {schema}{prefix}saga_signal WHERE saga_id = ?",
             )?,
+            // Under the lock of the saga's row, so what comes later is later.
             signal: render(concat!(
                 "INSERT INTO {schema}{prefix}saga_signal (saga_id, signal_key, seq, at, name, payload) VALUES (?, ?, ?, ",
                 now!(),
                 ", ?, ?)"
             ))?,
+            hears: render("SELECT 1 FROM {schema}{prefix}saga_listens WHERE saga_id = ?")?,
+            // No claim has this epoch.
+            hear: render(
+                "INSERT INTO {schema}{prefix}saga_listens (saga_id, epoch) VALUES (?, -1) ON DUPLICATE KEY UPDATE epoch = epoch",
+            )?,
             wake: render(concat!(
                 "UPDATE {schema}{prefix}saga AS s JOIN {schema}{prefix}saga_listens AS l ON l.saga_id = s.id AND l.epoch = s.epoch ",
                 "SET s.due_at = LEAST(s.due_at, ",
@@ -173,7 +193,7 @@ impl Statements {
                 "SELECT (SELECT COUNT(*) FROM {schema}{prefix}saga_signal WHERE saga_id = ?) \
                  + (SELECT CAST(COALESCE(SUM(woken), 0) AS SIGNED) FROM {schema}{prefix}saga_child WHERE parent = ?), f.at, f.payload FROM (SELECT 1) AS one \
                  LEFT JOIN (SELECT at, payload FROM {schema}{prefix}saga_signal WHERE saga_id = ? AND name = ? \
-                 ORDER BY seq LIMIT 1) AS f ON TRUE",
+                 ORDER BY at, seq LIMIT 1) AS f ON TRUE",
             )?,
             list: render(concat!(
                 "SELECT ",
@@ -195,11 +215,31 @@ impl Statements {
                 "JOIN {schema}{prefix}saga AS parent ON parent.id = c.parent WHERE c.saga_id = s.id) ",
                 "LIMIT ? FOR UPDATE SKIP LOCKED"
             ))?,
-            prune_lines: render("DELETE FROM {schema}{prefix}saga_journal WHERE saga_id = ?")?,
-            prune_signals: render("DELETE FROM {schema}{prefix}saga_signal WHERE saga_id = ?")?,
-            prune_listens: render("DELETE FROM {schema}{prefix}saga_listens WHERE saga_id = ?")?,
-            prune_child: render("DELETE FROM {schema}{prefix}saga_child WHERE saga_id = ?")?,
-            prune: render("DELETE FROM {schema}{prefix}saga WHERE id = ?")?,
+            prune_lines: render(concat!(
+                "DELETE gone FROM ",
+                asked!(),
+                " STRAIGHT_JOIN {schema}{prefix}saga_journal AS gone ON gone.saga_id = UNHEX(asked.hex)"
+            ))?,
+            prune_signals: render(concat!(
+                "DELETE gone FROM ",
+                asked!(),
+                " STRAIGHT_JOIN {schema}{prefix}saga_signal AS gone ON gone.saga_id = UNHEX(asked.hex)"
+            ))?,
+            prune_listens: render(concat!(
+                "DELETE gone FROM ",
+                asked!(),
+                " STRAIGHT_JOIN {schema}{prefix}saga_listens AS gone ON gone.saga_id = UNHEX(asked.hex)"
+            ))?,
+            prune_child: render(concat!(
+                "DELETE gone FROM ",
+                asked!(),
+                " STRAIGHT_JOIN {schema}{prefix}saga_child AS gone ON gone.saga_id = UNHEX(asked.hex)"
+            ))?,
+            prune: render(concat!(
+                "DELETE gone FROM ",
+                asked!(),
+                " STRAIGHT_JOIN {schema}{prefix}saga AS gone ON gone.id = UNHEX(asked.hex)"
+            ))?,
         })
     }
 }

@@ -211,7 +211,10 @@ impl Statements {
                 "WITH woken AS (UPDATE {schema}{prefix}saga SET signals = signals + 1, ",
                 "due_at = CASE WHEN token IS NULL AND listens THEN least(due_at, ",
                 now!(),
-                ") ELSE due_at END WHERE id = $1 AND state IN (0, 4) AND signals < $5 AND NOT EXISTS ",
+                ") ELSE due_at END WHERE id = $1 AND state IN (0, 4) AND signals - ",
+                // What woke it is counted as well; of a saga that goes forward each child did, once.
+                "(SELECT count(*) FROM {schema}{prefix}saga AS child WHERE child.parent = $1 AND child.ended_at IS NOT NULL) ",
+                "< $5 AND NOT EXISTS ",
                 "(SELECT FROM {schema}{prefix}saga_signal WHERE saga_id = $1 AND signal_key = $2) RETURNING signals) ",
                 "INSERT INTO {schema}{prefix}saga_signal (saga_id, signal_key, seq, at, name, payload) SELECT $1, $2, signals, ",
                 now!(),

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use buttress_store::StoreError;
+use buttress_store::{Key, StoreError};
 
 use super::{LONG, Suite, ask, definition, new, started, write};
 use crate::{
     Entry, SagaId, State,
-    store::{Append, Claimed, DefinitionKey, Filter, Hand, NewSaga, Then, Write},
+    store::{Append, Claimed, DefinitionKey, Filter, Hand, NewSaga, NewSignal, Sent, Then, Write},
 };
 
 const LISTEN: Then = Then::Listen {
@@ -132,6 +132,15 @@ impl Suite {
             assert!(!self.store.append(id, by, &end).await?, "twice is once");
             let woken = self.store.signals(parent.record.id, "x").await?;
             assert_eq!((woken.count, woken.first), (1, None));
+            // It is counted, and is none of those that a saga may have.
+            let signal = NewSignal {
+                saga: parent.record.id,
+                key: Key::new(b"1").expect("a byte is a key"),
+                name: "x".to_owned(),
+                payload: b"1".to_vec(),
+                most: 1,
+            };
+            assert_eq!(self.store.signal(&signal).await?, Sent::New);
         }
         // One that ended while its parent was held is as good as one that ends later.
         let children = definition();

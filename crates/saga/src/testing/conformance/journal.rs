@@ -7,7 +7,7 @@ use buttress_store::{Fence, Key, StoreError, Token};
 use super::{LEASE, LONG, Suite, ask, definition, new, started, write};
 use crate::{
     By, Entry, SagaId, State,
-    store::{Filter, Hand, Then, Write},
+    store::{Append, Filter, Hand, Then, Write},
 };
 
 impl Suite {
@@ -75,6 +75,73 @@ impl Suite {
         let again = self.claim_one(&ask(&definition, LONG)).await?;
         assert_eq!(again.fence.epoch(), 2);
         assert_eq!(again.record.lapses, 0, "nobody died");
+        Ok(())
+    }
+
+    pub(super) async fn what_is_given_back_for_ever_is_kept_and_may_be_woken(
+        &self,
+    ) -> Result<(), StoreError> {
+        let after = Duration::MAX;
+        for (then, together) in [
+            (Then::Release(after), false),
+            (Then::Listen { after, seen: 0 }, false),
+            (Then::Release(after), true),
+        ] {
+            let definition = definition();
+            let id = self.start(&definition).await?;
+            let fence = self.claim_one(&ask(&definition, LONG)).await?.fence;
+            let write = Write {
+                then,
+                ..write(0, vec![started(1)])
+            };
+            let append = Append {
+                id,
+                fence,
+                write: write.clone(),
+            };
+            let told = match together {
+                true => self.store.append_all(&[append]).await?,
+                false => vec![false],
+            };
+            if told == [false] {
+                assert!(self.store.append(id, Hand::Holder(fence), &write).await?);
+            }
+            assert!(self.store.claim(&ask(&definition, LONG)).await?.is_empty());
+            let record = self.read(id).await?;
+            assert!(!record.held && record.due_at > record.now + 1000 * LONG);
+            let wake = Write {
+                then: Then::Release(Duration::ZERO),
+                ..self::write(1, vec![Entry::Interrupted])
+            };
+            assert!(self.store.append(id, Hand::Operator, &wake).await?);
+            self.claim_one(&ask(&definition, LONG)).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn a_reason_may_be_any_text_and_is_kept_or_cut(
+        &self,
+    ) -> Result<(), StoreError> {
+        let long = "NO_".repeat(100);
+        for reason in ["", "REFUS\u{c9}: 0 \u{20ac}, \u{1f4b8}", &long] {
+            let definition = definition();
+            let id = self.start(&definition).await?;
+            let fence = self.claim_one(&ask(&definition, LONG)).await?.fence;
+            let code = reason.to_owned();
+            let parked = Write {
+                state: State::NeedsAttention,
+                reason: Some(code.clone()),
+                ..write(0, vec![Entry::Parked { code: code.clone() }])
+            };
+            assert!(self.store.append(id, Hand::Holder(fence), &parked).await?);
+            let record = self.read(id).await?;
+            let kept = record.reason.unwrap_or_default();
+            let plain = |it: char| if it.is_ascii() { it } else { '?' };
+            let begin = |text: &str| text.chars().map(plain).take(20).collect::<String>();
+            assert_eq!(begin(&kept), begin(reason), "as far as it goes");
+            let line = record.journal.first().map(|it| it.entry.clone());
+            assert_eq!(line, Some(Entry::Parked { code }), "the journal has it all");
+        }
         Ok(())
     }
 

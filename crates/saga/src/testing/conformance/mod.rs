@@ -47,6 +47,10 @@ pub async fn conformance(store: Arc<dyn Store>) -> Result<(), StoreError> {
     suite.a_write_needs_the_claim_and_the_length().await?;
     suite.a_batch_is_written_but_for_what_is_anothers().await?;
     suite.what_is_given_back_is_due_when_it_says().await?;
+    suite
+        .what_is_given_back_for_ever_is_kept_and_may_be_woken()
+        .await?;
+    suite.a_reason_may_be_any_text_and_is_kept_or_cut().await?;
     suite.an_operator_takes_the_claim().await?;
     suite
         .a_signal_is_kept_once_and_the_first_of_its_name_is_found()

@@ -1,8 +1,8 @@
 //! Children: in time or late, with and without a way back, and definitions that are refused.
 
 use buttress_saga::{
-    DefinitionError, Output, OutputError, Saga, SagaBuilder, SagaError, Sagas, StartOptions, State,
-    store::MemoryStore,
+    ChildContext, DefinitionError, Output, OutputError, Saga, SagaBuilder, SagaError, Sagas,
+    StartOptions, State, StepState, store::MemoryStore,
 };
 
 use super::{
@@ -52,6 +52,39 @@ async fn a_child_that_is_late_is_called_back_and_behind_the_pivot_waited_for_ane
     sagas.signal(late, "word", "1", &7_u64).await.unwrap();
     live(&sagas, &behind, &waiting, SOON).await;
     assert_eq!(state(&sagas, id).await, State::Completed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_child_that_ended_before_its_parent_was_sent_on_is_not_waited_for() {
+    let world = World::default();
+    let waiting = waiting(&world);
+    for beside in [false, true] {
+        let mut saga = Saga::define(if beside { "beside" } else { "alone" }, 1);
+        saga.step("a", step(&world, "a"));
+        saga.pivot();
+        saga.fork(|fork| {
+            let within = |it: &ChildContext<'_, u64>| Ok(it.input() + CHILD);
+            fork.branch(|branch| branch.child_within("ship", &waiting, SOON, within));
+            // Another child is waited for all the while, and looked at.
+            fork.branch(|branch| beside.then(|| branch.child("other", &waiting, within)));
+        });
+        let saga = saga.build().unwrap();
+        let sagas = Sagas::new(MemoryStore::new());
+        let id = start(&sagas, &saga).await;
+        live(&sagas, &saga, &waiting, 2 * SOON).await;
+        let stuck = sagas.get(id).await.unwrap();
+        assert_eq!(stuck.reason.as_deref(), Some("CHILD_TIMED_OUT"));
+        let history = sagas.history(&saga, id).await.unwrap();
+        let late = history.steps[1].child.unwrap();
+        sagas.signal(late, "word", "1", &7_u64).await.unwrap();
+        live(&sagas, &saga, &waiting, SOON).await;
+        assert_eq!(state(&sagas, late).await, State::Completed);
+        sagas.resume(&saga, id, by()).await.unwrap();
+        live(&sagas, &saga, &waiting, SOON / 2).await;
+        let history = sagas.history(&saga, id).await.unwrap();
+        assert_eq!(history.steps[1].state, StepState::Done, "{beside}");
+        assert_eq!(history.steps[1].child, Some(late), "the same");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -196,6 +229,26 @@ async fn what_a_child_cannot_be_given_or_does_not_return_parks_its_parent() {
     assert!(sent.unwrap());
     live(&sagas, &saga, &numbers, SOON).await;
     assert_eq!(state(&sagas, id).await, State::Completed);
+}
+
+/// Whether a child under way may be turned back is told by its parent's definition.
+#[test]
+fn a_child_that_gets_a_pivot_makes_another_shape_of_its_parent_and_another_version_does_not() {
+    let world = World::default();
+    let shape = |version: u32, pivot: bool| {
+        let mut child = Saga::define("child", version);
+        child.step("x", step(&world, "x"));
+        if pivot {
+            child.pivot();
+        }
+        let child: Saga<u64> = child.build().unwrap();
+        let mut saga = Saga::define("parent", 1);
+        call(&mut saga, &child);
+        saga.pivot();
+        saga.build().unwrap().key().shape
+    };
+    assert_eq!(shape(1, false), shape(2, false));
+    assert_ne!(shape(1, false), shape(2, true));
 }
 
 #[test]

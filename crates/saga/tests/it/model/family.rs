@@ -1,9 +1,11 @@
-//! Random children: one step of a random saga is a saga itself, and may have a child of its own.
+//! Random children: one step of a random saga is a saga itself, or two are, and may have a child of
+//! its own.
 
 use std::time::Duration;
 
 use buttress_saga::{
-    By, Entry, Saga, SagaBuilder, SagaId, Sagas, State, StepState, Summary, store::Line,
+    By, Entry, Output, Saga, SagaBuilder, SagaId, Sagas, State, StepState, Summary, Waited,
+    store::Line,
 };
 use rand::{RngExt as _, rngs::StdRng};
 
@@ -13,12 +15,22 @@ use crate::world::{Deed, Scripted, World};
 /// The steps of a child and of its child, and what is added to the number of their parent.
 pub(super) const STEPS: [(&str, u64); 3] = [("u", 1000), ("v", 1000), ("w", 2000)];
 
-/// Which step is a child, and how it is.
+/// And for a second child.
+const TWIN: u64 = 5000;
+
+/// For the first child and for the second.
+pub(super) fn twice<T: Copy>(of: T) -> [(T, u64); 2] {
+    [(of, 0), (of, TWIN)]
+}
+
+/// Which steps are children, and how they are.
 #[derive(Debug, Clone)]
 pub(super) struct Family {
-    pub(super) place: usize,
+    pub(super) places: Vec<usize>,
     /// It cannot be undone once its first step is done.
     pivot: bool,
+    /// Between its steps it waits so long for a signal that is not sent.
+    waits: Option<Duration>,
     /// Between its steps it has a child of its own.
     nested: bool,
     within: Option<Duration>,
@@ -31,20 +43,32 @@ impl Family {
         pivot: Option<usize>,
         fork: Option<(usize, usize, usize)>,
     ) -> Self {
-        let place = rng.random_range(0..steps);
+        let mut places = vec![rng.random_range(0..steps)];
+        let twin = rng.random_range(0..steps);
+        if twin != places[0] && rng.random_bool(0.3) {
+            places.push(twin);
+        }
         // In a fork the pivot is the end of all branches.
         let behind = pivot.map(|pivot| match fork {
             Some((first, behind, _)) if (first..behind).contains(&pivot) => behind,
             _ => pivot + 1,
         });
-        let may = behind.is_some_and(|behind| place >= behind);
+        let may = |place: &usize| behind.is_some_and(|behind| *place >= behind);
+        // As the pivot, with nothing beside it, it decides for both.
+        let decides = |place: &usize| {
+            let beside = fork.is_some_and(|(first, behind, _)| (first..behind).contains(place));
+            pivot == Some(*place) && !beside
+        };
+        let pivot = places.iter().all(|it| may(it) || decides(it)) && rng.random_bool(0.5);
+        let within = rng.random_bool(0.3) && !(pivot && places.iter().any(decides));
         Self {
-            place,
-            pivot: may && rng.random_bool(0.5),
+            places,
+            pivot,
+            waits: rng
+                .random_bool(0.2)
+                .then(|| Duration::from_millis(rng.random_range(0..2000))),
             nested: rng.random_bool(0.3),
-            within: rng
-                .random_bool(0.3)
-                .then(|| Duration::from_millis(rng.random_range(0..4000))),
+            within: within.then(|| Duration::from_millis(rng.random_range(0..4000))),
         }
     }
 
@@ -59,6 +83,9 @@ impl Family {
         if self.pivot {
             child.pivot();
         }
+        if let Some(within) = self.waits {
+            let _: Output<Waited<u64>> = child.wait("word", within);
+        }
         let mut grandchildren = Vec::new();
         if self.nested {
             let mut saga = Saga::define("grandchild", 1);
@@ -72,20 +99,44 @@ impl Family {
         [vec![child], grandchildren].concat()
     }
 
-    pub(super) fn call(&self, saga: &mut SagaBuilder<u64>, name: &str, children: &[Saga<u64>]) {
-        let child = &children[0];
+    /// Adds the child of this place.
+    pub(super) fn call(&self, saga: &mut SagaBuilder<u64>, place: usize, children: &[Saga<u64>]) {
+        let (name, child) = (NAMES[place], &children[0]);
+        let add = 1000 + self.twin(place);
         match self.within {
-            Some(within) => saga.child_within(name, child, within, |it| Ok(it.input() + 1000)),
-            None => saga.child(name, child, |it| Ok(it.input() + 1000)),
+            Some(within) => saga.child_within(name, child, within, move |it| Ok(it.input() + add)),
+            None => saga.child(name, child, move |it| Ok(it.input() + add)),
         };
+    }
+
+    /// What is added to the numbers of the child of this place, and of its child.
+    fn twin(&self, place: usize) -> u64 {
+        match self.places[0] == place {
+            true => 0,
+            false => TWIN,
+        }
     }
 }
 
 impl History {
     /// Whether anything of a saga and those below it may still happen by itself. Somebody helps
-    /// those that need attention, as long as their parent waits for them.
-    pub(super) async fn goes_on(&self, sagas: &Sagas, children: &[Saga<u64>], id: SagaId) -> bool {
-        let parent = sagas.get(id).await.unwrap().state;
+    /// those that need attention, as long as their parent waits for them, and the parent so often.
+    pub(super) async fn goes_on(
+        &self,
+        sagas: &Sagas,
+        saga: &Saga<u64>,
+        children: &[Saga<u64>],
+        id: SagaId,
+    ) -> bool {
+        let mut parent = sagas.get(id).await.unwrap().state;
+        if parent == State::NeedsAttention && self.helped > 0 {
+            let history = sagas.history(saga, id).await.unwrap();
+            if super::judge::resumed(&history) < self.helped {
+                let by = By::new("ada", "once more");
+                let _ = sagas.resume(saga, id, by).await;
+                parent = State::Running;
+            }
+        }
         let mut goes_on = parent.is_active();
         if self.family.is_some() {
             let all = below(sagas, id).await;
@@ -115,9 +166,56 @@ impl History {
         let Some(family) = &self.family else {
             return;
         };
-        let below = below(sagas, history.saga.id).await;
-        let said = || format!("{number}: {family:?}\n{below:#?}\n{history:#?}");
-        for saga in &below {
+        let all = below(sagas, history.saga.id).await;
+        let resumed = super::judge::resumed(history);
+        let mut known = 0;
+        for place in &family.places {
+            let step = history.steps.iter().position(|it| it.name == NAMES[*place]);
+            let (number, step) = (number + family.twin(*place), step.unwrap());
+            let calls = history.lines.iter().filter_map(|(_, entry)| match entry {
+                Entry::Calling {
+                    step: of, child, ..
+                } if *of == step => Some(*child),
+                _ => None,
+            });
+            let calls: Vec<SagaId> = calls.collect();
+            let is_of = |it: &&Summary| {
+                calls.contains(&it.id) || it.parent.is_some_and(|parent| calls.contains(&parent))
+            };
+            let below: Vec<Summary> = all.iter().filter(is_of).cloned().collect();
+            known += below.len();
+            let said = || format!("{number}: {family:?}\n{below:#?}\n{history:#?}");
+            self.judge_ends(&below, number, &said).await;
+            let called = below.iter().filter(|it| it.parent == Some(history.saga.id));
+            assert!(called.count() <= 1 + resumed, "one child: {}", said());
+            let live: Vec<_> = below
+                .iter()
+                .filter(|it| it.state != State::Undone)
+                .collect();
+            assert!(live.len() <= 1 + usize::from(family.nested), "{}", said());
+            let done = live.len() == 1 + usize::from(family.nested)
+                && live.iter().all(|it| it.state == State::Completed);
+            match history.saga.state {
+                State::Completed => assert!(done, "{}", said()),
+                State::Undone => assert!(live.is_empty(), "{}", said()),
+                _ => {}
+            }
+            let step = &history.steps[step];
+            match step.state {
+                StepState::Done => assert!(done, "{}", said()),
+                StepState::Undone | StepState::Failed => assert!(live.is_empty(), "{}", said()),
+                StepState::Pending => assert!(below.is_empty(), "{}", said()),
+                _ => {}
+            }
+            tally.children += u32::from(step.state == StepState::Done);
+            tally.called_back += u32::from(step.state == StepState::Undone);
+        }
+        assert_eq!(known, all.len(), "nobody called it: {all:#?}\n{history:#?}");
+    }
+
+    /// No child is half-done.
+    async fn judge_ends(&self, below: &[Summary], number: u64, said: &impl Fn() -> String) {
+        for saga in below {
             let of = match saga.definition.name.as_str() {
                 "child" => 1000,
                 _ => 2000,
@@ -132,12 +230,17 @@ impl History {
                 _ => panic!("it does not rest: {}", said()),
             }
             // One that was sent on may have called another, of the same number. And who drives one
-            // that is called back learns so a little later, as from an operator: what he still
-            // begins comes too late to have an effect.
+            // that is called back, or cancelled, learns so a little later: what he still begins
+            // comes too late to have an effect.
             let alike = below.iter().filter(|it| it.definition == saga.definition);
             let journal = self.store.read(saga.id).await.unwrap().unwrap().journal;
-            let called_back = |line: &Line| matches!(line.entry, Entry::CalledBack { .. });
-            if alike.count() == 1 && !journal.iter().any(called_back) {
+            let taken = |line: &Line| {
+                matches!(
+                    line.entry,
+                    Entry::CalledBack { .. } | Entry::Cancelled { .. }
+                )
+            };
+            if alike.count() == 1 && !journal.iter().any(taken) {
                 let deeds = self.world.log(number + of);
                 let first = deeds.iter().position(|it| matches!(it, Deed::Undo(..)));
                 let late = deeds.iter().rposition(|it| matches!(it, Deed::Run(_)));
@@ -145,33 +248,6 @@ impl History {
                 assert!(!wrong, "run after an undo: {}", said());
             }
         }
-        let called = below.iter().filter(|it| it.parent == Some(history.saga.id));
-        assert!(called.count() <= 1, "nobody has sent it on: {}", said());
-        let live: Vec<_> = below
-            .iter()
-            .filter(|it| it.state != State::Undone)
-            .collect();
-        assert!(live.len() <= 1 + usize::from(family.nested), "{}", said());
-        let done = live.len() == 1 + usize::from(family.nested)
-            && live.iter().all(|it| it.state == State::Completed);
-        let step = history
-            .steps
-            .iter()
-            .find(|it| it.name == NAMES[family.place]);
-        let step = step.unwrap();
-        match history.saga.state {
-            State::Completed => assert!(done, "{}", said()),
-            State::Undone => assert!(live.is_empty(), "{}", said()),
-            _ => {}
-        }
-        match step.state {
-            StepState::Done => assert!(done, "{}", said()),
-            StepState::Undone | StepState::Failed => assert!(live.is_empty(), "{}", said()),
-            StepState::Pending => assert!(below.is_empty(), "{}", said()),
-            _ => {}
-        }
-        tally.children += u32::from(step.state == StepState::Done);
-        tally.called_back += u32::from(step.state == StepState::Undone);
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod family;
 mod judge;
+mod trouble;
 mod unfenced;
 
 use std::{
@@ -13,22 +14,14 @@ use std::{
 
 use buttress_retry_backoff::Backoff;
 use buttress_saga::{
-    Output, RunnerBuilder, RunnerPolicy, Saga, SagaBuilder, Sagas, StartOptions, StepPolicy,
-    Waited,
+    Output, Saga, SagaBuilder, Sagas, StartOptions, StepPolicy, Waited,
     store::{MemoryStore, Store},
 };
-use buttress_store::LeaseTerms;
 use buttress_testkit::{seed::Seed, short_or_long};
-use rand::{
-    Rng as _, RngExt as _, SeedableRng as _,
-    rngs::{SmallRng, StdRng},
-};
+use rand::{Rng as _, RngExt as _, SeedableRng as _, rngs::StdRng};
 
 use self::{family::Family, unfenced::Unfenced};
-use crate::{
-    shaky::{Fate, Shaky},
-    world::{Act, Scripted, Stopwatch, World},
-};
+use crate::world::{Scripted, World};
 
 const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 const LEASE: Duration = Duration::from_millis(900);
@@ -49,8 +42,12 @@ struct History {
     wait: Option<(usize, Duration, bool)>,
     world: World,
     store: Arc<dyn Store>,
-    /// Which step is a saga itself.
+    /// Which steps are sagas themselves.
     family: Option<Family>,
+    /// How long the way forward may take.
+    forward_within: Option<Duration>,
+    /// How often somebody sends it on that needs attention.
+    helped: usize,
     planted: Planted,
 }
 
@@ -76,6 +73,8 @@ struct Tally {
     children: u32,
     /// Children that were undone because their parents were.
     called_back: u32,
+    cancelled: u32,
+    resumed: u32,
 }
 
 impl Tally {
@@ -88,6 +87,8 @@ impl Tally {
         self.forked += one.forked;
         self.children += one.children;
         self.called_back += one.called_back;
+        self.cancelled += one.cancelled;
+        self.resumed += one.resumed;
     }
 }
 
@@ -111,6 +112,10 @@ impl History {
         let family = rng
             .random_bool(0.3)
             .then(|| Family::new(&mut rng, steps, pivot, fork));
+        let forward_within = rng
+            .random_bool(0.2)
+            .then(|| Duration::from_millis(rng.random_range(0..4000)));
+        let helped = rng.random_range(0..3);
         Self {
             rng,
             steps,
@@ -121,6 +126,8 @@ impl History {
             world: World::default(),
             store,
             family,
+            forward_within,
+            helped,
             planted,
         }
     }
@@ -169,6 +176,9 @@ impl History {
                 }
             }
         }
+        if let Some(limit) = self.forward_within {
+            saga.forward_within(limit);
+        }
         saga.build().unwrap()
     }
 
@@ -190,89 +200,11 @@ impl History {
         }
         let (name, world) = (NAMES[place], self.world.clone());
         if let Some(family) = &self.family
-            && family.place == place
+            && family.places.contains(&place)
         {
-            return family.call(saga, name, children);
+            return family.call(saga, place, children);
         }
         saga.step_with(name, Scripted { name, world }, Self::policy());
-    }
-
-    fn acts(&mut self, refusals: f64) -> Vec<Act> {
-        let count = self.rng.random_range(0..4);
-        let rng = &mut self.rng;
-        let act = |_| {
-            if rng.random_bool(refusals) {
-                return Act::Refused;
-            }
-            let late = Duration::from_millis(rng.random_range(0..1500));
-            [
-                Act::Well,
-                Act::Well,
-                Act::NotDone,
-                Act::Kept(late / 4),
-                Act::AnswerLost,
-                Act::RequestLost,
-                Act::Panic,
-                Act::Hang,
-                Act::Late(late),
-            ][rng.random_range(0..9)]
-        };
-        (0..count).map(act).collect()
-    }
-
-    /// A store that suffers until it is calm.
-    fn shaky(&mut self) -> Arc<dyn Store> {
-        let start = Stopwatch::start();
-        let seed = self.rng.next_u64();
-        let trouble = self.rng.random_range(0.0..0.4);
-        let fate = move |number: u64| {
-            // One for each operation, so it must be made quickly: a third of the test otherwise.
-            let mut rng = SmallRng::seed_from_u64(seed ^ number.wrapping_mul(0x9e37_79b9));
-            if start.elapsed() > CALM || !rng.random_bool(trouble) {
-                return Fate::Well;
-            }
-            let late = Duration::from_millis(rng.random_range(0..2000));
-            [
-                Fate::Fails,
-                Fate::AnswerLost,
-                Fate::LateBefore(late),
-                Fate::LateAfter(late),
-            ][rng.random_range(0..4)]
-        };
-        let at_once = self.rng.random_range(0..3);
-        let mut shaky = Shaky::new(Arc::clone(&self.store), fate).gathering(at_once);
-        shaky.boasts = self.planted == Planted::Boasts;
-        shaky.deaf = self.planted == Planted::Deaf;
-        Arc::new(shaky)
-    }
-
-    /// A process: it drives, dies in the middle of whatever it does, and comes again.
-    fn process(&mut self, kinds: Vec<Saga<u64>>) -> impl Future<Output = ()> + Send + use<> {
-        let store = self.shaky();
-        let mut lives = Vec::new();
-        for _ in 0..self.rng.random_range(0..5) {
-            lives.push(Duration::from_millis(self.rng.random_range(0..2000)));
-        }
-        let lease = LeaseTerms::new(LEASE).unwrap().with_ceiling(50).unwrap();
-        let policy = RunnerPolicy::default()
-            .lease(lease)
-            .poll(Duration::from_millis(300))
-            .hold(Duration::from_millis(100))
-            .lone_lapses(50);
-        async move {
-            let start = Stopwatch::start();
-            let run = |left: Duration| {
-                let sagas = Sagas::shared(Arc::clone(&store));
-                let runner = sagas.runner().policy(policy.clone());
-                let runner = kinds.iter().fold(runner, RunnerBuilder::saga);
-                runner.build().unwrap().run_until(tokio::time::sleep(left))
-            };
-            for life in lives {
-                // The runner stops in the middle of everything: its future is dropped.
-                let _ = tokio::time::timeout(life, run(END)).await;
-            }
-            run(END.saturating_sub(start.elapsed())).await;
-        }
     }
 
     async fn run(mut self) -> Tally {
@@ -290,11 +222,12 @@ impl History {
                 self.world.undo_script(number, step, &acts);
             }
             if self.family.is_some() {
-                for (step, of) in family::STEPS {
+                for ((step, of), twin) in family::STEPS.into_iter().flat_map(family::twice) {
+                    let number = number + of + twin;
                     let acts = self.acts(0.1);
-                    self.world.script(number + of, step, &acts);
+                    self.world.script(number, step, &acts);
                     let acts = self.acts(0.05);
-                    self.world.undo_script(number + of, step, &acts);
+                    self.world.undo_script(number, step, &acts);
                 }
             }
             let started = sagas.start(&saga, &number, StartOptions::new()).await;
@@ -310,6 +243,18 @@ impl History {
                         let _ = sagas.signal(id, "wait", "key", &payload).await;
                     }
                 });
+            }
+        }
+        for id in &ids {
+            if self.rng.random_bool(0.2) {
+                let about = Duration::from_millis(self.rng.random_range(0..4000));
+                let child = children.first().filter(|_| self.rng.random_bool(0.4));
+                tokio::spawn(trouble::cancelled(
+                    Sagas::shared(self.shaky()),
+                    about,
+                    (saga.clone(), *id),
+                    child.cloned(),
+                ));
             }
         }
         let runners = self.rng.random_range(1..4);
@@ -328,7 +273,7 @@ impl History {
         // Once all of them rest nothing can happen any more, but for what comes late.
         let rest = async {
             for id in &ids {
-                while self.goes_on(&sagas, &children, *id).await {
+                while self.goes_on(&sagas, &saga, &children, *id).await {
                     tokio::time::sleep(LEASE).await;
                 }
             }
@@ -399,6 +344,7 @@ fn no_random_saga_ends_half_done_unseen() {
     assert!(tally.completed > 0 && tally.undone > 0 && tally.parked > 0);
     assert!(tally.came > 0 && tally.missed > 0 && tally.forked > 0);
     assert!(tally.children > 0 && tally.called_back > 0);
+    assert!(tally.cancelled > 0 && tally.resumed > 0);
 }
 
 #[test]
