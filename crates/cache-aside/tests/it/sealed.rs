@@ -58,13 +58,15 @@ fn only_who_has_the_secret_makes_entries_and_only_for_their_own_keys() {
         ("another's", sealed(1), &mine, made(&sealed(2), &mine)),
         ("nobody's", sealed(1), &mine, made(&open(), &mine)),
         ("moved", sealed(1), &other, bytes.clone()),
+        // Its length is sealed as well, and would be enough for the one above.
+        ("moved to its like", sealed(1), &key("nine"), bytes.clone()),
         ("without its end", sealed(1), &mine, bytes[..20].to_vec()),
     ] {
         assert_eq!(framing.decode(at, &bytes), Err(Unreadable::Forged), "{why}");
     }
     // Who knows of no secret cannot read what has a seal, and takes it for damage.
     assert_eq!(open().decode(&mine, &bytes), Err(Unreadable::Damaged));
-    tally.faults(5);
+    tally.faults(6);
 }
 
 #[test]

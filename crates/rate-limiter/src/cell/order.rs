@@ -23,18 +23,24 @@ fn take(gcra: &Gcra, at: u64) -> bool {
 /// a later time.
 #[test]
 fn who_meets_another_between_the_word_and_the_swap_is_judged_by_a_time_read_after_it() {
-    for wide in [0, 8_000_000] {
+    // So much later that it is no processor which read its clock too early, too.
+    for (wide, later) in [
+        (0, 5),
+        (8_000_000, 5),
+        (0, 5_000_000),
+        (8_000_000, 5_000_000),
+    ] {
         let gcra = gcra(Bandwidth::per_second(10).burst(2));
         let came = Cell::new(0);
         let first = || {
-            assert!(take(&gcra, NOW + 5));
+            assert!(take(&gcra, NOW + later));
             came.set(came.get() + 1);
             (NOW, NOW + wide)
         };
-        let (judged, ..) = gcra.judge(first, || NOW + 10, 1, 0);
-        assert_eq!(judged, Judged::Allowed, "{wide}");
+        let (judged, ..) = gcra.judge(first, || NOW + 2 * later, 1, 0);
+        assert_eq!(judged, Judged::Allowed, "{wide} {later}");
         assert_eq!(came.get(), 1);
-        assert!(!take(&gcra, NOW + 20), "two were there");
+        assert!(!take(&gcra, NOW + 3 * later), "two were there");
     }
 }
 

@@ -1,10 +1,10 @@
-//! Drives that come to nothing, under a policy that releases what is abandoned.
+//! Drives that come to nothing: what they had passed, and a policy that releases what is abandoned.
 
 use buttress_core::Verdict;
 use buttress_idempotency::{Abandoned, Idempotency, Orphan, Policy, store::MemoryStore};
 use tokio::time::advance;
 
-use super::{answers, is_done};
+use super::{abandon, answers, is_done};
 use crate::stand::{ASKED, SECOND, key, new};
 
 /// The policy says of abandoned keys that they are free; nobody was told that they are.
@@ -41,5 +41,27 @@ async fn a_drive_that_comes_to_nothing_loses_no_request_where_abandoned_keys_are
     assert_eq!((postponed, finished), (3, 3));
     for name in ["fails", "down", "panics"] {
         assert!(is_done(&idempotency, name).await, "{name}");
+    }
+}
+
+/// It failed in its last drive, in which it got on.
+#[tokio::test(start_paused = true)]
+async fn a_last_drive_that_passes_a_phase_was_not_the_last() {
+    let idempotency = Idempotency::new(MemoryStore::new());
+    abandon(&idempotency, "one").await;
+    let completer = idempotency.completer(|mut orphan: Orphan| async move {
+        for phase in ["ride", "charge"] {
+            if orphan.guard.passed::<()>(phase).unwrap().is_none() {
+                orphan.guard.phase(phase, &()).await.unwrap();
+                break;
+            }
+        }
+        Err::<(), _>("no")
+    });
+    let mut completer = completer.drives(1).unwrap();
+    for expected in [(1, 0), (1, 0), (0, 1)] {
+        advance(300 * SECOND).await;
+        let driven = completer.run_once().await.unwrap();
+        assert_eq!((driven.postponed, driven.parked), expected);
     }
 }
