@@ -6,8 +6,10 @@ use super::{MigratedDatabase, plan::Plan, plan::Recorded};
 use crate::{Deadline, Guarded, Isolation, Loan, MigrateError, Phase};
 
 /// `butt` and `ress`, in ASCII. Of the transaction, so it cannot stay behind on a pooled
-/// connection, as a session's lock does.
-const LOCK: &str = "SELECT pg_advisory_xact_lock(1651864692, 1919251315)";
+/// connection, as a session's lock does. And for as long, what is there already is no news: drivers
+/// log each notice.
+const LOCK: &str = "SET LOCAL client_min_messages TO warning;
+    SELECT pg_advisory_xact_lock(1651864692, 1919251315)";
 
 impl MigratedDatabase for Postgres {
     async fn migrate(pool: &PgPool, plan: &Plan, deadline: Deadline) -> Result<(), MigrateError> {
